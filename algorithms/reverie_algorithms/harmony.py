@@ -1,0 +1,120 @@
+"""Harmonious loss: balances what the world model learns (arXiv:2310.00344; spec 3).
+
+Losses are put into groups i, and each group gets a trained scalar sigma_i = exp(s_i):
+
+    L = sum_i [ L_i / sigma_i + log(1 + sigma_i) ] + (other losses with their fixed weights)
+
+s moves by at most about the learning rate per update, so the balance anneals slowly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reverie.types import STRICT
+
+HarmonyMode = Literal["off", "paper", "own_group", "unrectified", "fixed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HarmonyConfig:
+    """How the world-model losses are weighed."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    mode: HarmonyMode = "off"
+    """`off` fixed `loss_scales`; `paper` spec 3.3, sigmas in the model's Adam and clip;
+    `own_group` the same loss with an Adam of their own, outside the clip (spec 3.4);
+    `unrectified` log sigma in place of log(1 + sigma) (spec 3.1); `fixed` constant `sigma`."""
+    lr: float = 1e-3
+    """Learning rate of `own_group`; lr x updates of 10 to 15 lets sigma settle (spec 3.4)."""
+    sigma: dict[str, float] = field(default_factory=dict)
+    """Constants of `fixed` by group: `image`, `reward`, `kl`."""
+
+
+class LossGroup(NamedTuple):
+    """Losses that share one sigma."""
+
+    shares: Mapping[str, float]
+    """Weight of each loss within the group."""
+    regulariser: float = 1.0
+    """Weight of log(1 + sigma)."""
+
+
+GROUPS = {
+    "image": LossGroup({"image": 1.0}),
+    "reward": LossGroup({"reward": 1.0}),
+    "kl": LossGroup({"dyn": 5 / 6, "rep": 1 / 6}, regulariser=5 / 6),
+}
+"""Groups of DreamerV3-2023. Differs from the paper: 5/6, as in thuml/HarmonyDream-JAX, where the
+regulariser is added to the `dyn` term before its share is applied (spec 3.3)."""
+
+
+class Harmonizer(nn.Module):
+    """Adds up named losses, harmonised or with fixed weights.
+
+    Groups none of whose losses are passed are left out; a loss in no group keeps its weight
+    from `scales`. In mode `off` all do.
+    """
+
+    def __init__(
+        self,
+        config: HarmonyConfig,
+        scales: Mapping[str, float],
+        groups: Mapping[str, LossGroup] = GROUPS,
+    ) -> None:
+        super().__init__()
+        self.mode, self.scales = config.mode, dict(scales)
+        present = {k: g for k, g in groups.items() if all(n in scales for n in g.shares)}
+        self.groups = {} if config.mode == "off" else present
+        self.grouped = {name for group in self.groups.values() for name in group.shares}
+        self.log_sigma = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(start)) for name, start in self._starts(config)}
+        ).requires_grad_(config.mode != "fixed")
+
+    def _starts(self, config: HarmonyConfig) -> list[tuple[str, float]]:
+        if self.mode != "fixed":
+            return [(name, 0.0) for name in self.groups]
+        wrong = set(config.sigma) ^ set(self.groups)
+        if wrong or min(config.sigma.values(), default=1.0) <= 0:
+            raise ValueError(
+                f"algorithm.harmony.sigma: wanted one number above 0 for each of "
+                f"{sorted(self.groups)}, got {config.sigma}"
+            )
+        return [(name, math.log(config.sigma[name])) for name in self.groups]
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        return {k: p for k, p in self.named_parameters() if p.requires_grad}
+
+    def forward(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total of scalar losses, and weight, sigma and scaled loss by group."""
+        total = sum(self.scales[k] * loss for k, loss in losses.items() if k not in self.grouped)
+        metrics = {}
+        for name, group in self.groups.items():
+            log_sigma = self.log_sigma[name]
+            value = sum(share * losses[key] for key, share in group.shares.items())
+            scaled = value * torch.exp(-log_sigma)
+            total = total + scaled + group.regulariser * self._regulariser(log_sigma)
+            metrics[f"harmony/weight/{name}"] = torch.exp(-log_sigma).detach()
+            metrics[f"harmony/sigma/{name}"] = torch.exp(log_sigma).detach()
+            metrics[f"harmony/scaled/{name}"] = scaled.detach()
+        return total, metrics
+
+    def _regulariser(self, log_sigma: Tensor) -> Tensor:
+        if self.mode == "fixed":
+            return torch.zeros_like(log_sigma)
+        return log_sigma if self.mode == "unrectified" else F.softplus(log_sigma)
+
+
+def stationary_sigma(loss: float, regulariser: float = 1.0) -> float:
+    """Sigma at which the rectified loss is stationary: sigma^2 = (L / regulariser)(1 + sigma)."""
+    ratio = loss / regulariser
+    return (ratio + math.sqrt(ratio**2 + 4 * ratio)) / 2

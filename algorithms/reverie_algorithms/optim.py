@@ -1,0 +1,70 @@
+"""Adam with a global-norm clip for each group of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reverie.protocols import no_reduce
+
+
+@dataclass(frozen=True, slots=True)
+class AdamGroup:
+    """Parameters that share a learning rate and one global norm."""
+
+    params: Mapping[str, nn.Parameter]
+    lr: float
+    eps: float
+    clip: float | None
+    """Largest gradient norm of the group; None leaves it alone."""
+
+
+class Adam:
+    """Adam over named parameters, fused into one kernel.
+
+    Moments exist from the start, so that `state` always has the same names and shapes.
+    """
+
+    def __init__(
+        self, groups: Sequence[AdamGroup], all_reduce: Callable[[Tensor], Tensor] = no_reduce
+    ) -> None:
+        self.groups, self.all_reduce = groups, all_reduce
+        self.params = {name: p for group in groups for name, p in group.params.items()}
+        options = [{"params": [*g.params.values()], "lr": g.lr, "eps": g.eps} for g in groups]
+        self.optimizer = torch.optim.Adam(options, fused=True)
+        for param in self.params.values():
+            self.optimizer.state[param] = {
+                "step": torch.zeros((), device=param.device),
+                "exp_avg": torch.zeros_like(param),
+                "exp_avg_sq": torch.zeros_like(param),
+            }
+
+    def step(self, loss: Tensor, retain_graph: bool = False) -> Tensor:
+        """Take one step down the gradient of `loss` for these parameters and no others.
+
+        Returns:
+            The norm of the first group's gradient before clipping.
+        """
+        params = [*self.params.values()]
+        grads = torch.autograd.grad(loss, params, retain_graph=retain_graph)
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = grad if self.all_reduce is no_reduce else self.all_reduce(grad)
+        norms = [_clip(group) for group in self.groups]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norms[0]
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Step count and moments by parameter name; not copies."""
+        return {name: dict(self.optimizer.state[p]) for name, p in self.params.items()}
+
+
+def _clip(group: AdamGroup) -> Tensor:
+    grads = [p.grad for p in group.params.values() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    if group.clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(group.params.values(), group.clip, norm)
+    return norm

@@ -1,0 +1,1 @@
+"""Environments of Reverie: one file per suite, over gymnasium."""

@@ -1,0 +1,193 @@
+"""Any environment that gymnasium knows by an id, or that a function of the user returns."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
+
+from reverie.protocols import EvalProtocol
+from reverie.types import STRICT, Rows
+from reverie_envs.suites import protocol_id, unknown_task
+from reverie_envs.wrappers import DictObservations
+
+Env = gymnasium.Env[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GymConfig:
+    """What is added to a gymnasium environment."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    render: bool = False
+    """Add the key `image`: what the environment's rgb_array rendering shows."""
+    size: int = 64
+    """Height and width of that image in pixels."""
+
+
+class GymSuite:
+    """The suite `gym`: `gym/CartPole-v1`, or `gym/my_module:MyEnv-v0` to import a module first."""
+
+    Config = GymConfig
+    extra = None
+    deterministic = True
+
+    def tasks(self) -> tuple[str, ...]:
+        return ()
+
+    def action_repeat(self, config: GymConfig) -> int:
+        return 1
+
+    def protocol(self, task: str, config: GymConfig) -> EvalProtocol:
+        return EvalProtocol(protocol_id(f"gym-v1-{task}", config))
+
+    def make(self, task: str, config: GymConfig) -> Env:
+        """Build the environment with that id.
+
+        Raises:
+            KeyError: no such id, with the nearest ones.
+            ImportError: a package it needs is missing, with the `pip install` line.
+            ValueError: an observation space that is not supported.
+        """
+        render_mode = "rgb_array" if config.render else None
+        if task.startswith("ALE/"):
+            _register_atari()
+        try:
+            # The passive checker of gymnasium is left out: `DictObservations` checks every step.
+            env = gymnasium.make(task, render_mode=render_mode, disable_env_checker=True)
+        except UnregisteredEnv:
+            raise unknown_task(task, "gym", gymnasium.registry) from None
+        except DependencyNotInstalled as error:
+            raise ImportError(f"{task}: {error}") from error
+        env = DictObservations(env, task)
+        return Rendered(env, config.size) if config.render else env
+
+
+def _register_atari() -> None:
+    try:
+        import ale_py
+    except ImportError as error:
+        raise ImportError('ALE games need ale-py: pip install "reverie[atari]"') from error
+    gymnasium.register_envs(ale_py)
+
+
+class Rendered(gymnasium.Wrapper):  # type: ignore[type-arg]
+    """Adds the rendering of `env`, resized, to its Dict observations as `image`."""
+
+    def __init__(self, env: Env, size: int) -> None:
+        super().__init__(env)
+        assert isinstance(env.observation_space, spaces.Dict), env.observation_space
+        if "image" in env.observation_space.spaces:
+            raise ValueError(f"{env}: env.render=true would hide the key 'image' that it has")
+        self._size = size
+        image = spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self.observation_space = spaces.Dict({"image": image, **env.observation_space.spaces})
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Rows, dict[str, Any]]:
+        """Start an episode. Raises: ImportError if rendering needs a package."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self._with_image(obs), info
+
+    def step(self, action: Any) -> tuple[Rows, Any, bool, bool, dict[str, Any]]:
+        """Take one decision."""
+        obs, *rest = self.env.step(action)
+        return (self._with_image(obs), *rest)  # type: ignore[return-value]
+
+    def _with_image(self, obs: Rows) -> Rows:
+        try:
+            frame: Any = self.env.render()
+        except DependencyNotInstalled as error:
+            raise ImportError(f"env.render=true: {error}") from error
+        size = (self._size, self._size)
+        return {"image": cv2.resize(frame, size, interpolation=cv2.INTER_AREA), **obs}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FactoryConfig:
+    """A factory has no options: what it needs, it knows."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+
+class FactorySuite:
+    """The suite `factory`: the task is `module:function`, called without arguments.
+
+    The module may lie in the current folder.
+    """
+
+    Config = FactoryConfig
+    extra = None
+    deterministic = False
+    """Nothing is known about it; `reverie check-env` looks."""
+
+    def tasks(self) -> tuple[str, ...]:
+        return ()
+
+    def action_repeat(self, config: FactoryConfig) -> int:
+        return 1
+
+    def protocol(self, task: str, config: FactoryConfig) -> EvalProtocol:
+        return EvalProtocol(f"factory-v1-{task}")
+
+    def make(self, task: str, config: FactoryConfig) -> Env:
+        """Call the function.
+
+        Raises:
+            ValueError: not written as `module:function`, or no such function.
+            ImportError: no such module.
+            TypeError: it returned something else than a gymnasium.Env.
+        """
+        env = _load_function(task)()
+        if not isinstance(env, gymnasium.Env):
+            kind = f"{type(env).__module__}.{type(env).__qualname__}"
+            raise TypeError(
+                f"{task} returned {kind}, wanted a gymnasium.Env (old gym: shimmy converts them)"
+            )
+        return DictObservations(env, task)
+
+
+def _load_function(task: str) -> Callable[[], Any]:
+    module_name, colon, function = task.partition(":")
+    if not (module_name and colon and function):
+        raise ValueError(f"env.factory={task!r}: wanted module:function, e.g. my_file:make_env")
+    module = _import_module(module_name, task)
+    found = getattr(module, function, None)
+    if callable(found):
+        return found
+    names = [name for name, value in vars(module).items() if callable(value)]
+    near = difflib.get_close_matches(function, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it defines {names}"
+    raise ValueError(
+        f"env.factory={task!r}: {module.__file__} has no function {function!r}; {hint}"
+    )
+
+
+def _import_module(name: str, task: str) -> Any:
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        # For good: the factory may import its neighbours later.
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ImportError(
+            f"env.factory={task!r}: no module {error.name!r} in {folder} nor among"
+            " the installed packages; run from the folder of"
+            f" {name.partition('.')[0]}.py"
+        ) from error

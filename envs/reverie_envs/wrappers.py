@@ -1,0 +1,339 @@
+"""Bring any gymnasium environment to the form in which the platform steps it.
+
+Observations become a flat Dict of uint8 images, depth images and float32 vectors; Box actions
+run from -1 to 1. What an environment returns is compared with the space it declared at every
+step, because an array of the wrong shape or type shows its harm only far away, in the replay.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from reverie.types import (
+    FLAG_KEYS,
+    LOG_PREFIX,
+    RESERVED_KEYS,
+    ROW_KEYS,
+    STEP_ID,
+    Array,
+    ArraySpec,
+    Rows,
+    Spaces,
+)
+from reverie_envs.actions import action_form
+
+TAKEN_KEYS = frozenset((*ROW_KEYS, *FLAG_KEYS, *RESERVED_KEYS, STEP_ID))
+
+Convert = Callable[[Any], Array]
+Info = dict[str, Any]
+
+
+class ContractError(ValueError):
+    """An environment returned something else than its spaces declare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One observation key: where the native observation keeps it and how it is converted."""
+
+    key: str
+    path: tuple[str, ...]
+    native: spaces.Space[Any]
+    space: spaces.Box
+    """What the converted arrays look like."""
+    convert: Convert
+
+    @property
+    def spec(self) -> ArraySpec:
+        return ArraySpec(self.space.shape, str(self.space.dtype))
+
+
+def standardise(env: gymnasium.Env[Any, Any], name: str | None = None) -> gymnasium.Env[Any, Any]:
+    """Return `env` with flat Dict observations and normalised actions, checked at every step.
+
+    An environment that is in that form already is returned as it is.
+
+    Args:
+        env: Any gymnasium environment.
+        name: What error messages call it; by default what `env_name` finds.
+
+    Raises:
+        ValueError: a space that is not supported, naming its key.
+    """
+    if isinstance(env, NormalActions):
+        return env
+    return NormalActions(DictObservations(env, name))
+
+
+def spaces_of(env: gymnasium.Env[Any, Any]) -> Spaces:
+    """Return the plain-data spaces of `env`, which is standardised for this if it is not yet."""
+    env = standardise(env)
+    assert isinstance(env, NormalActions)
+    return Spaces({leaf.key: leaf.spec for leaf in env.leaves}, env.spec_of_action)
+
+
+def env_name(env: gymnasium.Env[Any, Any]) -> str:
+    """Name `env` in messages: the name a suite gave it, its gymnasium id, or its class."""
+    for layer in layers(env):
+        if isinstance(layer, DictObservations):
+            return layer.name
+    if env.spec is not None:
+        return env.spec.id
+    kind = type(env.unwrapped)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
+    """Yield `env` and everything it wraps, outermost first."""
+    while True:
+        yield env
+        if not isinstance(env, gymnasium.Wrapper):
+            return
+        env = env.env
+
+
+class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
+    """Flat Dict observations, whatever `env` gives; actions stay native.
+
+    Image arrays and float32 vectors are passed on without a copy.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], name: str | None = None) -> None:
+        super().__init__(env)
+        self.name = name or env_name(env)
+        self.leaves = tuple(_leaves(env.observation_space, self.name))
+        self.observation_space = spaces.Dict({leaf.key: leaf.space for leaf in self.leaves})
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Rows, Info]:
+        """Start an episode. Raises: ContractError."""
+        returned = self.env.reset(seed=seed, options=options)
+        obs, info = _parts(returned, ("observation", "info"), "reset", self.name)
+        return self._rows(obs), _checked_info(info, self.name)
+
+    def step(self, action: Any) -> tuple[Rows, float, bool, bool, Info]:
+        """Take one decision. Raises: ContractError."""
+        returned = self.env.step(action)
+        parts = ("observation", "reward", "terminated", "truncated", "info")
+        obs, reward, terminated, truncated, info = _parts(returned, parts, "step", self.name)
+        reward = _checked_reward(reward, self.name)
+        for what, flag in (("terminated", terminated), ("truncated", truncated)):
+            if not isinstance(flag, bool | np.bool_):
+                raise ContractError(f"{self.name}: {what} is {flag!r}, wanted a bool")
+        info = _checked_info(info, self.name)
+        return self._rows(obs), reward, bool(terminated), bool(truncated), info
+
+    def _rows(self, obs: Any) -> Rows:
+        return {
+            leaf.key: _checked(leaf, _lookup(leaf, obs, self.name), self.name)
+            for leaf in self.leaves
+        }
+
+
+class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
+    """Actions as `ActionSpec` describes them: Box from -1 to 1, discrete ones from 0.
+
+    Components of a Box without finite bounds are passed on as they are.
+    """
+
+    def __init__(self, env: DictObservations) -> None:
+        super().__init__(env)
+        self.leaves = env.leaves
+        self.name = env.name
+        self.spec_of_action, self.action_space, self._convert = action_form(
+            env.action_space, env.name
+        )
+
+    def step(self, action: Any) -> tuple[Rows, float, bool, bool, Info]:
+        """Take one decision. Raises: ContractError, ValueError for a non-finite action."""
+        return self.env.step(self._convert(action))  # type: ignore[return-value]
+
+
+# Observation spaces
+
+
+def _leaves(space: spaces.Space[Any], name: str) -> Iterator[Leaf]:
+    if isinstance(space, spaces.Dict):
+        found = list(_nested_leaves(space, (), name))
+    else:
+        convert, shape = _observation_form(space, "", name)
+        key = "image" if len(shape.shape) == 3 else "proprio"
+        found = [Leaf(key, (), space, shape, convert)]
+    keys = [leaf.key for leaf in found]
+    for leaf in found:
+        _check_key(leaf, keys, name)
+    if not found:
+        raise ValueError(f"{name}: the observation space {space} has no keys, wanted at least one")
+    return iter(found)
+
+
+def _nested_leaves(space: spaces.Dict, path: tuple[str, ...], name: str) -> Iterator[Leaf]:
+    for part, inner in space.spaces.items():
+        here = (*path, part)
+        key = "_".join(here)
+        if isinstance(inner, spaces.Dict):
+            yield from _nested_leaves(inner, here, name)
+        else:
+            convert, form = _observation_form(inner, key, name)
+            yield Leaf(key, here, inner, form, convert)
+
+
+def _check_key(leaf: Leaf, keys: list[str], name: str) -> None:
+    if leaf.key in TAKEN_KEYS or leaf.key.startswith(LOG_PREFIX):
+        raise ValueError(f"{name}: observation key {leaf.key!r} is taken by Reverie; rename it")
+    if keys.count(leaf.key) > 1:
+        raise ValueError(
+            f"{name}: two observations are called {leaf.key!r} once nested keys are"
+            " joined with '_'; rename one"
+        )
+
+
+def _observation_form(space: spaces.Space[Any], key: str, name: str) -> tuple[Convert, spaces.Box]:
+    """Return how values of `space` are converted, and the Box the results lie in."""
+    if isinstance(space, spaces.Box):
+        return _box_form(space, key, name)
+    if isinstance(space, spaces.Discrete):
+        one_hot = partial(_one_hot, start=int(space.start), count=int(space.n))
+        return one_hot, spaces.Box(0.0, 1.0, (int(space.n),))
+    if isinstance(space, spaces.MultiBinary):
+        return _flat, spaces.Box(0.0, 1.0, (math.prod(space.shape),))
+    if isinstance(space, spaces.MultiDiscrete):
+        low, high = _flat(space.start), _flat(space.start + space.nvec - 1)
+        return _flat, spaces.Box(low, high)
+    what = f"observation {key!r} has the space" if key else "the observation space is"
+    raise ValueError(
+        f"{name}: {what} {space}, which is not supported; wanted Box, Discrete, MultiDiscrete,"
+        " MultiBinary or a Dict of these (put a gymnasium.ObservationWrapper around it)"
+    )
+
+
+def _box_form(space: spaces.Box, key: str, name: str) -> tuple[Convert, spaces.Box]:
+    shape, kind = space.shape, space.dtype
+    if kind == np.uint8 and len(shape) in (2, 3):
+        _refuse_channel_first(shape, key, name)
+        return _image_form(space, kind)
+    if kind == np.uint8 and len(shape) > 3:
+        raise ValueError(
+            f"{name}: observation {key!r} has the unsupported space {space}: images"
+            " are [H, W, C]; give each camera a key and do not stack frames"
+        )
+    if kind == np.uint16 and (len(shape) == 2 or shape[2:] == (1,)):
+        return _image_form(space, kind)
+    if kind in (np.float32, np.float64) and len(shape) == 3 and shape[2] == 1:
+        return _image_form(space, np.float32)
+    return _flat, spaces.Box(_flat(space.low), _flat(space.high))
+
+
+def _image_form(space: spaces.Box, dtype: Any) -> tuple[Convert, spaces.Box]:
+    shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
+    low, high = (bound.reshape(shape).astype(dtype) for bound in (space.low, space.high))
+    convert = (
+        _same
+        if (shape, dtype) == (space.shape, space.dtype)
+        else partial(_shaped, shape=shape, dtype=dtype)
+    )
+    return convert, spaces.Box(low, high, shape, dtype)
+
+
+def _refuse_channel_first(shape: tuple[int, ...], key: str, name: str) -> None:
+    if len(shape) == 3 and shape[0] <= 4 and min(shape[1:]) >= 8:
+        raise ValueError(
+            f"{name}: observation {key or 'image'!r} has shape {shape}, which looks"
+            " channel-first; wanted [H, W, C] (one np.moveaxis(image, 0, -1))"
+        )
+
+
+def _same(value: Array) -> Array:
+    return value
+
+
+def _flat(value: Any) -> Array:
+    with np.errstate(over="ignore"):  # what becomes inf is reported as not finite
+        return np.asarray(value, np.float32).reshape(-1)
+
+
+def _shaped(value: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return np.asarray(value, dtype).reshape(shape)
+
+
+def _one_hot(value: Any, start: int, count: int) -> Array:
+    vector = np.zeros(count, np.float32)
+    vector[int(value) - start] = 1
+    return vector
+
+
+# What environments return
+
+
+def _parts(returned: Any, names: tuple[str, ...], call: str, name: str) -> tuple[Any, ...]:
+    if isinstance(returned, tuple) and len(returned) == len(names):
+        return returned
+    size = f"{len(returned)} values" if isinstance(returned, tuple) else type(returned).__name__
+    raise ContractError(
+        f"{name}: {call} returned {size}, wanted ({', '.join(names)}) as in gymnasium"
+    )
+
+
+def _lookup(leaf: Leaf, obs: Any, name: str) -> Any:
+    for part in leaf.path:
+        if not isinstance(obs, Mapping) or part not in obs:
+            there = sorted(obs) if isinstance(obs, Mapping) else type(obs).__name__
+            raise ContractError(f"{name}: observation {leaf.key!r} is missing; returned: {there}")
+        obs = obs[part]
+    return obs
+
+
+def _checked(leaf: Leaf, value: Any, name: str) -> Array:
+    """Convert `value` after comparing it with the native space. Raises: ContractError."""
+    fault = _fault(leaf.native, value)
+    if fault is None:
+        array = leaf.convert(value)
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            return array
+        fault = "is not finite: it holds nan or inf"
+    raise ContractError(f"{name}: observation {leaf.key!r} {fault}")
+
+
+def _fault(space: spaces.Space[Any], value: Any) -> str | None:
+    if isinstance(space, spaces.Discrete):
+        inside = isinstance(value, numbers.Integral | np.ndarray) and space.contains(value)
+        return None if inside else f"is {value!r}, its space says {space}"
+    if not isinstance(value, np.ndarray | np.generic):
+        return f"is a {type(value).__name__}, its space says an array {space.shape}"
+    if value.shape != space.shape:
+        return f"has shape {value.shape}, its space says {space.shape}"
+    if isinstance(space, spaces.Box):
+        same = value.dtype == space.dtype
+    else:
+        same = value.dtype.kind in "iub"
+    return None if same else f"has dtype {value.dtype}, its space says {space.dtype}"
+
+
+def _checked_reward(reward: Any, name: str) -> float:
+    value = math.nan
+    if np.shape(reward) == () and not isinstance(reward, str):
+        with suppress(TypeError, ValueError):
+            value = float(reward)
+    if math.isfinite(value):
+        return value
+    raise ContractError(f"{name}: reward is {reward!r}, wanted one finite number")
+
+
+def _checked_info(info: Any, name: str) -> Info:
+    if not isinstance(info, dict):
+        raise ContractError(f"{name}: info is a {type(info).__name__}, wanted a dict")
+    for key, value in info.items():
+        if isinstance(key, str) and key.startswith(LOG_PREFIX) and np.size(value) != 1:
+            raise ContractError(f"{name}: info[{key!r}] is {value!r}, wanted one number")
+    return info

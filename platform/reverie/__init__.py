@@ -1,0 +1,28 @@
+"""Reverie: reinforcement learning inside world models, on one machine or a Ray cluster.
+
+    env = reverie.make_env("atari100k/pong")         # a plain gymnasium.Env
+    policy = reverie.load("runs/x"); policy.act(obs) # needs neither ray nor gymnasium
+    reverie.Trainer(reverie.load_config("tune_configs/dreamerv3/catch.yaml")).run()
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+_LAZY = {
+    "make_env": "reverie.env_loop",
+    "load": "reverie.policy",
+    "load_config": "reverie.config",
+    "Trainer": "reverie.trainer",
+}
+__all__ = ["Trainer", "load", "load_config", "make_env"]  # noqa: F822 (found by __getattr__)
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import reverie` itself stays light."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'reverie' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,130 @@
+"""What the files of a checkpoint look like: parts, manifest, and how damage is found."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from reverie.errors import RunError
+from reverie.storage import Storage
+
+FORMAT = 1
+FOLDER = "checkpoints"
+REPLAY = "replay"
+MANIFEST = "manifest.json"
+BLOCK = 8 << 20
+"""Bytes read at once when a file is verified."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that cannot be saved or loaded; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file as a manifest knows it."""
+
+    name: str
+    size: int
+    """Bytes."""
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What belongs to one checkpoint."""
+
+    format: int
+    number: int
+    time: float
+    """Seconds since the epoch."""
+    parts: tuple[FileEntry, ...]
+    """Files of the checkpoint's own folder, named within it."""
+    files: tuple[FileEntry, ...]
+    """Further files of the run, named from its root."""
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """Raises: ValueError, KeyError or TypeError where `data` is no manifest of this format."""
+        tree = json.loads(data)
+        if tree["format"] != FORMAT:
+            raise ValueError(f"wanted format {FORMAT}, got {tree['format']}")
+        parts, files = (tuple(FileEntry(**e) for e in tree[key]) for key in ("parts", "files"))
+        return cls(FORMAT, int(tree["number"]), float(tree["time"]), parts, files)
+
+
+def folder_of(number: int) -> str:
+    """Folder of a checkpoint, from the run's root."""
+    return f"{FOLDER}/{number:08d}"
+
+
+def compare(name: str, entry: FileEntry, size: int, crc32: int) -> None:
+    """Raises: CheckpointError naming the file where size (bytes) or crc32 differ."""
+    if size != entry.size:
+        raise CheckpointError(f"{name}: wanted {entry.size} bytes, got {size}")
+    if crc32 != entry.crc32:
+        raise CheckpointError(f"{name}: wanted crc32 {entry.crc32:08x}, got {crc32:08x}")
+
+
+def measure(storage: Storage, name: str) -> tuple[int, int]:
+    """Size in bytes and crc32 of a file."""
+    size = crc = 0
+    with storage.open_input(name) as file:
+        while block := file.read(BLOCK):
+            size, crc = size + len(block), zlib.crc32(block, crc)
+    return size, crc
+
+
+def encode_documents(documents: Mapping[str, Any]) -> dict[str, bytes]:
+    """Encode each as JSON. Raises: TypeError naming the document; ValueError: a taken name."""
+    encoded: dict[str, bytes] = {}
+    for name, document in documents.items():
+        if f"{name}.json" == MANIFEST:
+            raise ValueError(f"document {name!r}: this name belongs to the checkpoint itself")
+        try:
+            encoded[name] = json.dumps(document).encode()
+        except TypeError as error:
+            raise TypeError(f"document {name!r}: {error}") from None
+    return encoded
+
+
+def encode_tensors(state: Mapping[str, Any]) -> memoryview:
+    """Encode a state dict as `torch.save` does."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()
+
+
+def check_loadable(value: Any, where: str) -> None:
+    """Refuse what `weights_only=True` could not load: better now than when it is needed.
+
+    Exact types: a numpy float is a `float` too, but is pickled as numpy.
+    """
+    import torch
+
+    kind = cast(type, type(value))
+    if kind in (dict, OrderedDict):
+        for key, item in cast(Mapping[Any, Any], value).items():
+            check_loadable(key, f"{where}: key {key!r}")
+            check_loadable(item, f"{where}.{key}")
+    elif kind in (list, tuple):
+        for index, item in enumerate(value):
+            check_loadable(item, f"{where}[{index}]")
+    elif value is not None and kind not in (
+        *(bool, int, float, str, bytes),
+        *(torch.Tensor, torch.nn.Parameter, torch.Size, torch.dtype, torch.device),
+    ):
+        raise TypeError(
+            f"{where}: wanted a tensor, a plain scalar or dicts and lists of them, "
+            f"got {kind.__module__}.{kind.__qualname__}"
+        )

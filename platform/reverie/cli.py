@@ -1,0 +1,214 @@
+"""The command line: `reverie train|resume|eval|describe|envs|algorithms|doctor|check-env`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reverie.config import ConfigError, load_config
+from reverie.errors import RunError
+
+TRAIN_EXAMPLES = """\
+examples:
+  reverie train tune_configs/harmonydream/atari100k.yaml env.task=boxing seed=3
+  reverie train tune_configs/dreamerv3/catch.yaml --local            one process, no Ray: for pdb
+  reverie train CONFIG env.factory=my_file:make_env                  your own gymnasium.Env
+  reverie train CONFIG run.dir=runs/a --resume=auto                  for jobs that are requeued
+  reverie train CONFIG --address auto                                on a cluster
+
+`reverie describe CONFIG` shows what a configuration means; docs/reference.md lists every key.
+Ctrl-C writes a checkpoint and stops (exit code 130; SIGTERM 143; SIGUSR1 138)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for what the user has to mend, 1 for a bug."""
+    arguments = make_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", force=True)
+    try:
+        return arguments.command(arguments) or 0
+    except RunError as error:
+        print(f"reverie: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 2)
+    except (ConfigError, FileNotFoundError, ImportError) as error:
+        print(f"reverie: {error}", file=sys.stderr)
+        return 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reverie",
+        description="Reinforcement learning inside world models, on one machine or a Ray cluster.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_resume(commands)
+    _add_eval(commands)
+    _add_describe(commands)
+    _add(commands, "envs", _envs, "list environment suites and their tasks")
+    _add(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")
+    _add(commands, "doctor", _doctor, "check this machine: packages, GPU, graphics libraries, disk")
+    check = _add(commands, "check-env", _check_env, "run the contract tests on your environment")
+    check.add_argument("factory", help="module:function that returns a gymnasium.Env")
+    check.add_argument(
+        "--nondeterministic", action="store_true", help="do not ask for equal frames at equal seeds"
+    )
+    return parser
+
+
+def _add(commands: Any, name: str, run: Any, text: str, **options: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add(commands, "train", _train, "train an agent", epilog=TRAIN_EXAMPLES)
+    parser.add_argument("config", help="YAML file, e.g. one under tune_configs/")
+    _add_overrides(parser)
+    _add_where(parser)
+    parser.add_argument(
+        "--resume",
+        choices=["never", "auto"],
+        default="never",
+        help="auto: go on if run.dir holds a checkpoint, else start there",
+    )
+
+
+def _add_resume(commands: Any) -> None:
+    parser = _add(commands, "resume", _resume, "go on with a run where its checkpoint stands")
+    parser.add_argument("run", help="run folder, e.g. runs/dreamerv3-catch-s0-...")
+    _add_overrides(parser)
+    _add_where(parser)
+
+
+def _add_eval(commands: Any) -> None:
+    parser = _add(commands, "eval", _eval, "score the newest checkpoint of a run")
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--episodes", type=int, help="episodes; the suite's protocol by default")
+    parser.add_argument("--mode", choices=["sample", "mode"], help="override the protocol's acting")
+    parser.add_argument("--video", action="store_true", help="write an mp4 of the first episode")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_describe(commands: Any) -> None:
+    parser = _add(
+        commands, "describe", _describe, "show what a configuration builds, without running it"
+    )
+    parser.add_argument("config", help="YAML file")
+    _add_overrides(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted overrides, e.g. seed=3"
+    )
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--local", action="store_true", help="one process, without Ray")
+    parser.add_argument("--address", help="Ray cluster to join (auto or host:port)")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.overrides)
+    return _run(config, arguments, arguments.resume)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from reverie.policy import config_file
+
+    overrides = [*arguments.overrides, f"run.dir={arguments.run}"]
+    config = load_config(config_file(arguments.run), overrides)
+    return _run(config, arguments, "must")
+
+
+def _run(config: Any, arguments: argparse.Namespace, resume: Any) -> int:
+    from reverie.progress import ProgressLine, summary_text
+    from reverie.trainer import Trainer
+
+    trainer = Trainer(config, local=arguments.local, address=arguments.address, resume=resume)
+    print(f"run folder: {trainer.folder}", flush=True)
+    with ProgressLine() as line:
+        summary = trainer.run(line.show)
+    print(summary_text(summary), flush=True)
+    return 0
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from reverie.evaluate_run import evaluate_run
+
+    result = evaluate_run(
+        Path(arguments.run), arguments.episodes, arguments.mode, video=arguments.video
+    )
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return 0
+    for key, value in result.items():
+        print(f"{key:20} {value}")
+    return 0
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from reverie.describe import describe, describe_text
+
+    found = describe(load_config(arguments.config, arguments.overrides))
+    print(json.dumps(found, indent=2) if arguments.json else describe_text(found))
+    return 0
+
+
+def _envs(arguments: argparse.Namespace) -> int:
+    from reverie.describe import list_envs
+
+    print(list_envs())
+    return 0
+
+
+def _algorithms(arguments: argparse.Namespace) -> int:
+    from reverie.describe import list_algorithms
+
+    print(list_algorithms())
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from reverie.doctor import check_machine, report
+
+    findings = check_machine()
+    print(report(findings))
+    return 2 if any(finding.severity == "broken" for finding in findings) else 0
+
+
+def _check_env(arguments: argparse.Namespace) -> int:
+    from reverie import registry
+
+    sys.path.insert(0, os.getcwd())
+    suite = registry.suite("factory")
+    try:
+        config = suite.Config()
+        suite.make(arguments.factory, config).close()
+    except (KeyError, ValueError) as error:
+        raise ConfigError(str(error.args[0])) from error
+    results = registry.load(registry.CHECK_ENV)(
+        lambda: suite.make(arguments.factory, config),
+        deterministic=not arguments.nondeterministic,
+    )
+    for result in results:
+        print(f"{'ok  ' if result.ok else 'FAIL'} {result.name}: {result.message}")
+    return 0 if all(result.ok for result in results) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,466 @@
+"""The configuration tree: frozen dataclasses, one YAML file, dotted overrides.
+
+The same dotted keys work in YAML, on the command line and in sweeps. A file may name one other
+as `base:`. `algorithm.name` and `env.suite` choose the dataclass that checks the rest of their
+sub-trees. A resolved configuration, written to the run folder, is enough to start the run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from reverie import registry
+from reverie.protocols import Precision
+from reverie.types import STRICT
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message has one line per fault."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvConfig:
+    """Which environment, and how long it may take. Further keys belong to the suite."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    suite: str
+    """Registered suite (`reverie envs` lists them) or `module:Class`."""
+    task: str
+    """Task of the suite; `env=atari100k/pong` sets suite and task at once."""
+    factory: str | None = None
+    """`module:function` returning a gymnasium.Env: your own environment, in place of suite/task."""
+    step_timeout_s: float = 60.0
+    """Seconds one step or reset may take before the environment is rebuilt; 0 waits for ever."""
+    options: Any = None
+    """The suite's own options; written directly under `env`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayConfig:
+    """How experience is kept."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    capacity: int = 1_000_000
+    """Rows kept over all shards; the oldest chunks (or episodes) go first."""
+    chunk_length: int = 64
+    """Most rows per chunk; workers insert twice per chunk_length steps of each environment."""
+    codec: Literal["none", "lz4", "zstd"] = "none"
+    """Compression of image keys in memory; `none` samples fastest."""
+    freshest_first: bool = False
+    """Serve each new window once before sampling uniformly."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerConfig:
+    """How batches become gradient steps."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    training_ratio: float = 1024.0
+    """Trained steps (batch_size x batch_length per update) per env step."""
+    batch_size: int = 16
+    """Windows per batch."""
+    batch_length: int = 64
+    """Rows per window."""
+    pretrain: int = 0
+    """Updates owed at once when the prefill ends."""
+    precision: Precision = "float32"
+    """Arithmetic of the networks; losses and optimizers stay in float32."""
+    prefetch: int = 2
+    """Batches requested ahead."""
+    publish_every_updates: int = 16
+    """Updates between two publications of weights to the environment workers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourcesConfig:
+    """Who runs where."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    num_env_workers: int = 1
+    """Actors that step environments."""
+    envs_per_worker: int = 1
+    """Environments each of them steps together."""
+    num_shards: int = 1
+    """Replay shards."""
+    num_learners: int = 1
+    """Learner actors; only 1 in this version."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the learner trains; `auto` takes a GPU if torch sees one."""
+    num_cpus_per_env_worker: float = 1.0
+    """CPUs Ray reserves for each env worker, scaled down where the cluster has fewer."""
+    num_cpus_per_learner: float = 1.0
+    """CPUs Ray reserves for the learner."""
+    num_gpus_per_learner: float = 1.0
+    """GPUs Ray reserves for the learner when it trains on CUDA; below 1 shares one."""
+    learner_threads: int = 0
+    """Threads of the learner's CPU arithmetic; 0 takes every core."""
+    worker_threads: int = 1
+    """Threads of each acting process."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalConfig:
+    """Evaluation apart from training, by the suite's protocol."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    every: int = 10_000
+    """Env steps between two pinned evaluations; 0 evaluates at the end only."""
+    episodes: int | None = None
+    """Episodes per evaluation; the suite's own number by default."""
+    envs: int = 4
+    """Environments the evaluator steps together."""
+    video: bool = True
+    """Write an mp4 of imagined beside real futures with each evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Budget, safety and housekeeping of one run."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    env_steps: int = 100_000
+    """Budget in decisions, prefill included; met exactly."""
+    dir: str | None = None
+    """Run folder; by default runs/<algorithm>-<task>-s<seed>-<time>."""
+    prefill: int = 1_024
+    """First env steps, taken with random actions and not trained on at the ratio."""
+    lockstep: bool = False
+    """Strict order chunk, updates, publication; then a distributed run equals --local."""
+    checkpoint_every_s: float = 600.0
+    """Seconds between checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept; older ones are deleted."""
+    log_every_s: float = 10.0
+    """Seconds between lines of metrics.jsonl."""
+    max_env_restarts: int = 10
+    """Times each worker rebuilds a failing environment before the run stops."""
+    max_actor_restarts: int = 10
+    """Times each killed actor is replaced before the run stops."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggingConfig:
+    """Where metrics go besides metrics.jsonl."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    tensorboard: bool = True
+    """Write event files to <run>/tensorboard."""
+    wandb: bool = False
+    """Send metrics to Weights & Biases (pip install "reverie[wandb]")."""
+    wandb_project: str = "reverie"
+    """Project there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExperimentConfig:
+    """Everything one run needs."""
+
+    algorithm: Any
+    env: EnvConfig
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    seed: int = 0
+    """Seed of networks, sampling, acting and environments."""
+
+    @property
+    def num_streams(self) -> int:
+        return self.resources.num_env_workers * self.resources.envs_per_worker
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts that `resolve_config` turns into this configuration again."""
+        tree: dict[str, Any] = dataclasses.asdict(self)
+        env = tree["env"]
+        options = env.pop("options")
+        if env["factory"] is not None:
+            env.pop("suite"), env.pop("task")
+        tree["env"] = {k: v for k, v in env.items() if v is not None} | (options or {})
+        return tree
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+SECTIONS: dict[str, type] = {
+    "replay": ReplayConfig,
+    "learner": LearnerConfig,
+    "resources": ResourcesConfig,
+    "eval": EvalConfig,
+    "run": RunConfig,
+    "logging": LoggingConfig,
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-4 as a number, as YAML 1.2 does, and refuses repeated keys."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"{node.start_mark.name}: key {key!r} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_value(text: str) -> Any:
+    """Read one override value as YAML 1.2 would."""
+    return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+
+
+def load_config(
+    path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> ExperimentConfig:
+    """Read `path` and its bases, apply dotted overrides, check everything.
+
+    Raises:
+        ConfigError: a missing file, an unknown key (with near names), a wrong type.
+    """
+    return resolve_config(apply_overrides(read_yaml(Path(path)), overrides))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one file, laid over the file its `base:` names."""
+    try:
+        tree = yaml.load(path.read_text(), _Loader)  # noqa: S506
+    except FileNotFoundError:
+        raise ConfigError(_missing_file(path)) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: wanted a mapping of sections, got {type(tree).__name__}")
+    tree = cast(dict[str, Any], tree)
+    base = tree.pop("base", None)
+    return merge(read_yaml(path.parent / base), tree) if base else tree
+
+
+def apply_overrides(
+    tree: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]
+) -> dict[str, Any]:
+    """Lay dotted overrides over `tree`: `["learner.batch_size=8"]` or `{"learner.batch_size": 8}`."""
+    if not isinstance(overrides, Mapping):
+        overrides = dict(_split_override(text) for text in overrides)
+    for key, value in overrides.items():
+        for part in reversed(str(key).split(".")):
+            value = {part: value}
+        tree = merge(tree, cast(dict[str, Any], value))
+    return tree
+
+
+def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `high` over `low`, mapping by mapping; `env: suite/task` counts as a mapping."""
+    merged = dict(low)
+    for key, value in high.items():
+        old = merged.get(key)
+        if key == "env":
+            old, value = _expand_env(old), _expand_env(value)
+            if isinstance(old, Mapping) and isinstance(value, Mapping):
+                old = _forget_other_env(cast(Any, old), cast(Any, value))
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merge(cast(Any, old), cast(Any, value))
+        merged[key] = value
+    return merged
+
+
+def resolve_config(tree: Mapping[str, Any]) -> ExperimentConfig:
+    """Check a whole tree and build the frozen configuration.
+
+    Raises:
+        ConfigError: with the full path of everything that is wrong.
+    """
+    tree = dict(tree)
+    known = [*SECTIONS, "algorithm", "env", "seed"]
+    for key in tree:
+        if key not in known:
+            raise ConfigError(f"{key}: unknown key; {registry.suggest(key, known)}")
+    sections = {name: build(cls, tree.get(name), name) for name, cls in SECTIONS.items()}
+    config = ExperimentConfig(
+        algorithm=resolve_algorithm(tree.get("algorithm")),
+        env=resolve_env(tree.get("env")),
+        seed=check(int, tree.get("seed", 0), "seed"),
+        **cast(Any, sections),
+    )
+    _check_relations(config)
+    return config
+
+
+def build(cls: type, values: Any, where: str) -> Any:
+    """Build dataclass `cls` from plain values, naming the full path of any fault."""
+    if not isinstance(values, Mapping | None):
+        raise ConfigError(f"{where}: wanted a mapping of keys, got {values!r}")
+    return check(cls, values or {}, where)
+
+
+def check(kind: Any, value: Any, where: str) -> Any:
+    """Validate `value` strictly as `kind`: no number from text, no integer from a fraction."""
+    try:
+        text = json.dumps(_integral(value), allow_nan=True)
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except ValidationError as error:
+        lines = [_explain(kind, fault, where) for fault in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def resolve_algorithm(raw: Any) -> Any:
+    """Check the `algorithm` sub-tree with the dataclass of the algorithm it names."""
+    if not isinstance(raw, Mapping) or "name" not in raw:
+        raise ConfigError(f"algorithm.name: missing; {registry.suggest('', registry.ALGORITHMS)}")
+    raw = cast(Mapping[str, Any], raw)
+    agent = _named("algorithm.name", registry.algorithm, str(raw["name"]))
+    try:
+        defaults = agent.config_defaults(raw)
+    except ValueError as error:
+        raise ConfigError(f"algorithm: {error}") from None
+    return build(agent.Config, merge(defaults, raw), "algorithm")
+
+
+def resolve_env(raw: Any) -> EnvConfig:
+    """Check the `env` sub-tree: ours, and the options of its suite."""
+    raw = dict(_expand_env(raw) or {})
+    if raw.get("factory") is not None:
+        raw |= {"suite": "factory", "task": raw["factory"]}
+    for key in ("suite", "task"):
+        if key not in raw:
+            raise ConfigError(f"env.{key}: missing; write env=<suite>/<task>")
+    suite = _named("env.suite", registry.suite, str(raw["suite"]))
+    _check_task(suite, str(raw["suite"]), str(raw["task"]))
+    ours = {f.name for f in dataclasses.fields(EnvConfig)} - {"options"}
+    options = {key: value for key, value in raw.items() if key not in ours}
+    for key in options:
+        names = ours | {f.name for f in dataclasses.fields(suite.Config)}
+        if key not in names:
+            raise ConfigError(f"env.{key}: unknown key; {registry.suggest(key, names)}")
+    env = build(EnvConfig, {k: v for k, v in raw.items() if k in ours}, "env")
+    return dataclasses.replace(env, options=build(suite.Config, options, "env"))
+
+
+def _check_task(suite: Any, name: str, task: str) -> None:
+    tasks = suite.tasks()
+    known = getattr(suite, "knows", tasks.__contains__)
+    if tasks and not known(task):
+        raise ConfigError(f"env.task: unknown task {task!r} of {name}; {registry.suggest(task, tasks)}")
+
+
+def _named(where: str, find: Any, name: str) -> Any:
+    try:
+        return find(name)
+    except KeyError as error:
+        raise ConfigError(f"{where}: {error.args[0]}") from None
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where}: {name}: {error}") from error
+
+
+def _check_relations(config: ExperimentConfig) -> None:
+    faults = [
+        f"{path}: wanted {wanted}, got {value!r}"
+        for path, value, ok, wanted in _relations(config)
+        if not ok
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
+    replay, learner, resources, run = config.replay, config.learner, config.resources, config.run
+    at_least_one = {
+        "run.env_steps": run.env_steps,
+        "run.keep_checkpoints": run.keep_checkpoints,
+        "replay.chunk_length": replay.chunk_length,
+        "learner.batch_size": learner.batch_size,
+        "learner.batch_length": learner.batch_length,
+        "learner.prefetch": learner.prefetch,
+        "learner.publish_every_updates": learner.publish_every_updates,
+        "resources.num_env_workers": resources.num_env_workers,
+        "resources.envs_per_worker": resources.envs_per_worker,
+        "resources.num_shards": resources.num_shards,
+        "eval.envs": config.eval.envs,
+    }
+    rows: list[tuple[str, Any, bool, str]] = [
+        (path, value, value >= 1, "at least 1") for path, value in at_least_one.items()
+    ]
+    ratio, least = learner.training_ratio, learner.batch_length * resources.num_shards
+    rows += [
+        ("learner.training_ratio", ratio, ratio >= 0, "0 or more"),
+        ("resources.num_learners", resources.num_learners, resources.num_learners == 1, "1"),
+        ("replay.capacity", replay.capacity, replay.capacity >= least, f"at least {least} rows"),
+        ("seed", config.seed, config.seed >= 0, "0 or more"),
+        ("run.prefill", run.prefill, run.prefill >= 0, "0 or more"),
+    ]
+    return rows
+
+
+def _expand_env(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    suite, slash, task = value.partition("/")
+    if not slash:
+        raise ConfigError(f"env: wanted <suite>/<task>, got {value!r}")
+    return {"suite": suite, "task": task}
+
+
+def _forget_other_env(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Choosing a factory drops suite and task, and the other way round."""
+    if new.get("factory") is not None:
+        return {key: value for key, value in old.items() if key not in ("suite", "task")}
+    if "suite" in new:
+        return {key: value for key, value in old.items() if key != "factory"}
+    return dict(old)
+
+
+def _split_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {text!r}: wanted key=value, e.g. learner.batch_size=8")
+    return key, parse_value(value)
+
+
+def _missing_file(path: Path) -> str:
+    """Say that `path` is missing and which files lie near it."""
+    folder = next(p for p in (path.parent, *path.parents) if p.is_dir())
+    near = sorted(str(found) for found in folder.rglob("*.yaml"))[:12]
+    return f"{path}: no such file" + (f"; there are: {', '.join(near)}" if near else "")
+
+
+def _integral(value: Any) -> Any:
+    """Turn 1e6 into 1000000, so that counts may be written in exponent form."""
+    if isinstance(value, Mapping):
+        return {k: _integral(v) for k, v in cast(Mapping[str, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [_integral(item) for item in cast(list[Any], value)]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _explain(kind: Any, fault: Any, where: str) -> str:
+    path, owner = ".".join([where, *map(str, fault["loc"])]), kind
+    for part in fault["loc"][:-1]:
+        owner = _field_type(owner, str(part))
+    if fault["type"] == "unexpected_keyword_argument" and dataclasses.is_dataclass(owner):
+        names = [f.name for f in dataclasses.fields(owner)]
+        return f"{path}: unknown key; {registry.suggest(str(fault['loc'][-1]), names)}"
+    return f"{path}: {fault['msg']}, got {fault['input']!r}"
+
+
+def _field_type(owner: Any, name: str) -> Any:
+    import typing
+
+    return typing.get_type_hints(owner).get(name) if dataclasses.is_dataclass(owner) else None

@@ -1,0 +1,110 @@
+"""What a configuration builds and what there is to choose from, without running anything."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from reverie import env_loop, evaluator, registry
+from reverie.config import ExperimentConfig
+from reverie.policy import make_agent
+
+
+def describe(config: ExperimentConfig) -> dict[str, Any]:
+    """Networks with their trainable parameters, spaces, budgets and ratios; JSON-able."""
+    spaces = env_loop.spaces_of(config.env)
+    agent = make_agent(config, spaces, seed=config.seed, training=True)
+    modules, targets = agent.module_sizes()
+    streams = agent.streams()
+    steps = next(iter(streams.values())).trained_steps
+    ratio, learner, run = config.learner.training_ratio, config.learner, config.run
+    trained = max(0, run.env_steps - run.prefill) * ratio + learner.pretrain * steps
+    repeat = evaluator.action_repeat_of(config)
+    protocol = evaluator.protocol_of(config)
+    return {
+        "algorithm": config.algorithm.name,
+        "env": f"{config.env.suite}/{config.env.task}",
+        "modules": modules,
+        "total": sum(modules.values()),
+        "targets": targets,
+        "observations": {k: f"{v.dtype} {list(v.shape)}" for k, v in spaces.obs.items()},
+        "action": f"{spaces.action.kind} {list(spaces.action.num) or spaces.action.width}",
+        "streams": {
+            name: {
+                "batch_size": spec.batch_size,
+                "batch_length": spec.batch_length,
+                "context": spec.context,
+                "sampler": spec.sampler,
+                "every": spec.every,
+            }
+            for name, spec in streams.items()
+        },
+        "budget": {
+            "env_steps": run.env_steps,
+            "env_frames": run.env_steps * repeat,
+            "action_repeat": repeat,
+            "prefill": run.prefill,
+            "updates": int(trained // steps),
+            "replay_rows": config.replay.capacity,
+        },
+        "ratio": {
+            "trained_steps_per_env_step": ratio,
+            "updates_per_env_step": ratio / steps,
+        },
+        "evaluation": {
+            "protocol": protocol.id,
+            "mode": protocol.mode,
+            "episodes": config.eval.episodes or protocol.episodes,
+            "every_env_steps": config.eval.every,
+        },
+    }
+
+
+def describe_text(found: dict[str, Any]) -> str:
+    """`describe` for a terminal."""
+    lines = [f"{found['algorithm']} on {found['env']}", "", "trainable parameters"]
+    lines += [f"  {name:12} {count:>14,}" for name, count in found["modules"].items()]
+    lines += [f"  {'total':12} {found['total']:>14,}"]
+    lines += [f"  {name:12} {count:>14,}  (slow copy)" for name, count in found["targets"].items()]
+    for section in ("observations", "budget", "ratio", "evaluation"):
+        lines += ["", section]
+        lines += [f"  {key:28} {_figure(value)}" for key, value in found[section].items()]
+        if section == "observations":
+            lines.append(f"  {'action':28} {found['action']}")
+    return "\n".join(lines)
+
+
+def list_envs() -> str:
+    """One paragraph per suite: whether it can be used, and its tasks."""
+    return "\n".join(_describe_suite(name) for name in sorted(registry.env_names()))
+
+
+def list_algorithms() -> str:
+    """One line per algorithm, from its own docstring."""
+    lines: list[str] = []
+    for name in sorted(registry.algorithm_names()):
+        agent = registry.algorithm(name)
+        lines.append(f"{name:12} {_first_line(agent)}")
+        sizes = getattr(importlib.import_module(agent.__module__), "SIZES", {})
+        if sizes:
+            lines.append(f"{'':12} sizes: {', '.join(sizes)}")
+    return "\n".join(lines)
+
+
+def _describe_suite(name: str) -> str:
+    try:
+        suite = registry.suite(name)
+    except ImportError as error:
+        return f"{name:12} not installed: {error}"
+    tasks = suite.tasks()
+    extra = f'pip install "reverie[{suite.extra}]"' if suite.extra else "core"
+    text = f"{name:12} {_first_line(type(suite))} ({extra})"
+    return f"{text}\n{'':12} {', '.join(tasks)}" if tasks else text
+
+
+def _first_line(thing: Any) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]
+
+
+def _figure(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

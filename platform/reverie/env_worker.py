@@ -1,0 +1,138 @@
+"""One worker: asks for env steps, takes them with the newest weights, hands the rows on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reverie.config import ExperimentConfig
+from reverie.env_loop import Collected, EnvLoop, derive_seed
+from reverie.errors import ReplayLost
+from reverie.policy import make_agent
+from reverie.replay_coordinator import StreamTicket
+from reverie.types import Chunk, EpisodeResult, Spaces, Version
+
+
+@dataclass(frozen=True, slots=True)
+class CollectStats:
+    """What one call of `collect` did."""
+
+    worker: int
+    env_steps: int
+    episodes: list[EpisodeResult]
+    waited_s: float
+    """Seconds spent waiting for a quota."""
+    worked_s: float
+    done: bool
+    """The budget holds no more steps for this worker."""
+    fault: str | None = None
+    """Traceback of an environment that failed and was rebuilt."""
+    lost_rows: int = 0
+    """Rows that no shard took in time."""
+
+
+class EnvWorker:
+    """Steps its environments and writes chunks to the shards its streams belong to.
+
+    Owns no shared state: after a crash a fresh one goes on, with new streams.
+
+    Args:
+        coordinator, shards, weights: links to the other parts, plain objects in one process.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        spaces: Spaces,
+        worker_id: int,
+        coordinator: Any,
+        shards: list[Any],
+        weights: Any,
+    ) -> None:
+        self.worker_id, self._config = worker_id, config
+        self._coordinator, self._shards, self._weights = coordinator, shards, weights
+        count = config.resources.envs_per_worker
+        self._most = count * max(1, config.replay.chunk_length // 2)
+        tickets = self._open_streams()
+        seed = derive_seed(config.seed, worker_id, tickets[0].stream.incarnation, 2)
+        self._agent = make_agent(config, spaces, seed=seed, training=False)
+        self._version: Version | None = None
+        self._fresh_tickets: list[StreamTicket] | None = tickets
+        self._loop = EnvLoop(
+            config.env,
+            self._agent,
+            self._next_streams,
+            chunk_length=config.replay.chunk_length,
+            first_index=worker_id * count,
+            seed=config.seed,
+            max_restarts=config.run.max_env_restarts,
+        )
+
+    def collect(self) -> CollectStats:
+        """Take one quota of env steps and insert their rows.
+
+        Waits until the coordinator grants a quota or its patience ends.
+
+        Raises:
+            EnvFailed: an environment failed too often.
+        """
+        begin = time.perf_counter()
+        quota = self._coordinator.request_steps(self.worker_id, self._most)
+        granted = time.perf_counter()
+        if quota.steps == 0:
+            return CollectStats(self.worker_id, 0, [], granted - begin, 0.0, quota.done)
+        self._refresh_weights()
+        random = quota.random or self._version is None
+        version = self._version.grad_updates if self._version else 0
+        found = self._loop.run(
+            quota.steps, random=random, version=version, counters=quota.counters
+        )
+        lost_rows = self._hand_over(found)
+        worked = time.perf_counter() - granted
+        return CollectStats(
+            self.worker_id,
+            found.env_steps,
+            found.episodes,
+            granted - begin,
+            worked,
+            quota.done,
+            found.fault,
+            lost_rows,
+        )
+
+    def close(self) -> None:
+        self._loop.close()
+
+    def _hand_over(self, found: Collected) -> int:
+        """Insert chunks, then report the steps with the shards' new masses."""
+        masses: dict[int, dict[str, float]] = {}
+        lost = 0
+        for shard in sorted({shard for shard, _ in found.chunks}):
+            chunks = [chunk for at, chunk in found.chunks if at == shard]
+            try:
+                masses[shard] = self._shards[shard].insert(chunks)
+            except ReplayLost:
+                lost += _num_rows(chunks)
+        self._coordinator.report(self.worker_id, found.env_steps, len(found.episodes), masses)
+        return lost
+
+    def _refresh_weights(self) -> None:
+        newer = self._weights.newer_than(self._version)
+        if newer is not None:
+            self._version, state = Version(*newer[0]), newer[1]
+            self._agent.load_policy_state(state)
+
+    def _open_streams(self) -> list[StreamTicket]:
+        envs = range(self._config.resources.envs_per_worker)
+        return [self._coordinator.open_stream(self.worker_id, env) for env in envs]
+
+    def _next_streams(self) -> list[StreamTicket]:
+        tickets, self._fresh_tickets = self._fresh_tickets, None
+        return tickets or self._open_streams()
+
+
+def _num_rows(chunks: list[Chunk]) -> int:
+    return int(np.sum([chunk.num_rows for chunk in chunks]))

@@ -1,0 +1,27 @@
+"""Errors that a caller can act on. The command line turns each of them into exit code 2."""
+
+from __future__ import annotations
+
+
+class RunError(RuntimeError):
+    """A run that has to stop, for a reason its user can mend."""
+
+
+class EnvFailed(RunError):
+    """An environment raised, hung or broke its contract more often than is allowed."""
+
+
+class NonFiniteLoss(RunError):
+    """A loss became NaN or infinite; the message names it."""
+
+
+class PlacementError(RunError):
+    """The cluster can never hold what the configuration asks for."""
+
+
+class WorkerLost(RunError):
+    """An actor died more often than is allowed."""
+
+
+class ReplayLost(RuntimeError):
+    """A replay shard did not answer; the request may be repeated once it is back."""

@@ -1,0 +1,166 @@
+"""Evaluation apart from training, by the suite's own protocol."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from reverie import registry
+from reverie.config import ExperimentConfig
+from reverie.env_loop import EpisodeMeter, act_where, derive_seed, make_vector_env
+from reverie.policy import make_agent
+from reverie.protocols import Agent, EnvSeed, EvalProtocol, Mode, VectorEnv
+from reverie.types import Array, Counters, EpisodeResult, Spaces
+
+EVAL_ENV_INDEX = 1 << 20
+"""Global environment index of the first evaluation environment: no training one reaches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """The score of one version of the weights."""
+
+    env_steps: int
+    """Training env steps taken when the weights were pinned."""
+    grad_updates: int
+    episodes: list[EpisodeResult]
+    score: float
+    """Mean return."""
+    normalised: float | None
+    """Human-normalised score, where the suite has references."""
+    protocol: str
+    seconds: float
+    video: dict[str, Array] = field(default_factory=dict)
+    """First episode of the first environment, uint8 [T, H, W, 3] per image key, if recorded."""
+
+    def metrics(self) -> dict[str, float]:
+        """Figures for the metrics log, under `eval/`."""
+        returns = [episode.ret for episode in self.episodes]
+        figures = {
+            "score": self.score,
+            "return_std": float(np.std(returns)),
+            "length": float(np.mean([episode.length for episode in self.episodes])),
+            "episodes": float(len(returns)),
+        }
+        if self.normalised is not None:
+            figures["human_normalised"] = self.normalised
+        names = {name for episode in self.episodes for name in episode.logs}
+        for name in sorted(names):
+            figures[name] = float(np.mean([episode.logs[name] for episode in self.episodes]))
+        return {f"eval/{name}": value for name, value in figures.items()}
+
+
+class Evaluator:
+    """Plays full episodes with pinned weights in environments of its own."""
+
+    def __init__(self, config: ExperimentConfig, spaces: Spaces, weights: Any) -> None:
+        self._config, self._weights = config, weights
+        seed = derive_seed(config.seed, 4)
+        self._agent = make_agent(config, spaces, seed=seed, training=False)
+
+    def evaluate(self, env_steps: int) -> EvalResult:
+        """Score the weights pinned at `env_steps` and unpin them.
+
+        Raises:
+            KeyError: nothing is pinned there.
+        """
+        pinned = self._weights.pinned(env_steps)
+        self._agent.load_policy_state(pinned.state)
+        counters = Counters(env_steps=env_steps, grad_updates=pinned.version.grad_updates)
+        result = score(self._config, self._agent, counters)
+        self._weights.unpin(env_steps)
+        return result
+
+
+def score(
+    config: ExperimentConfig,
+    agent: Agent,
+    counters: Counters,
+    *,
+    episodes: int | None = None,
+    mode: Mode | None = None,
+    record: bool = False,
+) -> EvalResult:
+    """Play the episodes of the suite's protocol; `record` keeps the first one's frames.
+
+    Acting by another `mode` than the protocol's is another protocol: its id says so.
+    """
+    begin, protocol = time.perf_counter(), protocol_of(config)
+    if mode is not None and mode != protocol.mode:
+        protocol = replace(protocol, mode=mode, id=f"{protocol.id}-{mode}")
+    episodes = episodes or config.eval.episodes or protocol.episodes
+    vector = make_vector_env(config.env, min(config.eval.envs, episodes), _seeds(config.seed))
+    try:
+        played, video = play(vector, agent, protocol.mode, episodes, counters, record=record)
+    finally:
+        vector.close()
+    mean = float(np.mean([episode.ret for episode in played]))
+    return EvalResult(
+        counters.env_steps,
+        counters.grad_updates,
+        played,
+        mean,
+        protocol.normalised(mean),
+        protocol.id,
+        time.perf_counter() - begin,
+        video,
+    )
+
+
+def play(
+    vector: VectorEnv,
+    agent: Agent,
+    mode: Mode,
+    episodes: int,
+    counters: Counters,
+    *,
+    record: bool = False,
+) -> tuple[list[EpisodeResult], dict[str, Array]]:
+    """Play exactly `episodes` episodes, spread over the environments beforehand.
+
+    Each environment plays a fixed number of them: taking the first to finish would favour
+    short episodes.
+    """
+    count = vector.num_envs
+    left = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
+    meter, carry = EpisodeMeter(count), agent.initial_carry(count)
+    actions, active = vector.spaces.action.zeros(count), np.ones(count, bool)
+    results: list[EpisodeResult] = []
+    frames: dict[str, list[Array]] = {}
+    while active.any():
+        rows = vector.step(actions, active)
+        if record:
+            _record(frames, rows, vector.spaces)
+        for env, result in meter.add(rows, active):
+            results.append(result)
+            left[env] -= 1
+            record &= env != 0
+        active = left > 0
+        deciding = active & ~rows["is_last"]
+        if deciding.any():
+            actions[deciding], carry = act_where(agent, rows, carry, deciding, mode, counters)
+    return results, {key: np.stack(found) for key, found in frames.items()}
+
+
+def protocol_of(config: ExperimentConfig) -> EvalProtocol:
+    """The evaluation protocol of the configured environment."""
+    return registry.suite(config.env.suite).protocol(config.env.task, config.env.options)
+
+
+def _seeds(seed: int) -> EnvSeed:
+    return lambda env, episode: derive_seed(seed, EVAL_ENV_INDEX + env, episode)
+
+
+def _record(frames: dict[str, list[Array]], rows: dict[str, Array], spaces: Spaces) -> None:
+    for key, spec in spaces.obs.items():
+        if spec.is_image and spec.dtype == "uint8":
+            frame = np.repeat(rows[key][0], 3, -1) if spec.shape[-1] == 1 else rows[key][0][..., :3]
+            frames.setdefault(key, []).append(frame.copy())
+
+
+def action_repeat_of(config: ExperimentConfig) -> int:
+    """Frames per env step of the configured environment."""
+    return registry.suite(config.env.suite).action_repeat(config.env.options)

@@ -1,0 +1,257 @@
+"""The learner: granted batches in, gradient steps, versioned weights out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reverie.batch_stream import BatchStream, Ready
+from reverie.config import ExperimentConfig
+from reverie.env_loop import derive_seed
+from reverie.errors import NonFiniteLoss
+from reverie.metrics import MeanMetrics
+from reverie.policy import make_agent
+from reverie.protocols import Videos
+from reverie.types import STEP_ID, Counters, Spaces, Version
+
+LOSS_PREFIX = "loss/"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was looked at when weights were pinned for an evaluation."""
+
+    env_steps: int
+    videos: Videos = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStats:
+    """What one call of `train` did."""
+
+    updates: int
+    grad_updates: int
+    trained_steps: int
+    waited_s: float
+    """Seconds without a batch."""
+    worked_s: float
+    metrics: dict[str, float]
+    reports: list[Report]
+
+
+class Learner:
+    """Trains one agent on the batches the coordinator grants.
+
+    Args:
+        coordinator, shards, weights: links to the other parts, plain objects in one process.
+        incarnation: how many learners this run had before; part of every version it publishes.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        spaces: Spaces,
+        coordinator: Any,
+        shards: list[Any],
+        weights: Any,
+        *,
+        device: str,
+        incarnation: int = 0,
+    ) -> None:
+        self._config, self._coordinator, self._weights = config, coordinator, weights
+        self._shards, self._device, self._incarnation = shards, device, incarnation
+        seed = derive_seed(config.seed, 3)
+        self.agent = make_agent(config, spaces, seed=seed, training=True, device=device)
+        specs = stream_specs(config, self.agent.streams())
+        prefetch = 1 if config.run.lockstep else config.learner.prefetch
+        self._stream = BatchStream(specs, coordinator, shards, device=device, prefetch=prefetch)
+        self._batch_steps = next(iter(specs.values())).trained_steps
+        self._grad_updates = 0
+        self._batches = 0
+        self._published = -1
+        self._next_pin = config.eval.every
+        self._bad: dict[str, Tensor] = {}
+        self._metrics = MeanMetrics()
+        self._reports: list[Report] = []
+        self._latest: Ready | None = None
+
+    @property
+    def version(self) -> Version:
+        return Version(self._incarnation, self._grad_updates)
+
+    def train(self, seconds: float = float("inf"), patience: float = 0.0) -> TrainStats:
+        """Update until `seconds` have passed or no batch is granted.
+
+        Waits for shards, and at most `patience` seconds for the limiter to grant a batch.
+        Before it waits or returns for want of a batch, it publishes what it has learned.
+
+        Raises:
+            NonFiniteLoss: a loss became NaN or infinite.
+        """
+        begin, waited, updates = time.perf_counter(), 0.0, 0
+        while time.perf_counter() - begin < seconds:
+            asked = time.perf_counter()
+            ready = self._stream.next(self._batches)
+            if ready is None:
+                self.publish()
+                if not self._await_batch(patience):
+                    waited += time.perf_counter() - asked
+                    break
+                waited += time.perf_counter() - asked
+                continue
+            waited += time.perf_counter() - asked
+            self._update(ready)
+            updates += 1
+        return self._stats(updates, waited, time.perf_counter() - begin - waited)
+
+    def publish(self) -> None:
+        """Hand the newest weights to the weight store, if they are newer than the last."""
+        if self._published < self._grad_updates:
+            self._check_finite()
+            self._weights.publish(self.version, self.agent.policy_state())
+            self._published = self._grad_updates
+
+    def publish_first(self) -> None:
+        """Publish the weights as they are, trained or not: workers act with them from now on."""
+        self._published = -1
+        self.publish()
+
+    def pin(self, env_steps: int) -> None:
+        """Pin the present weights for an evaluation and look at the latest batch."""
+        self._check_finite()
+        self._weights.pin(self.version, env_steps, self.agent.policy_state())
+        if self._latest is not None and self._config.eval.video:
+            videos, metrics = self.agent.report(self._latest.batches)
+            self._reports.append(Report(env_steps, videos, _read(metrics)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed learner needs; the policy's weights apart, for `reverie.load`.
+
+        Raises:
+            NonFiniteLoss: rather than saving weights that a NaN has spoiled.
+        """
+        self._check_finite()
+        self._coordinator.counters()  # behind it, every confirmation sent before has arrived
+        policy = {k: torch.from_numpy(v.copy()) for k, v in self.agent.policy_state().items()}
+        learner = {
+            "agent": self.agent.state_dict(),
+            "grad_updates": self._grad_updates,
+            "batches": self._batches,
+            "next_pin": self._next_pin,
+        }
+        return {"learner": learner, "policy": policy}
+
+    def load_state_dict(self, state: Mapping[str, Any], *, batches: int | None = None) -> None:
+        """Go on from `state`; `batches` overrides its count where the limiter is ahead of it."""
+        self.agent.load_state_dict(state["agent"])
+        self._grad_updates = int(state["grad_updates"])
+        self._batches = int(state["batches"]) if batches is None else batches
+        self._next_pin = int(state["next_pin"])
+        self._published = -1
+
+    def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
+        self.agent.warm_up(example)
+
+    def _update(self, ready: Ready) -> None:
+        counters = replace(
+            ready.counters,
+            grad_updates=self._grad_updates,
+            trained_steps=self._batches * self._batch_steps,
+        )
+        metrics, feedback = self.agent.update(ready.batches, counters)
+        self._grad_updates += 1
+        self._batches += 1
+        self._watch(metrics)
+        self._metrics.add(metrics)
+        self._coordinator.batch_trained(ready.number)
+        self._latest = ready
+        if feedback:
+            self._write_back(feedback)
+        self._after_update(ready.counters)
+
+    def _after_update(self, counters: Counters) -> None:
+        if self._device == "cpu":
+            self._check_finite()
+        if self._grad_updates - max(self._published, 0) >= self._publish_every:
+            self.publish()
+        every = self._config.eval.every
+        if every and counters.env_steps >= self._next_pin:
+            self.pin(counters.env_steps)
+            self._next_pin = (counters.env_steps // every + 1) * every
+
+    @property
+    def _publish_every(self) -> float:
+        lockstep = self._config.run.lockstep
+        return float("inf") if lockstep else self._config.learner.publish_every_updates
+
+    def _await_batch(self, patience: float) -> bool:
+        return patience > 0 and self._coordinator.await_batch(patience)
+
+    def _watch(self, metrics: Mapping[str, Any]) -> None:
+        """Remember on the device which losses were ever not finite."""
+        for name, value in metrics.items():
+            if name.startswith(LOSS_PREFIX):
+                bad = ~torch.isfinite(torch.as_tensor(value))
+                self._bad[name] = self._bad[name] | bad if name in self._bad else bad
+
+    def _check_finite(self) -> None:
+        if not self._bad:
+            return
+        flags = torch.stack([flag.reshape(()) for flag in self._bad.values()]).tolist()
+        names = [name for name, bad in zip(self._bad, flags, strict=True) if bad]
+        if names:
+            raise NonFiniteLoss(
+                f"{', '.join(names)} became NaN or infinite by update {self._grad_updates}; the "
+                "last checkpoint is kept: resume from it with a smaller learning rate or float32"
+            )
+
+    def _write_back(self, feedback: Mapping[str, Tensor]) -> None:
+        arrays = {key: value.detach().cpu().numpy() for key, value in feedback.items()}
+        ids = arrays.pop(STEP_ID)
+        for shard in self._shards:
+            shard.write_back(ids, arrays)
+
+    def _stats(self, updates: int, waited: float, worked: float) -> TrainStats:
+        reports, self._reports = self._reports, []
+        return TrainStats(
+            updates,
+            self._grad_updates,
+            self._batches * self._batch_steps,
+            waited,
+            worked,
+            self._metrics.pop() if updates else {},
+            reports,
+        )
+
+
+def stream_specs(config: ExperimentConfig, specs: dict[str, Any]) -> dict[str, Any]:
+    """The agent's streams, with `replay.freshest_first` applied to the uniform ones."""
+    if not config.replay.freshest_first:
+        return specs
+    return {
+        name: replace(spec, sampler="freshest") if spec.sampler == "uniform" else spec
+        for name, spec in specs.items()
+    }
+
+
+def pick_device(wanted: str) -> str:
+    """Resolve `resources.device`.
+
+    Raises:
+        ValueError: CUDA is asked for and torch sees none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("resources.device: wanted cuda, but torch sees no GPU on this machine")
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
+
+
+def _read(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}

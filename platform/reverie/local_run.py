@@ -1,0 +1,138 @@
+"""All parts of a run in one process, called one after the other. The reference; never imports ray.
+
+One step is: a worker collects a quota, the learner makes every update that is due, the newest
+weights are published, pinned evaluations are played.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reverie import wiring
+from reverie.checkpoint import Checkpoint
+from reverie.config import ExperimentConfig
+from reverie.env_worker import EnvWorker
+from reverie.evaluator import Evaluator
+from reverie.learner import Learner, pick_device
+from reverie.replay_shard import ReplayShard
+from reverie.types import Array, Counters, Spaces, Window
+from reverie.weight_store import WeightStore
+from reverie.wiring import Events, Fault, Saved
+
+
+class LocalShard:
+    """A shard in this process, spoken to as a remote one is."""
+
+    def __init__(self, shard: ReplayShard) -> None:
+        self._shard = shard
+        self.insert = shard.insert
+
+    def sample(
+        self, name: str, count: int, batch_number: int, trained_batches: int
+    ) -> Callable[[], list[Window]]:
+        return lambda: self._shard.sample(name, count, batch_number, trained_batches)
+
+    def write_back(self, ids: Array, values: Mapping[str, Array]) -> None:
+        self._shard.write_back(ids, dict(values))
+
+
+class LocalRun:
+    """One run in this process.
+
+    Args:
+        checkpoint: state to go on from.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        spaces: Spaces,
+        folder: Path,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self._config, self._spaces = config, spaces
+        self._replay_folder = folder / wiring.REPLAY_FOLDER
+        specs = wiring.agent_streams(config, spaces)
+        num_shards = config.resources.num_shards
+        self.coordinator = wiring.make_coordinator(config, specs)
+        self.shards = [wiring.make_shard(config, specs, index) for index in range(num_shards)]
+        self._weights = WeightStore()
+        self._links = [LocalShard(shard) for shard in self.shards]
+        device = pick_device(config.resources.device)
+        self.learner = Learner(
+            config, spaces, self.coordinator, self._links, self._weights, device=device
+        )
+        if checkpoint is not None:
+            self._load(checkpoint)
+        self.learner.publish_first()
+        self.workers = [self._make_worker(i) for i in range(config.resources.num_env_workers)]
+        self._turn = 0
+        self._evaluator: Evaluator | None = None
+
+    def step(self) -> Events:
+        """One worker's quota, all due updates, pinned evaluations."""
+        events = Events()
+        worker = self.workers[self._turn % len(self.workers)]
+        self._turn += 1
+        stats = worker.collect()
+        events.collected.append(stats)
+        if stats.fault:
+            events.faults.append(Fault("env", stats.worker, stats.fault))
+        events.trained.append(self.learner.train())
+        self._evaluate(events)
+        events.finished = self.coordinator.finished()
+        return events
+
+    def finish(self) -> Events:
+        """Evaluate the last weights."""
+        events = Events()
+        self.learner.pin(self.coordinator.counters().env_steps)
+        events.trained.append(self.learner.train())
+        self._evaluate(events)
+        return events
+
+    def counters(self) -> Counters:
+        return self.coordinator.counters()
+
+    def facts(self) -> dict[str, Any]:
+        """What the parts counted, for the summary."""
+        return self.coordinator.facts()
+
+    def quiesce(self) -> Events:
+        """Nothing is ever under way between two steps."""
+        return Events()
+
+    def save(self) -> Saved:
+        """Cut the state of every part; chunk files are written here, the rest is returned."""
+        fragments = [shard.save(self._replay_folder) for shard in self.shards]
+        return Saved(
+            self.learner.state_dict(),
+            {"coordinator": self.coordinator.state_dict(), "replay": fragments},
+            [entry for fragment in fragments for entry in fragment["files"]],
+        )
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        self.coordinator.load_state_dict(checkpoint.document("coordinator"))
+        self.learner.load_state_dict(checkpoint.tensors("learner"))
+        fragments = checkpoint.document("replay")
+        for index, (shard, fragment) in enumerate(zip(self.shards, fragments, strict=True)):
+            shard.load(self._replay_folder, fragment)
+            self.coordinator.set_masses(index, shard.masses())
+
+    def _make_worker(self, index: int) -> EnvWorker:
+        return EnvWorker(
+            self._config, self._spaces, index, self.coordinator, self._links, self._weights
+        )
+
+    def _evaluate(self, events: Events) -> None:
+        for env_steps in self._weights.pins():
+            self._evaluator = self._evaluator or Evaluator(
+                self._config, self._spaces, self._weights
+            )
+            events.evaluated.append(self._evaluator.evaluate(env_steps))

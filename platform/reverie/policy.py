@@ -1,0 +1,161 @@
+"""Agents from configurations, and trained policies from run folders.
+
+Imports neither ray nor gymnasium: a robot or a notebook needs torch and numpy only.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from reverie import registry
+from reverie.checkpoint import Checkpoint, CheckpointStore
+from reverie.config import (
+    EnvConfig,
+    ExperimentConfig,
+    LearnerConfig,
+    build,
+    read_yaml,
+    resolve_algorithm,
+)
+from reverie.protocols import Agent, AgentContext, Mode
+from reverie.storage import Storage
+from reverie.types import FLAG_KEYS, Array, Counters, Rows, Spaces
+
+CONFIG_FILE = "config.yaml"
+SPACES_FILE = "spaces.json"
+
+
+def make_agent(
+    config: ExperimentConfig,
+    spaces: Spaces,
+    *,
+    seed: int,
+    training: bool,
+    device: str = "cpu",
+) -> Agent:
+    """Build the configured agent; `training=False` builds only what acting needs."""
+    context = AgentContext(
+        batch_size=config.learner.batch_size,
+        batch_length=config.learner.batch_length,
+        seed=seed,
+        device=device,
+        precision=config.learner.precision,
+        training=training,
+    )
+    agent = registry.algorithm(config.algorithm.name)
+    return cast(Agent, agent(config.algorithm, spaces, context))
+
+
+def load(run: str | Path, *, mode: Mode = "mode", device: str = "cpu", seed: int = 0) -> Policy:
+    """Load the policy of the newest usable checkpoint of a run folder.
+
+    Raises:
+        FileNotFoundError: `run` is no run folder or holds no checkpoint yet.
+    """
+    config, spaces = _acting_config(Path(run)), read_spaces(run)
+    agent = make_agent(config, spaces, seed=seed, training=False, device=device)
+    agent.load_policy_state(policy_arrays(newest_checkpoint(run)))
+    return Policy(agent, spaces, mode)
+
+
+def newest_checkpoint(run: str | Path) -> Checkpoint:
+    """The newest usable checkpoint of a run folder.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+    """
+    checkpoint = CheckpointStore(Storage(str(run)), keep=1).latest()
+    if checkpoint is None:
+        raise FileNotFoundError(f"{run}: no checkpoint yet; wait for the first or resume the run")
+    return checkpoint
+
+
+def config_file(run: str | Path) -> Path:
+    """The configuration a run folder was started with.
+
+    Raises:
+        FileNotFoundError: `run` is no run folder.
+    """
+    path = Path(run) / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{run}: no run folder (it holds no {CONFIG_FILE})")
+    return path
+
+
+def read_spaces(run: str | Path) -> Spaces:
+    """The spaces a run folder was started with."""
+    return Spaces.from_json(json.loads((Path(run) / SPACES_FILE).read_text()))
+
+
+def _acting_config(run: Path) -> ExperimentConfig:
+    """What acting needs of a run's configuration; the suite is left alone, so that a machine
+    without environments can act."""
+    tree = read_yaml(config_file(run))
+    return ExperimentConfig(
+        algorithm=resolve_algorithm(tree["algorithm"]),
+        env=EnvConfig(suite="", task=""),
+        learner=build(LearnerConfig, tree["learner"], "learner"),
+    )
+
+
+def policy_arrays(checkpoint: Checkpoint) -> dict[str, Array]:
+    """The weights that acting needs, out of a checkpoint."""
+    tensors = checkpoint.tensors("policy")
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+class Policy:
+    """A trained agent that acts; it carries its recurrent state from call to call."""
+
+    def __init__(self, agent: Agent, spaces: Spaces, mode: Mode) -> None:
+        self._agent, self.spaces, self._mode = agent, spaces, mode
+        self._carry: Any = None
+        self._count = 0
+
+    def reset(self) -> None:
+        """Forget the past: the next observation starts an episode."""
+        self._carry = None
+
+    def act(self, obs: Rows | Array) -> Array:
+        """Choose an action for one observation, or actions for a batch of them.
+
+        Args:
+            obs: dict of the environment's observation keys, each as its space says or with one
+                leading batch axis; an array alone stands for the only key.
+
+        Returns:
+            float32 [A] in [-1, 1], int64 [] or int64 [k]; with a batch axis if `obs` had one.
+
+        Raises:
+            ValueError: a missing key or a wrong shape.
+        """
+        rows, single = self._rows(obs)
+        count = len(next(iter(rows.values())))
+        first = self._carry is None or count != self._count
+        if first:
+            self._carry, self._count = self._agent.initial_carry(count), count
+        rows |= {key: np.full(count, first and key == "is_first") for key in FLAG_KEYS}
+        rows["reward"] = np.zeros(count, np.float32)
+        action, self._carry = self._agent.act(rows, self._carry, self._mode, Counters())
+        return action[0] if single else action
+
+    def _rows(self, obs: Rows | Array) -> tuple[Rows, bool]:
+        if not isinstance(obs, dict):
+            obs = {next(iter(self.spaces.obs)): np.asarray(obs)}
+        if missing := self.spaces.obs.keys() - obs.keys():
+            raise ValueError(f"observation lacks {sorted(missing)}, got {sorted(obs)}")
+        rows = {key: np.asarray(obs[key], spec.dtype) for key, spec in self.spaces.obs.items()}
+        single = all(rows[key].shape == spec.shape for key, spec in self.spaces.obs.items())
+        if single:
+            rows = {key: value[None] for key, value in rows.items()}
+        for key, spec in self.spaces.obs.items():
+            if rows[key].shape[1:] != spec.shape:
+                raise ValueError(
+                    f"observation {key!r}: wanted {spec.shape} or [N, *{spec.shape}], "
+                    f"got {np.shape(obs[key])}"
+                )
+        return rows, single

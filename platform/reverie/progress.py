@@ -1,0 +1,137 @@
+"""What a person sees while a run goes on, and at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from reverie.trainer import Progress, Summary
+
+PLAIN_EVERY_S = 10.0
+"""Seconds between two lines where the output is no terminal."""
+
+
+class ProgressLine:
+    """A live line on a terminal; a plain line now and then elsewhere (or without rich)."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+        self._next_plain = 0.0
+
+    def __enter__(self) -> ProgressLine:
+        if sys.stdout.isatty():
+            self._live = _make_live()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Show how far the run is; cheap enough to call at every step."""
+        if self._live is not None:
+            self._live.update(_live_text(progress))
+        elif time.monotonic() >= self._next_plain:
+            self._next_plain = time.monotonic() + PLAIN_EVERY_S
+            print(progress_text(progress), flush=True)
+
+
+def progress_text(progress: Progress) -> str:
+    """One line: share, env steps, time left, rates, last return and score."""
+    share = progress.env_steps / progress.budget
+    parts = [
+        f"{share:4.0%}  {progress.env_steps:,}/{progress.budget:,} env steps",
+        f"eta {_duration(progress.eta_s)}",
+        f"{progress.env_fps:.1f} steps/s",
+        f"{progress.grad_updates:,} updates ({progress.updates_per_s:.2f}/s)",
+    ]
+    if progress.returns:
+        mean = float(np.mean(progress.returns))
+        parts.append(f"return {progress.returns[-1]:.2f} (mean of last 20: {mean:.2f})")
+    if progress.last_eval is not None:
+        parts.append(f"eval {progress.last_eval.score:.2f}")
+    if progress.faults:
+        parts.append(f"{progress.faults} faults mended")
+    return " | ".join(parts)
+
+
+def summary_text(summary: Summary) -> str:
+    """The end of a run, for a terminal."""
+    rows = {
+        "score": _score(summary),
+        "training return": _number(summary.train_return),
+        "env steps": f"{summary.env_steps:,} ({summary.env_frames:,} frames, "
+        f"{summary.episodes:,} episodes)",
+        "updates": f"{summary.grad_updates:,} ({summary.trained_steps:,} trained steps)",
+        "time": _duration(summary.seconds),
+        "idle": f"learner {summary.learner_idle_share:.0%}, workers {summary.worker_idle_share:.0%}",
+        "faults mended": _faults(summary),
+        "checkpoint": summary.checkpoint,
+        "TensorBoard": f"tensorboard --logdir {summary.tensorboard}",
+        "imagined | real": summary.videos[-1] if summary.videos else "no video",
+        "next": f"reverie eval {summary.run} --video",
+    }
+    width = max(map(len, rows))
+    return "\n".join(["", *(f"  {key:{width}}  {value}" for key, value in rows.items())])
+
+
+def _score(summary: Summary) -> str:
+    if summary.score is None:
+        return "not evaluated"
+    text = f"{summary.score:.2f} over {summary.eval_episodes} episodes ({summary.protocol})"
+    if summary.human_normalised is not None:
+        text += f", human-normalised {summary.human_normalised:.3f}"
+    return text
+
+
+def _faults(summary: Summary) -> str:
+    if not summary.restarts:
+        return "none"
+    counts = ", ".join(f"{role} {count}" for role, count in sorted(summary.restarts.items()))
+    return (
+        f"{counts}; lost: {summary.lost_steps} env steps, {summary.lost_rows} replay rows, "
+        f"{summary.lost_updates} updates"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "no episode ended" if value is None else f"{value:.2f} (mean of the last 20 episodes)"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def _make_live() -> Any:
+    try:
+        from rich.live import Live
+    except ImportError:
+        return None
+    live = Live("starting: environments, replay, learner ...", refresh_per_second=4)
+    live.start()
+    return live
+
+
+def _live_text(progress: Progress) -> Any:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=24)
+    grid.add_column()
+    bar = ProgressBar(total=progress.budget, completed=progress.env_steps, width=24)
+    grid.add_row(bar, progress_text(progress))
+    return grid

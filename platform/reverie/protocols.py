@@ -1,0 +1,216 @@
+"""The interfaces algorithms and environments implement. The platform knows them by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from reverie.types import Array, Counters, Rows, Spaces
+
+if TYPE_CHECKING:
+    import gymnasium
+    from torch import Tensor
+
+Mode = Literal["train", "sample", "mode"]
+"""How to act: `train` explores, `sample` draws without extra noise, `mode` takes the best."""
+SamplerName = Literal["uniform", "freshest", "episodes"]
+Precision = Literal["float32", "bfloat16"]
+Carry = dict[str, Any]
+"""Recurrent state of acting: a flat dict of arrays or tensors [N, ...], one row per environment."""
+Metrics = dict[str, Any]
+Videos = dict[str, Array]
+"""uint8 [T, H, W, 3] per name."""
+Feedback = dict[str, "Tensor"]
+"""Values by step id, e.g. latents [B, T, ...]; must hold `step_id` int64 [B, T] unless empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """What an agent wants drawn from the replay for each update."""
+
+    batch_size: int
+    """Windows per batch."""
+    batch_length: int
+    """Rows per window that are trained on."""
+    context: int = 0
+    """Further rows at the start of each window, not counted as trained."""
+    sampler: SamplerName = "uniform"
+    """`uniform` over window starts, `freshest` new rows first, `episodes` complete ones."""
+    every: int = 1
+    """Updates between two draws; an update without a draw does not get this stream."""
+    prioritize_ends: bool = False
+    """`episodes` only: the last window of an episode gets `batch_length` extra slots."""
+
+    @property
+    def window_length(self) -> int:
+        return self.batch_length + self.context
+
+    @property
+    def trained_steps(self) -> int:
+        return self.batch_size * self.batch_length
+
+
+def no_reduce(tensor: Tensor) -> Tensor:
+    """Stand-in for `all_reduce` when there is one learner."""
+    return tensor
+
+
+@dataclass(frozen=True, slots=True)
+class AgentContext:
+    """What the platform tells an agent about where and how it runs."""
+
+    batch_size: int
+    batch_length: int
+    seed: int
+    device: str = "cpu"
+    precision: Precision = "float32"
+    training: bool = True
+    """False in actors that only act: they need no decoder, critic or optimizer."""
+    all_reduce: Callable[[Tensor], Tensor] = no_reduce
+    """Mean over learners; gradients, normalisers and batch statistics go through it."""
+
+
+class Agent(Protocol):
+    """An algorithm: what it samples, how it learns, how it acts.
+
+    Tensors of a batch are [B, T, ...] on `context.device`, images still uint8 and channel-last,
+    `action` the one chosen AFTER each row; forcing `is_first[:, 0]` is the agent's business.
+    An agent owns separate generators for acting and for learning.
+    """
+
+    def __init__(self, config: Any, spaces: Spaces, context: AgentContext) -> None: ...
+
+    @classmethod
+    def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Values that a size or dialect named in `raw` implies; `raw` itself wins over them.
+
+        Raises:
+            ValueError: an unknown size or dialect.
+        """
+        ...
+
+    def streams(self) -> dict[str, StreamSpec]:
+        """The draws for one update. The first stream's steps are what the ratio counts."""
+        ...
+
+    def update(
+        self, batches: Mapping[str, Mapping[str, Tensor]], counters: Counters
+    ) -> tuple[Metrics, Feedback]:
+        """Take one gradient step.
+
+        Metrics are scalar tensors left on the device; those named `loss/<name>` are watched for
+        non-finite values. Must not read a value back to the host.
+        """
+        ...
+
+    def act(
+        self, obs: Rows, carry: Carry, mode: Mode, counters: Counters
+    ) -> tuple[Array, Carry]:
+        """Choose actions [N, *action.shape] for rows [N, ...] (observation keys and flags).
+
+        Rows with `is_first` start from the initial state. Returns the new carry.
+        """
+        ...
+
+    def initial_carry(self, count: int) -> Carry: ...
+
+    def report(self, batches: Mapping[str, Mapping[str, Tensor]]) -> tuple[Videos, Metrics]:
+        """Pictures and figures for a person, e.g. imagined beside real futures."""
+        ...
+
+    def policy_state(self) -> dict[str, Array]:
+        """The weights that acting needs, as numpy arrays."""
+        ...
+
+    def load_policy_state(self, state: Mapping[str, Array]) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs: nested dicts of tensors and plain scalars, with
+        weights, optimizers, normalisers and generator states."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises: ValueError naming the first tensor that differs in name or shape."""
+        ...
+
+    def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Run whatever is slow the first time (allocation, compilation) on an example batch,
+        leaving weights, optimizers and generators untouched."""
+        ...
+
+    def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Parameter counts by module: the trained ones, and slow copies."""
+        ...
+
+
+class VectorEnv(Protocol):
+    """N environments stepped together; N = 1 to thousands."""
+
+    num_envs: int
+    spaces: Spaces
+
+    def step(self, actions: Array, mask: Array) -> Rows:
+        """Advance the environments where `mask` bool [N] is set and return all rows [N, ...].
+
+        An environment whose previous row was last (or that was never stepped) is reset instead,
+        ignoring its action. Rows hold observation keys, `reward`, the flags and `log/*`; rows
+        outside the mask repeat their previous values. The arrays may be reused by the next call.
+
+        Raises: whatever an environment raises, unchanged.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvalProtocol:
+    """How a suite wants its scores taken, so that figures compare with published ones."""
+
+    id: str
+    """Names suite, version and settings; scores under different ids do not compare."""
+    mode: Mode = "mode"
+    episodes: int = 10
+    random_score: float | None = None
+    human_score: float | None = None
+
+    def normalised(self, score: float) -> float | None:
+        """Human-normalised score: 0 plays like the random policy, 1 like the human."""
+        if self.random_score is None or self.human_score is None:
+            return None
+        return (score - self.random_score) / (self.human_score - self.random_score)
+
+
+@runtime_checkable
+class Suite(Protocol):
+    """A family of environments. Stateless; its file is imported only when it is used."""
+
+    Config: type
+    """Frozen dataclass of the suite's options, the further keys under `env`."""
+    extra: str | None
+    """The pip extra that installs it, None if the core does."""
+    deterministic: bool
+    """Same seed and actions give the same frames."""
+
+    def tasks(self) -> tuple[str, ...]:
+        """Known task names; empty where any name may be given."""
+        ...
+
+    def action_repeat(self, config: Any) -> int: ...
+
+    def protocol(self, task: str, config: Any) -> EvalProtocol: ...
+
+    def make(self, task: str, config: Any) -> gymnasium.Env[Any, Any]:
+        """Build one environment with a Dict observation space and its native action space.
+
+        Raises:
+            KeyError: an unknown task, with the nearest names.
+            ImportError: the package is missing, with the `pip install` line.
+        """
+        ...
+
+
+VectorEnvMaker = Callable[[], VectorEnv]
+EnvSeed = Callable[[int, int], int]
+"""(environment index within the worker, episode number) -> seed of that episode's reset."""

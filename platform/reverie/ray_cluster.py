@@ -1,0 +1,126 @@
+"""Joining or starting a Ray cluster, and fitting a run into it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from reverie.config import ExperimentConfig
+from reverie.errors import PlacementError
+
+NAMESPACE = "reverie"
+PROCESS_ENV = {
+    # Threads that spin while they wait make two processes on two cores ten times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Without these glibc maps and unmaps memory for every large tensor: 1.2 to 2 times slower.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+}
+
+
+def connect(config: ExperimentConfig, address: str | None) -> bool:
+    """Join the cluster at `address`, or start one here; returns whether one was started.
+
+    A process that has joined a cluster already stays with it.
+    """
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    in_job = "RAY_JOB_ID" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    options: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.WARNING}
+    if address is None and not in_job:
+        os.environ.update({k: os.environ.get(k, v) for k, v in PROCESS_ENV.items()})
+        _extend_pythonpath(os.getcwd())
+        ray.init(address="local", **options)
+        return True
+    if not in_job:
+        options["runtime_env"] = _runtime_env(config)
+    ray.init(address=address or "auto", **options)
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What each role reserves, fitted to the cluster."""
+
+    device: str
+    learner_cpus: float
+    learner_gpus: float
+    learner_threads: int
+    worker_cpus: float
+
+    def options(self, role: str) -> dict[str, Any]:
+        """Ray options of an actor of this role; only learner and workers reserve CPUs."""
+        if role == "learner":
+            return {"num_cpus": self.learner_cpus, "num_gpus": self.learner_gpus}
+        return {"num_cpus": self.worker_cpus if role == "env_worker" else 0}
+
+
+def plan_placement(config: ExperimentConfig, cluster: Mapping[str, float]) -> Placement:
+    """Fit the run's reservations into the cluster, scaling CPUs down where there are fewer.
+
+    Raises:
+        PlacementError: more GPUs are asked for than the cluster will ever have.
+    """
+    wanted = config.resources
+    gpus = cluster.get("GPU", 0.0)
+    on_gpu = wanted.device == "cuda" or (wanted.device == "auto" and gpus > 0)
+    if on_gpu and wanted.num_gpus_per_learner > gpus:
+        raise PlacementError(
+            f"resources.num_gpus_per_learner: the learner needs {wanted.num_gpus_per_learner:g} "
+            f"GPU, the cluster has {gpus:g}; lower it or set resources.device=cpu"
+        )
+    cpus = cluster.get("CPU", 0.0)
+    if cpus <= 0:
+        raise PlacementError("the cluster has no CPUs to place environment workers on")
+    asked = wanted.num_cpus_per_learner + wanted.num_env_workers * wanted.num_cpus_per_env_worker
+    # Ray counts CPUs in units of 1e-4; rounding down keeps the sum below the whole.
+    scale = min(1.0, cpus / asked) if asked else 1.0
+    return Placement(
+        device="cuda" if on_gpu else "cpu",
+        learner_cpus=_floor(wanted.num_cpus_per_learner * scale),
+        learner_gpus=wanted.num_gpus_per_learner if on_gpu else 0.0,
+        learner_threads=wanted.learner_threads,
+        worker_cpus=_floor(wanted.num_cpus_per_env_worker * scale),
+    )
+
+
+def _floor(value: float) -> float:
+    return int(value * 1000) / 1000 if value != int(value) else value
+
+
+def _extend_pythonpath(folder: str) -> None:
+    """Let local workers import what the driver can import from its folder."""
+    paths = [folder, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
+
+
+def _runtime_env(config: ExperimentConfig) -> dict[str, Any]:
+    """Environment of the actors on a cluster; ships the file of `env.factory` along."""
+    runtime_env: dict[str, Any] = {"env_vars": PROCESS_ENV}
+    if config.env.factory is not None:
+        runtime_env["working_dir"] = _stage_module(config.env.factory.partition(":")[0])
+    return runtime_env
+
+
+def _stage_module(module: str) -> str:
+    """Copy a module (or the package it lies in) into a folder of its own, for the upload."""
+    top = module.partition(".")[0]
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        raise PlacementError(f"env.factory: module {top!r} cannot be found from {os.getcwd()}")
+    folder, origin = Path(tempfile.mkdtemp(prefix="reverie-")), Path(spec.origin)
+    if origin.name == "__init__.py":
+        shutil.copytree(origin.parent, folder / top)
+    else:
+        shutil.copy(origin, folder)
+    return str(folder)

@@ -1,0 +1,78 @@
+"""Names of environments and algorithms, as strings: nothing is imported before it is used.
+
+A name may also be `module:Class`, and packages may add names under the entry-point groups
+`reverie.envs` and `reverie.algorithms`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from typing import Any
+
+ENVS = {
+    "atari100k": "reverie_envs.atari:Atari100k",
+    "gym": "reverie_envs.gymnasium_suite:GymSuite",
+    "factory": "reverie_envs.gymnasium_suite:FactorySuite",
+    "toy": "reverie_envs.toy:Toy",
+}
+ALGORITHMS = {"dreamerv3": "reverie_algorithms.dreamer_v3:DreamerV3"}
+VECTOR_ENV = "reverie_envs.vector:SyncVectorEnv"
+SPACES_OF = "reverie_envs.wrappers:spaces_of"
+CHECK_ENV = "reverie_envs.contract:check_env"
+
+
+def env_names() -> dict[str, str]:
+    """All suites by name, those of installed plug-ins included."""
+    return _with_plugins(ENVS, "reverie.envs")
+
+
+def algorithm_names() -> dict[str, str]:
+    """All algorithms by name, those of installed plug-ins included."""
+    return _with_plugins(ALGORITHMS, "reverie.algorithms")
+
+
+def suite(name: str) -> Any:
+    """Make the suite registered under `name`.
+
+    Raises:
+        KeyError: no such suite, with the nearest names.
+    """
+    return resolve(name, env_names(), "environment suite")()
+
+
+def algorithm(name: str) -> Any:
+    """Return the agent class registered under `name`.
+
+    Raises:
+        KeyError: no such algorithm, with the nearest names.
+    """
+    return resolve(name, algorithm_names(), "algorithm")
+
+
+def resolve(name: str, table: dict[str, str], kind: str) -> Any:
+    """Import the object that `name` stands for in `table` (or that it spells as module:Name)."""
+    if name in table:
+        return load(table[name])
+    if ":" in name:
+        return load(name)
+    raise KeyError(f"unknown {kind} {name!r}; {suggest(name, table)}")
+
+
+def load(target: str) -> Any:
+    """Import `module:Name`."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`did you mean a?` where a name is near, else the list of known names."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+
+
+def _with_plugins(table: dict[str, str], group: str) -> dict[str, str]:
+    return {**{entry.name: entry.value for entry in entry_points(group=group)}, **table}

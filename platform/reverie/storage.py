@@ -1,0 +1,249 @@
+"""One folder of a run, on a local disk, on NFS or in an object store.
+
+A file is either as it was or complete: readers never see half of one. Names are relative to the
+folder, with forward slashes. A storage travels to actors as its `uri`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import pyarrow.fs  # pyright: ignore[reportMissingTypeStubs]
+
+fs: Any = pyarrow.fs
+
+TMP_SUFFIX = ".reverie-tmp"
+STALE_S = 3600.0
+"""Age in seconds from which a temporary file counts as left behind by a killed writer."""
+FLAT_STORES = ("s3", "gcs", "abfs")
+"""Object stores: no folders to make, and a file appears only when its writing succeeded."""
+
+
+class Storage:
+    """Reads and writes files below one folder.
+
+    Args:
+        uri: a local path (made absolute), or what `pyarrow.fs.FileSystem.from_uri` takes, such as
+            `s3://bucket/runs/x?region=eu-west-1` or `gs://bucket/runs/x`.
+        filesystem: where `uri` is a path of a file system made elsewhere; None works it out.
+
+    Raises:
+        ValueError: a URI that cannot be read or whose scheme is unknown.
+    """
+
+    def __init__(self, uri: str | os.PathLike[str], filesystem: Any = None) -> None:
+        text = os.fspath(uri)
+        self._given: Any = filesystem
+        if filesystem is None and "://" not in text:
+            text = os.path.abspath(os.path.expanduser(text))
+            self._filesystem: Any = fs.LocalFileSystem()
+            self._root = text
+        elif filesystem is None:
+            self._filesystem, self._root = _from_uri(text)
+        else:
+            self._filesystem, self._root = filesystem, text.strip("/")
+        self._uri = text
+        self._local = self._filesystem.type_name == "local"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Storage, (self._uri, self._given)
+
+    def __repr__(self) -> str:
+        return f"Storage({self._uri!r})"
+
+    @property
+    def uri(self) -> str:
+        """What `Storage(uri)` rebuilds this storage from, on any machine that sees the folder."""
+        return self._uri
+
+    @property
+    def local_path(self) -> Path | None:
+        """The folder on this machine's file system; None in an object store."""
+        return Path(self._root) if self._local else None
+
+    def child(self, name: str) -> Storage:
+        """The storage of a folder inside this one; the folder need not exist."""
+        path = _check_name(name)
+        if "://" not in self._uri:
+            return Storage(f"{self._uri}/{path}", self._given)
+        parts = urlsplit(self._uri)
+        whole = f"{parts.path.rstrip('/')}/{quote(path)}"
+        return Storage(urlunsplit(parts._replace(path=whole)), self._given)
+
+    def write_atomic(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file whole, over an older one of that name, and make it durable.
+
+        Locally: a temporary file in the same folder, fsync, rename, fsync of the folder. In an
+        object store: one PUT. Waits until the disk or the store has confirmed.
+
+        Raises:
+            OSError: naming the file; an older file is unharmed, a temporary one removed.
+        """
+        view = memoryview(data).cast("B")
+        path = self._path(name)
+        try:
+            if self._local:
+                _write_local(Path(path), view)
+            else:
+                self._write_remote(path, view)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            message = f"{reason}: could not write {view.nbytes} bytes"
+            raise OSError(error.errno or errno.EIO, message, self._where(name)) from error
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file. Raises: FileNotFoundError."""
+        with self.open_input(name) as file:
+            return file.read()
+
+    def open_input(self, name: str) -> Any:
+        """Open a file as a seekable `pyarrow.NativeFile`. Raises: FileNotFoundError."""
+        return self._filesystem.open_input_file(self._path(name))
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file (not a folder) of that name."""
+        return self._info(name).type == fs.FileType.File
+
+    def size(self, name: str) -> int:
+        """Size of a file in bytes. Raises: FileNotFoundError."""
+        info = self._info(name)
+        if info.type != fs.FileType.File:
+            raise FileNotFoundError(errno.ENOENT, "no such file", self._where(name))
+        return int(info.size)
+
+    def list(self, folder: str = "") -> list[str]:
+        """Names of all files below `folder`, sorted, relative to the root of this storage.
+
+        Folders and temporary files are left out; a missing folder holds nothing.
+        """
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Sizes in bytes of the files that `list` names, with one listing of the folder."""
+        start = len(self._root.rstrip("/")) + 1 if self._root else 0
+        return {
+            info.path[start:]: int(info.size)
+            for info in self._walk(folder)
+            if not info.path.endswith(TMP_SUFFIX)
+        }
+
+    def delete(self, name: str) -> None:
+        """Delete a file; a missing one is fine."""
+        try:
+            self._filesystem.delete_file(self._path(name))
+        except FileNotFoundError:
+            return
+
+    def delete_folder(self, name: str) -> None:
+        """Delete a folder with all that is in it; a missing one is fine."""
+        path = self._path(name)
+        try:
+            if self._local:
+                shutil.rmtree(path)
+            else:
+                self._filesystem.delete_dir(path)
+        except FileNotFoundError:
+            return
+
+    def delete_stale(self, folder: str) -> None:
+        """Delete temporary files that writers killed over an hour ago left below `folder`."""
+        if not self._local:
+            return
+        for path in (info.path for info in self._walk(folder)):
+            if path.endswith(TMP_SUFFIX) and _age_s(path) > STALE_S:
+                Path(path).unlink(missing_ok=True)
+
+    def _write_remote(self, path: str, view: memoryview) -> None:
+        flat = self._filesystem.type_name in FLAT_STORES
+        if not flat:
+            self._filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
+        try:
+            with self._filesystem.open_output_stream(path) as stream:
+                stream.write(view)
+        except OSError:
+            if not flat:
+                self._filesystem.delete_file(path)
+            raise
+
+    def _walk(self, folder: str) -> list[Any]:
+        """`pyarrow.fs.FileInfo`s of all files below `folder`, with full paths."""
+        path = self._path(folder) if folder else self._root
+        selector = fs.FileSelector(path, allow_not_found=True, recursive=True)
+        infos: Any = self._filesystem.get_file_info(selector)
+        return [info for info in infos if info.type == fs.FileType.File]
+
+    def _info(self, name: str) -> Any:
+        return self._filesystem.get_file_info(self._path(name))
+
+    def _path(self, name: str) -> str:
+        path = _check_name(name)
+        return f"{self._root.rstrip('/')}/{path}" if self._root else path
+
+    def _where(self, name: str) -> str:
+        return self._path(name) if self._local else f"{self._uri}: {name}"
+
+
+def _from_uri(uri: str) -> tuple[Any, str]:
+    try:
+        return fs.FileSystem.from_uri(uri)
+    except ValueError as error:
+        raise ValueError(
+            f"storage: wanted a local path, s3:// or gs://, got {uri!r}: {error}"
+        ) from None
+
+
+def _check_name(name: str) -> str:
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"storage: wanted a relative name inside the folder, got {name!r}")
+    return str(path)
+
+
+def _write_local(path: Path, view: memoryview) -> None:
+    _make_folder(path.parent)
+    tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TMP_SUFFIX}")
+    try:
+        with tmp.open("xb") as file:
+            file.write(view)
+            file.flush()
+            os.fsync(file.fileno())
+        tmp.replace(path)
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each durable in the one that holds it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot sync a folder and say so with EINVAL.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _age_s(path: str) -> float:
+    try:
+        return time.time() - Path(path).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,462 @@
+"""One run from its configuration to its summary: folder, backend, log, checkpoints, signals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+
+from reverie import env_loop, evaluator
+from reverie.checkpoint import Checkpoint, CheckpointStore
+from reverie.config import ConfigError, ExperimentConfig
+from reverie.errors import NonFiniteLoss, RunError
+from reverie.evaluator import EvalResult
+from reverie.metrics import MetricsLogger
+from reverie.policy import CONFIG_FILE, SPACES_FILE
+from reverie.run_manifest import write_run_manifest
+from reverie.storage import Storage
+from reverie.types import Counters, EpisodeResult
+from reverie.video import write_video
+from reverie.wiring import Events, Fault
+
+log = logging.getLogger(__name__)
+Resume = Literal["never", "auto", "must"]
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interrupted(RunError):
+    """A signal stopped the run; its checkpoint is written."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}; checkpoint written, "
+            f"go on with: reverie resume {folder}"
+        )
+        self.exit_code = {signal.SIGINT: 130, signal.SIGTERM: 143}.get(
+            signal.Signals(number), 128 + int(number)
+        )
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is, and how it is doing; for the live line."""
+
+    budget: int
+    env_steps: int = 0
+    grad_updates: int = 0
+    trained_steps: int = 0
+    episodes: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    steps_at_start: int = 0
+    updates_at_start: int = 0
+    returns: deque[float] = field(default_factory=lambda: deque[float](maxlen=20))
+    last_eval: EvalResult | None = None
+    faults: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def env_fps(self) -> float:
+        """Env steps per second since this process started the run."""
+        return (self.env_steps - self.steps_at_start) / max(self.seconds, 1e-9)
+
+    @property
+    def updates_per_s(self) -> float:
+        return (self.grad_updates - self.updates_at_start) / max(self.seconds, 1e-9)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at the present pace; None before the first steps."""
+        left = self.budget - self.env_steps
+        return left / self.env_fps if self.env_steps > self.steps_at_start else None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a finished run amounted to; also written to summary.json."""
+
+    run: str
+    env_steps: int
+    env_frames: int
+    grad_updates: int
+    trained_steps: int
+    episodes: int
+    seconds: float
+    score: float | None
+    human_normalised: float | None
+    best_score: float | None
+    protocol: str
+    eval_episodes: int
+    train_return: float | None
+    """Mean return of the last 20 training episodes."""
+    learner_idle_share: float
+    """Share of the learner's time without a batch."""
+    worker_idle_share: float
+    """Share of the workers' time without a quota."""
+    restarts: dict[str, int]
+    lost_steps: int
+    """Env steps granted to workers that died; they count as consumed."""
+    lost_rows: int
+    """Replay rows that were in no checkpoint when their shard died."""
+    lost_updates: int
+    """Updates since the last checkpoint when the learner died."""
+    uncounted_steps: int
+    """Env steps taken while nothing could be sampled; the ratio does not count them."""
+    checkpoint: str
+    tensorboard: str
+    videos: list[str]
+
+
+class Trainer:
+    """Runs one experiment, in this process (`local=True`) or as Ray actors.
+
+    Args:
+        address: Ray cluster to join; None starts one on this machine.
+        resume: `auto` goes on if the run folder holds a checkpoint, `must` insists on one.
+
+    Raises:
+        ConfigError: the run folder exists already, or cannot be made.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        *,
+        local: bool = False,
+        address: str | None = None,
+        resume: Resume = "never",
+    ) -> None:
+        self.config = config
+        self._checkpoint: Checkpoint | None = None
+        self.folder = run_folder(config)
+        self._store = CheckpointStore(Storage(str(self.folder)), config.run.keep_checkpoints)
+        self._claim_folder(resume)
+        self.spaces = env_loop.spaces_of(config.env)
+        self._protocol = evaluator.protocol_of(config)
+        self._write_files()
+        self._metrics = self._make_logger()
+        self._record = _Record(config, self._checkpoint)
+        self._number = self._checkpoint.number if self._checkpoint else 0
+        self._backend = self._make_backend(local, address)
+        self._last_log = self._last_save = time.perf_counter()
+        self._signal: int | None = None
+
+    @property
+    def progress(self) -> Progress:
+        return self._record.progress
+
+    def step(self) -> Events:
+        """Let the run go on for a moment: at most about one second on Ray, one quota locally."""
+        events = self._backend.step()
+        self._take(events)
+        if time.perf_counter() - self._last_log >= self.config.run.log_every_s:
+            self._log()
+        if time.perf_counter() - self._last_save >= self.config.run.checkpoint_every_s:
+            self.save()
+        return events
+
+    def run(self, on_progress: Callable[[Progress], None] | None = None) -> Summary:
+        """Run to the end of the budget, evaluate, checkpoint and sum up.
+
+        SIGINT, SIGTERM and SIGUSR1 end it early, behind a checkpoint.
+
+        Raises:
+            Interrupted: a signal came.
+            RunError: something that its user has to mend; a checkpoint is kept.
+        """
+        previous = {number: signal.signal(number, self._note_signal) for number in STOP_SIGNALS}
+        try:
+            while not self.step().finished:
+                if on_progress is not None:
+                    on_progress(self.progress)
+                self._stop_if_told()
+            self._take(self._backend.finish())
+            self._log()
+            self.save()
+            return self._sum_up()
+        except (Interrupted, NonFiniteLoss):
+            raise
+        except Exception:
+            self._save_what_is_left()
+            raise
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self.close()
+
+    def save(self) -> None:
+        """Write a checkpoint now; the previous one stays valid until this one is durable."""
+        self._take(self._backend.quiesce())
+        saved = self._backend.save()
+        documents = saved.documents | {"record": self._record.to_json()}
+        self._number += 1
+        self._store.save(self._number, saved.tensors, documents, saved.files)
+        self._last_save = time.perf_counter()
+
+    def close(self) -> None:
+        self._backend.close()
+        self._metrics.close()
+
+    def _take(self, events: Events) -> None:
+        self._record.take(events)
+        counters = self._record.counters()
+        for stats in events.trained:
+            for report in stats.reports:
+                self._write_videos(report.env_steps, report.videos, report.metrics)
+        for result in events.evaluated:
+            at = Counters(
+                env_steps=result.env_steps,
+                env_frames=result.env_steps * self._record.action_repeat,
+                grad_updates=result.grad_updates,
+                trained_steps=counters.trained_steps,
+                episodes=counters.episodes,
+            )
+            self._metrics.write(result.metrics(), at)
+            log.info(
+                "evaluation at %d env steps: score %.2f over %d episodes (%s)",
+                result.env_steps, result.score, len(result.episodes), result.protocol,
+            )
+        for fault in events.faults:
+            log.warning("%s %d: %s", fault.role, fault.index, fault.text.rstrip())
+
+    def _log(self) -> None:
+        self._last_log = time.perf_counter()
+        self._metrics.write(self._record.pop_metrics(), self._record.counters())
+
+    def _write_videos(self, env_steps: int, videos: Any, metrics: dict[str, float]) -> None:
+        counters = self._record.counters()
+        if metrics:
+            self._metrics.write({f"report/{k}": v for k, v in metrics.items()}, counters)
+        for name, frames in videos.items():
+            path = self.folder / "videos" / f"{name.replace('/', '_')}-{env_steps:08d}.mp4"
+            path.parent.mkdir(exist_ok=True)
+            path = write_video(path, frames, fps=8)
+            self._record.videos.append(str(path))
+            self._metrics.video(name, path, frames, counters)
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _stop_if_told(self) -> None:
+        if self._signal is not None:
+            self._log()
+            self.save()
+            raise Interrupted(self._signal, self.folder)
+
+    def _save_what_is_left(self) -> None:
+        try:
+            self.save()
+        except Exception as error:
+            log.warning("no last checkpoint could be written (%s); the previous one stands", error)
+
+    def _sum_up(self) -> Summary:
+        summary = self._record.summary(self._backend.facts(), self.folder, self._number)
+        text = json.dumps({k: getattr(summary, k) for k in summary.__slots__}, indent=2)
+        Storage(str(self.folder)).write_atomic("summary.json", text.encode())
+        return summary
+
+    def _claim_folder(self, resume: Resume) -> None:
+        exists = (self.folder / CONFIG_FILE).exists()
+        if self.folder.exists() and resume == "never" and any(self.folder.iterdir()):
+            raise ConfigError(
+                f"run.dir: {self.folder} exists; choose another, or go on with it: "
+                f"reverie resume {self.folder}"
+            )
+        if exists and resume != "never":
+            self._checkpoint = self._store.latest()
+        if resume == "must" and self._checkpoint is None:
+            raise ConfigError(f"{self.folder}: nothing to resume, it holds no checkpoint")
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _write_files(self) -> None:
+        storage = Storage(str(self.folder))
+        storage.write_atomic(CONFIG_FILE, self.config.to_yaml().encode())
+        storage.write_atomic(SPACES_FILE, json.dumps(self.spaces.to_json(), indent=2).encode())
+        write_run_manifest(self.folder, self.config, self.spaces, self._protocol.id, sys.argv)
+
+    def _make_logger(self) -> MetricsLogger:
+        logging_config = self.config.logging
+        return MetricsLogger(
+            self.folder,
+            tensorboard=logging_config.tensorboard,
+            wandb=logging_config.wandb,
+            wandb_project=logging_config.wandb_project,
+            run_name=self.folder.name,
+            config=self.config.to_dict(),
+        )
+
+    def _make_backend(self, local: bool, address: str | None) -> Any:
+        if local:
+            from reverie.local_run import LocalRun
+
+            return LocalRun(self.config, self.spaces, self.folder, self._checkpoint)
+        from reverie.ray_run import RayRun
+
+        return RayRun(self.config, self.spaces, self.folder, self._checkpoint, address=address)
+
+
+class _Record:
+    """Adds up what happens in a run, across resumes."""
+
+    def __init__(self, config: ExperimentConfig, checkpoint: Checkpoint | None) -> None:
+        old = checkpoint.document("record") if checkpoint else {}
+        self._config = config
+        self.action_repeat = evaluator.action_repeat_of(config)
+        self.progress = Progress(config.run.env_steps, **old.get("progress", {}))
+        self.progress.steps_at_start = self.progress.env_steps
+        self.progress.updates_at_start = self.progress.grad_updates
+        self.videos: list[str] = old.get("videos", [])
+        self._seconds_before = float(old.get("seconds", 0.0))
+        self._restarts: dict[str, int] = old.get("restarts", {})
+        self._lost = {"rows": 0, "updates": 0} | old.get("lost", {})
+        self._time = dict.fromkeys(_TIMES, 0.0) | old.get("time", {})
+        self._scores: list[float] = old.get("scores", [])
+        self._window: dict[str, list[float]] = {}
+        self._train: dict[str, float] = {}
+        self._mark = (time.perf_counter(), self.progress.env_steps, self.progress.grad_updates)
+
+    def take(self, events: Events) -> None:
+        progress = self.progress
+        for stats in events.collected:
+            self._lost["rows"] += stats.lost_rows
+            progress.env_steps += stats.env_steps
+            progress.episodes += len(stats.episodes)
+            self._time["worker_waited"] += stats.waited_s
+            self._time["worker_worked"] += stats.worked_s
+            for episode in stats.episodes:
+                self._take_episode(episode)
+        for stats in events.trained:
+            progress.grad_updates = stats.grad_updates
+            progress.trained_steps = stats.trained_steps
+            self._time["learner_waited"] += stats.waited_s
+            self._time["learner_worked"] += stats.worked_s
+            self._train |= stats.metrics
+        for result in events.evaluated:
+            progress.last_eval = result
+            self._scores.append(result.score)
+        for fault in events.faults:
+            self._take_fault(fault)
+
+    def counters(self) -> Counters:
+        progress = self.progress
+        return Counters(
+            progress.env_steps,
+            progress.env_steps * self.action_repeat,
+            progress.trained_steps,
+            progress.grad_updates,
+            progress.episodes,
+        )
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Figures since the last call: means of episodes, the newest training metrics, rates."""
+        now, progress = time.perf_counter(), self.progress
+        seconds = max(now - self._mark[0], 1e-9)
+        metrics = {f"episode/{k}": float(np.mean(v)) for k, v in self._window.items()}
+        metrics |= {f"train/{k}": v for k, v in self._train.items()}
+        metrics["fps/env"] = (progress.env_steps - self._mark[1]) / seconds
+        metrics["fps/updates"] = (progress.grad_updates - self._mark[2]) / seconds
+        metrics["idle/learner"], metrics["idle/workers"] = self._idle("learner"), self._idle("worker")
+        metrics |= {f"faults/{role}_restarts": float(n) for role, n in self._restarts.items()}
+        self._mark = (now, progress.env_steps, progress.grad_updates)
+        self._window, self._train = {}, {}
+        return metrics
+
+    def to_json(self) -> dict[str, Any]:
+        """What a resumed run has to know."""
+        progress = self.progress
+        return {
+            "progress": {
+                key: getattr(progress, key)
+                for key in ("env_steps", "grad_updates", "trained_steps", "episodes", "faults")
+            },
+            "videos": self.videos,
+            "seconds": self._seconds_before + progress.seconds,
+            "restarts": self._restarts,
+            "lost": self._lost,
+            "time": self._time,
+            "scores": self._scores,
+        }
+
+    def summary(self, facts: dict[str, Any], folder: Path, checkpoint: int) -> Summary:
+        progress, last = self.progress, self.progress.last_eval
+        counters = self.counters()
+        return Summary(
+            run=str(folder),
+            env_steps=facts["env_steps"],
+            env_frames=facts["env_steps"] * self.action_repeat,
+            grad_updates=counters.grad_updates,
+            trained_steps=counters.trained_steps,
+            episodes=counters.episodes,
+            seconds=self._seconds_before + progress.seconds,
+            score=last.score if last else None,
+            human_normalised=last.normalised if last else None,
+            best_score=max(self._scores, default=None),
+            protocol=last.protocol if last else "",
+            eval_episodes=len(last.episodes) if last else 0,
+            train_return=float(np.mean(progress.returns)) if progress.returns else None,
+            learner_idle_share=self._idle("learner"),
+            worker_idle_share=self._idle("worker"),
+            restarts=self._restarts,
+            lost_steps=facts["lost_steps"],
+            lost_rows=self._lost["rows"],
+            lost_updates=self._lost["updates"],
+            uncounted_steps=facts["uncounted_steps"],
+            checkpoint=str(folder / "checkpoints" / f"{checkpoint:08d}"),
+            tensorboard=str(folder / "tensorboard"),
+            videos=self.videos,
+        )
+
+    def _idle(self, role: str) -> float:
+        waited, worked = self._time[f"{role}_waited"], self._time[f"{role}_worked"]
+        return waited / (waited + worked) if waited + worked else 0.0
+
+    def _take_episode(self, episode: EpisodeResult) -> None:
+        self.progress.returns.append(episode.ret)
+        figures = {"return": episode.ret, "length": float(episode.length), **episode.logs}
+        for name, value in figures.items():
+            self._window.setdefault(name, []).append(value)
+
+    def _take_fault(self, fault: Fault) -> None:
+        self.progress.faults += 1
+        if fault.role == "env_worker":
+            self.progress.env_steps += fault.lost_steps
+        self._restarts[fault.role] = self._restarts.get(fault.role, 0) + 1
+        self._lost["updates"] += fault.lost_updates
+        if fault.role == "replay_shard":
+            self._lost["rows"] += fault.lost_steps
+
+
+_TIMES = ("worker_waited", "worker_worked", "learner_waited", "learner_worked")
+
+
+def run_folder(config: ExperimentConfig) -> Path:
+    """The run's folder: the configured one, or a fresh name under runs/."""
+    if config.run.dir is not None:
+        return Path(config.run.dir)
+    task = config.env.task.replace(":", "-").replace("/", "-").split("\\")[-1]
+    harmony = getattr(getattr(config.algorithm, "harmony", None), "mode", "off")
+    name = config.algorithm.name.split(":")[-1] + ("" if harmony == "off" else "-harmony")
+    stem = f"{name}-{task}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = Path("runs") / (stem + suffix)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return Path(os.path.relpath(folder))
+    raise ConfigError(f"runs/{stem}: a thousand runs of this name exist already")

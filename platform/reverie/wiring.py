@@ -1,0 +1,102 @@
+"""Builds the parts of a run from its configuration; both ways of running use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from reverie import registry
+from reverie.config import ExperimentConfig
+from reverie.env_worker import CollectStats
+from reverie.evaluator import EvalResult
+from reverie.learner import TrainStats, stream_specs
+from reverie.policy import make_agent
+from reverie.protocols import StreamSpec
+from reverie.replay_coordinator import ReplayCoordinator
+from reverie.replay_shard import ReplayShard
+from reverie.types import Spaces
+
+REPLAY_FOLDER = "replay"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that went wrong and was mended."""
+
+    role: str
+    """`env_worker`, `env`, `replay_shard`, `learner`, `evaluator` or `weight_store`."""
+    index: int
+    text: str
+    lost_steps: int = 0
+    """Env steps or replay rows that went with it."""
+    lost_updates: int = 0
+
+
+@dataclass(slots=True)
+class Events:
+    """What happened during one step of a run."""
+
+    collected: list[CollectStats] = field(default_factory=list)
+    trained: list[TrainStats] = field(default_factory=list)
+    evaluated: list[EvalResult] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The state of every part, cut at one moment."""
+
+    tensors: dict[str, Any]
+    """`learner` and `policy`: nested state dicts of tensors."""
+    documents: dict[str, Any]
+    """`coordinator` and `replay`: JSON-able."""
+    files: list[Any]
+    """Replay files this state needs, as the shards name them."""
+
+
+def agent_streams(config: ExperimentConfig, spaces: Spaces) -> dict[str, StreamSpec]:
+    """What the configured agent samples."""
+    agent = make_agent(config, spaces, seed=0, training=False)
+    return stream_specs(config, agent.streams())
+
+
+def make_coordinator(
+    config: ExperimentConfig, specs: dict[str, StreamSpec], cls: Any = ReplayCoordinator
+) -> ReplayCoordinator:
+    """Build the coordinator (or the subclass `cls` of it)."""
+    return cls(**coordinator_arguments(config, specs))
+
+
+def coordinator_arguments(
+    config: ExperimentConfig, specs: dict[str, StreamSpec]
+) -> dict[str, Any]:
+    return {
+        "specs": specs,
+        "ratio": config.learner.training_ratio,
+        "prefill": config.run.prefill,
+        "pretrain_batches": config.learner.pretrain,
+        "budget": config.run.env_steps,
+        "chunk_length": config.replay.chunk_length,
+        "envs_per_worker": config.resources.envs_per_worker,
+        "num_workers": config.resources.num_env_workers,
+        "num_shards": config.resources.num_shards,
+        "seed": config.seed,
+        "action_repeat": registry.suite(config.env.suite).action_repeat(config.env.options),
+    }
+
+
+def make_shard(config: ExperimentConfig, specs: dict[str, StreamSpec], shard: int) -> ReplayShard:
+    return ReplayShard(**shard_arguments(config, specs, shard))
+
+
+def shard_arguments(
+    config: ExperimentConfig, specs: dict[str, StreamSpec], shard: int
+) -> dict[str, Any]:
+    return {
+        "shard_id": shard,
+        "specs": specs,
+        "capacity_rows": -(-config.replay.capacity // config.resources.num_shards),
+        "codec": config.replay.codec,
+        "seed": config.seed,
+    }
