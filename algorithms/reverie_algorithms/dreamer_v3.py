@@ -8,7 +8,7 @@ Shape legend: B batch, T time, H horizon, N = B * T imagined rollouts, S stoch v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +23,14 @@ from reverie.protocols import (
     Videos,
 )
 from reverie.types import Array, Counters, Rows, Spaces
-from reverie_algorithms.actor_critic import (
-    Actor,
-    Critic,
-    Noise,
-    Rollout,
-    SlowCritic,
-    actor_loss,
-    critic_loss,
-    imagine,
-    rollout_weights,
-)
+from reverie_algorithms.actor_critic import Actor, Noise
+from reverie_algorithms.behavior import Behavior, Dream
 from reverie_algorithms.dists import make_action_dist
 from reverie_algorithms.dreamer_v3_config import SIZES, DreamerV3Config
 from reverie_algorithms.harmony import Harmonizer
 from reverie_algorithms.observations import Decoder, Encoder, ObsKeys
 from reverie_algorithms.open_loop import open_loop
 from reverie_algorithms.optim import Adam, AdamGroup
-from reverie_algorithms.returns import ReturnNormalizer, lambda_return
 from reverie_algorithms.rssm import RSSM, LatentState
 from reverie_algorithms.states import (
     as_numpy,
@@ -53,22 +43,6 @@ from reverie_algorithms.states import (
 from reverie_algorithms.world_model import WorldModel
 
 STREAM = "replay"
-
-
-class Dream(NamedTuple):
-    """Imagined rollouts with what reward head, continuation head and critic say about them."""
-
-    rollout: Rollout
-    reward: Tensor
-    """[H, N], of the states arrived at."""
-    logits: Tensor
-    """The critic's [H + 1, N, bins]."""
-    value: Tensor
-    """[H + 1, N]"""
-    ret: Tensor
-    """Lambda-returns [H, N]."""
-    weight: Tensor
-    """[H, N]"""
 
 
 class DreamerV3:
@@ -123,13 +97,14 @@ class DreamerV3:
             parts = self.encoder, self.rssm, decoder
             heads = config.heads, config.grad_heads, config.free_nats
             self.world_model = WorldModel(*parts, *heads).to(device)
-        with seeded(self.context.seed, "critic"):
-            self.critic = Critic(feat, config.heads).to(device)
-        self.slow_critic = SlowCritic(self.critic, config.slow_critic_fraction).to(device)
+        with seeded(self.context.seed, "behavior"):
+            self.behavior = Behavior(self.actor, feat, config).to(device)
         self.harmony = Harmonizer(config.harmony, self._loss_weights()).to(device)
-        self.return_normalizer = ReturnNormalizer(
-            config.return_low, config.return_high, config.return_rate, config.return_min_scale
-        ).to(device)
+        self.learned = {
+            "world_model": self.world_model,
+            "behavior": self.behavior,
+            "harmony": self.harmony,
+        }
 
     def _loss_weights(self) -> dict[str, float]:
         scales = self.config.loss_scales
@@ -137,7 +112,7 @@ class DreamerV3:
         return {name: getattr(scales, name) for name in [*names, "reward", "cont", "dyn", "rep"]}
 
     def _make_optimizers(self) -> None:
-        config = self.config
+        config, reduce = self.config, self.context.all_reduce
         harmony = {f"harmony/{k}": p for k, p in self.harmony.trained.items()}
         own_group = config.harmony.mode == "own_group"
         model = dict(self.world_model.named_parameters()) | ({} if own_group else harmony)
@@ -147,16 +122,13 @@ class DreamerV3:
         if own_group:
             groups.append(AdamGroup(harmony, config.harmony.lr, config.world_model_eps, None))
         actor = dict(self.actor.named_parameters())
-        critic = dict(self.critic.named_parameters())
-        reduce = self.context.all_reduce
+        actor_group = AdamGroup(actor, config.actor_lr, config.actor_eps, config.actor_clip)
+        critic = dict(self.behavior.critic.named_parameters())
+        critic_group = AdamGroup(critic, config.critic_lr, config.critic_eps, config.critic_clip)
         self.optimizers = {
             "model": Adam(groups, reduce),
-            "actor": Adam(
-                [AdamGroup(actor, config.actor_lr, config.actor_eps, config.actor_clip)], reduce
-            ),
-            "critic": Adam(
-                [AdamGroup(critic, config.critic_lr, config.critic_eps, config.critic_clip)], reduce
-            ),
+            "actor": Adam([actor_group], reduce),
+            "critic": Adam([critic_group], reduce),
         }
 
     # Learning
@@ -177,14 +149,14 @@ class DreamerV3:
         # Imagination
         start, first_cont = states.detach().flatten(), data["cont"].flatten()
         dream = self.dream(start, first_cont, self._imagination_noise(len(first_cont)))
-        self.return_normalizer.update(dream.ret, self.context.all_reduce)
+        self.behavior.return_normalizer.update(dream.ret, self.context.all_reduce)
 
         # Actor and critic
-        scale = self.return_normalizer.scale()
+        scale = self.behavior.return_normalizer.scale()
         policy_loss, value_loss, more = self.behavior_losses(dream, scale)
         actor_norm = self.optimizers["actor"].step(policy_loss, retain_graph=True)
         critic_norm = self.optimizers["critic"].step(value_loss)
-        self.slow_critic.update(self.critic)
+        self.behavior.slow_critic.update(self.behavior.critic)
         metrics |= more | {"grad_norm/actor": actor_norm, "grad_norm/critic": critic_norm}
         return metrics, {}
 
@@ -219,48 +191,14 @@ class DreamerV3:
         return total, states, metrics
 
     def dream(self, start: LatentState, first_cont_N: Tensor, noise: Noise) -> Dream:
-        """Imagine from every posterior state and compute the returns.
-
-        Gradients reach the rollout where actions are reparameterised; else the actor's
-        parameters and the critic's logits only.
-        """
-        gamma, through_model = self.config.gamma, self.actions.reparameterised
+        """Imagine from every posterior state."""
         with self._autocast():
-            rollout = imagine(self.rssm, self.actor, start, noise)
-            with torch.set_grad_enabled(through_model and torch.is_grad_enabled()):
-                reward = self.world_model.reward.mean(rollout.feat[1:])
-            with torch.no_grad():
-                later_cont = self.world_model.cont.mode(rollout.feat[1:])
-            logits = self.critic(rollout.feat)
-        value = self.critic.dist.mean(logits if through_model else logits.detach())
-        cont = torch.cat([first_cont_N.unsqueeze(0), later_cont])
-        ret = lambda_return(reward, gamma * cont[1:], value, self.config.gae_lambda)
-        weight = rollout_weights(cont, gamma)[:-1]
-        return Dream(rollout, reward, logits, value, ret, weight)
+            return self.behavior.dream(self.world_model, start, first_cont_N, noise)
 
     def behavior_losses(self, dream: Dream, scale: Tensor) -> tuple[Tensor, Tensor, Metrics]:
-        """Return the actor's loss, the critic's loss and metrics (spec 2.1)."""
-        advantage = (dream.ret - dream.value[:-1]) / scale
-        policy_loss, entropy = actor_loss(
-            self.actions, dream.rollout, advantage, dream.weight, self.config.entropy_scale
-        )
-        with torch.no_grad(), self._autocast():
-            slow_value = self.slow_critic.critic.mean(dream.rollout.feat[:-1])
-        targets = [(1.0, dream.ret), (self.config.loss_scales.slow_critic, slow_value)]
-        value_loss = critic_loss(self.critic.dist, dream.logits[:-1], targets, dream.weight)
-        metrics = {
-            "loss/actor": policy_loss,
-            "loss/critic": value_loss,
-            "entropy/actor": entropy,
-            "return/mean": dream.ret.mean(),
-            "return/scale": scale,
-            "value/mean": dream.value.mean(),
-            "value/slow": slow_value.mean(),
-            "advantage/abs": advantage.abs().mean(),
-            "imagined/reward": dream.reward.mean(),
-            "imagined/weight": dream.weight.mean(),
-        }
-        return policy_loss, value_loss, {k: v.detach() for k, v in metrics.items()}
+        """Return the actor's loss, the critic's loss and metrics."""
+        with self._autocast():
+            return self.behavior.losses(dream, scale)
 
     def _autocast(self) -> torch.autocast:
         device_type = torch.device(self.context.device).type
@@ -325,12 +263,12 @@ class DreamerV3:
             "reward": model.reward,
             "cont": model.cont,
             "actor": self.actor,
-            "critic": self.critic,
+            "critic": self.behavior.critic,
             "harmony": self.harmony,
         }
         sizes = {k: _size(m) for k, m in trained.items()}
         return {k: n for k, n in sizes.items() if n}, {
-            "slow_critic": sum(p.numel() for p in self.slow_critic.parameters())
+            "slow_critic": sum(p.numel() for p in self.behavior.slow_critic.parameters())
         }
 
     # Saving
@@ -343,16 +281,8 @@ class DreamerV3:
         load_tensors(nn.ModuleDict(self.policy_parts).state_dict(), state, "load_policy_state")
 
     def _state(self) -> dict[str, Any]:
-        modules = {
-            "world_model": self.world_model,
-            "actor": self.actor,
-            "critic": self.critic,
-            "slow_critic": self.slow_critic,
-            "harmony": self.harmony,
-            "return_normalizer": self.return_normalizer,
-        }
         return {
-            "modules": {name: dict(module.state_dict()) for name, module in modules.items()},
+            "modules": {name: dict(module.state_dict()) for name, module in self.learned.items()},
             "optimizers": {name: adam.state() for name, adam in self.optimizers.items()},
         }
 

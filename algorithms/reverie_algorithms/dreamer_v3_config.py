@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from reverie.types import STRICT
@@ -46,17 +46,17 @@ class DreamerV3Config:
     """Published version of the algorithm."""
     size: str = "small"
     """Named network sizes: small, medium, large, xlarge (spec 2.1), or our own tiny for CPUs."""
-    rssm: RSSMConfig = RSSMConfig()
+    rssm: RSSMConfig = field(default_factory=RSSMConfig)
     """Latent state."""
-    encoder: ObsNetConfig = ObsNetConfig()
+    encoder: ObsNetConfig = field(default_factory=ObsNetConfig)
     """Networks that read observations."""
-    decoder: ObsNetConfig = ObsNetConfig()
+    decoder: ObsNetConfig = field(default_factory=ObsNetConfig)
     """Networks that rebuild observations."""
-    heads: HeadConfig = HeadConfig()
+    heads: HeadConfig = field(default_factory=HeadConfig)
     """Reward, continuation, actor and critic."""
-    harmony: HarmonyConfig = HarmonyConfig()
+    harmony: HarmonyConfig = field(default_factory=HarmonyConfig)
     """How losses are balanced (spec 3.3)."""
-    loss_scales: LossScales = LossScales()
+    loss_scales: LossScales = field(default_factory=LossScales)
     """Fixed weights of the losses."""
     free_nats: float = 1.0
     """KL below which a step is not trained on, per element (spec 2.1)."""

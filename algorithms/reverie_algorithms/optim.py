@@ -51,7 +51,8 @@ class Adam:
         params = [*self.params.values()]
         grads = torch.autograd.grad(loss, params, retain_graph=retain_graph)
         for param, grad in zip(params, grads, strict=True):
-            param.grad = grad if self.all_reduce is no_reduce else self.all_reduce(grad)
+            reduced = grad if self.all_reduce is no_reduce else self.all_reduce(grad)
+            param.grad = _laid_out_like(param, reduced)
         norms = [_clip(group) for group in self.groups]
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -60,6 +61,14 @@ class Adam:
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Step count and moments by parameter name; not copies."""
         return {name: dict(self.optimizer.state[p]) for name, p in self.params.items()}
+
+
+def _laid_out_like(param: Tensor, grad: Tensor) -> Tensor:
+    # The fused kernel walks raw memory and does not compare strides; convolutions fed
+    # channel-last return channel-last gradients.
+    if grad.stride() == param.stride():
+        return grad
+    return torch.empty_like(param).copy_(grad)
 
 
 def _clip(group: AdamGroup) -> Tensor:

@@ -36,7 +36,7 @@ def action_form(
         start = np.zeros_like(nvec) if binary else space.start
         num = tuple(int(n) for n in nvec.reshape(-1))
         native = partial(_components, start=start, dtype=space.dtype)
-        return ActionSpec("multidiscrete", num), spaces.MultiDiscrete(num), native
+        return ActionSpec("multidiscrete", num), spaces.MultiDiscrete(list(num)), native
     raise ValueError(
         f"{name}: the action space {space} is not supported; supported: Box,"
         " Discrete, MultiDiscrete, MultiBinary"

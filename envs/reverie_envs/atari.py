@@ -132,7 +132,7 @@ class AtariEnv(gymnasium.Env[Rows, Any]):
     A decision that the game's end cuts short shows the very last raw frame alone.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
 
     def __init__(self, game: str, config: AtariConfig) -> None:
@@ -166,24 +166,24 @@ class AtariEnv(gymnasium.Env[Rows, Any]):
 
     def step(self, action: Any) -> tuple[Rows, float, bool, bool, dict[str, Any]]:
         """Press one button for `repeat` raw frames."""
-        reward, over = 0, False
-        for left in range(self._config.repeat - 1, -1, -1):
-            reward += self._ale.act(self._pressed(int(action)))
-            self._frames += 1
-            over = self._ale.game_over()
-            if over or left == 0:
-                break
-            if left == 1:
+        reward, over, left = 0, False, self._config.repeat
+        pools = left > 1
+        while left and not over:
+            if left == 1 and pools:
                 self._ale.getScreenRGB(self._earlier)
+            reward += self._ale.act(self._pressed(int(action)))
+            over = self._ale.game_over()
+            left -= 1
+        self._frames += self._config.repeat - left
         self._ale.getScreenRGB(self._screen)
-        if left == 0 and self._config.repeat > 1:
+        if pools and left == 0:
             np.maximum(self._screen, self._earlier, out=self._screen)
         timed_out = not over and self._frames >= self._config.frame_cap
         return self._obs(), float(reward), over, timed_out, {}
 
     def render(self) -> Array:
-        """Return the console's screen, uint8 [210, 160, 3]."""
-        return self._ale.getScreenRGB()
+        """Return the image as it is before it shrinks, uint8 [210, 160, 3]."""
+        return self._screen.copy()
 
     def _switch_on(self) -> None:
         # reset_game alone lets the last episode shine through in seven games (Boxing, Freeway,
@@ -210,5 +210,5 @@ def _console(game: str) -> ale_py.ALEInterface:
     ale = ale_py.ALEInterface()
     ale.setFloat("repeat_action_probability", 0.0)
     ale.setInt("random_seed", 0)
-    ale.loadROM(roms.get_rom_path(game))
+    ale.loadROM(str(roms.get_rom_path(game)))
     return ale

@@ -115,6 +115,7 @@ class TwoCameras(ToyEnv):
     """
 
     size, wrist_size, limit, reach = 64, 32, 50, 0.1
+    scores = (-49.8, -4.3)
 
     def __init__(self) -> None:
         self.observation_space = spaces.Dict(
@@ -168,7 +169,7 @@ class Multi(ToyEnv):
 
     def __init__(self) -> None:
         self.observation_space = spaces.Dict({"image": _image_space(self.size)})
-        self.action_space = spaces.MultiDiscrete(self.num)
+        self.action_space = spaces.MultiDiscrete(list(self.num))
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Rows, Info]:
         """Light a random field."""

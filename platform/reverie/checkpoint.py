@@ -237,7 +237,6 @@ class CheckpointStore:
         )
 
     def _remove_partial(self, number: int) -> None:
-        self._usable.pop(number, None)
         try:
             self._delete(number)
         except OSError as error:

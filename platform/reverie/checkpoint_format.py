@@ -112,7 +112,7 @@ def check_loadable(value: Any, where: str) -> None:
     """
     import torch
 
-    kind = cast(type, type(value))
+    kind = cast(Any, type(value))
     if kind in (dict, OrderedDict):
         for key, item in cast(Mapping[Any, Any], value).items():
             check_loadable(key, f"{where}: key {key!r}")

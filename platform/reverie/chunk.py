@@ -1,17 +1,25 @@
-"""Chunks as they are made, frozen after transport, and checked: rows that never change again."""
+"""Chunks: made, frozen after transport, checked, stored; and segments of consecutive ones.
+
+A segment is a run of rows of one stream that no gap interrupts; windows never leave one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
+from reverie.codec import Encoded, decode
 from reverie.types import FLAG_KEYS, Array, Chunk, Rows, StreamId, checksum
 
+Key = tuple[int, int]
+"""(stream number, sequence) of a chunk."""
 
-def make_chunk(
-    stream: StreamId, number: int, sequence: int, start_row: int, rows: Rows
-) -> Chunk:
+
+def make_chunk(stream: StreamId, number: int, sequence: int, start_row: int, rows: Rows) -> Chunk:
     """Build a chunk from rows [T, ...]; the arrays are copied, so `rows` may be reused.
 
     Raises:
@@ -46,6 +54,100 @@ def verify(chunk: Chunk) -> None:
             f"chunk {chunk.sequence} of {chunk.stream}: rows are torn, got checksum {found:#010x},"
             f" wanted {chunk.checksum:#010x}; insert an unchanged copy"
         )
+
+
+@dataclass(slots=True, eq=False)
+class StoredChunk:
+    """A chunk as the store keeps it: encoded, with its side values."""
+
+    stream: StreamId
+    number: int
+    sequence: int
+    start_row: int
+    stop_row: int
+    checksum: int
+    data: Encoded
+    side: Rows = field(default_factory=dict[str, Array])
+    """Arrays [T, ...] by side name and `valid`; empty until the first write."""
+    saved: tuple[str, int] | None = None
+    """File name and record index, once on disk."""
+
+    @property
+    def key(self) -> Key:
+        return self.number, self.sequence
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(value.nbytes for value in (*self.data.values(), *self.side.values()))
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Rows start..stop (indices in this chunk) without side values: views where possible."""
+        return {key: decode(value)[start:stop] for key, value in self.data.items()}
+
+
+class Span(NamedTuple):
+    """Rows start_row..stop_row of a segment that belong to one episode."""
+
+    segment: Segment
+    start_row: int
+    stop_row: int
+    is_complete: bool
+    """Holds the episode's first and last row."""
+
+
+class Segment:
+    """Consecutive rows of one stream; grows at its end, is trimmed at its start."""
+
+    def __init__(self, stream: StreamId, number: int, start_row: int) -> None:
+        self.stream, self.number = stream, number
+        self.order = (number, start_row)
+        """Sorts segments the same in a restored store, whatever was trimmed before."""
+        self.start_row = self.stop_row = start_row
+        self.chunks: list[StoredChunk] = []
+        self._open_row = start_row
+        self._open_is_first = False
+
+    @property
+    def num_rows(self) -> int:
+        return self.stop_row - self.start_row
+
+    def append(self, stored: StoredChunk, is_first: Array, is_last: Array) -> list[Span]:
+        """Add the next chunk; returns the spans it closes, in row order."""
+        offset = stored.start_row
+        self.chunks.append(stored)
+        self.stop_row = stored.stop_row
+        if self._open_row >= offset:
+            self._open_is_first = bool(is_first[self._open_row - offset])
+        spans: list[Span] = []
+        for cut in self._cuts(is_first, is_last, offset):
+            ends = cut > offset and bool(is_last[cut - 1 - offset])
+            spans.append(Span(self, self._open_row, cut, self._open_is_first and ends))
+            self._open_row = cut
+            self._open_is_first = cut < self.stop_row and bool(is_first[cut - offset])
+        return spans
+
+    def close(self) -> list[Span]:
+        """The unfinished span at the end, now that nothing follows; none if there is no such."""
+        tail = Span(self, self._open_row, self.stop_row, is_complete=False)
+        self._open_row = self.stop_row
+        return [tail] if tail.start_row < tail.stop_row else []
+
+    def trim(self, row: int) -> list[StoredChunk]:
+        """Drop rows before `row`; returns the chunks of which nothing is left."""
+        self.start_row = row
+        self._open_row = max(self._open_row, row)
+        count = bisect_right(self.chunks, row, key=lambda chunk: chunk.stop_row)
+        gone, self.chunks = self.chunks[:count], self.chunks[count:]
+        return gone
+
+    def chunk_index(self, row: int) -> int:
+        """Index in `chunks` of the one that holds `row`."""
+        return bisect_right(self.chunks, row, key=lambda chunk: chunk.start_row) - 1
+
+    def _cuts(self, is_first: Array, is_last: Array, offset: int) -> list[int]:
+        """Rows at which a span of this chunk ends and the next begins."""
+        cuts = np.union1d(np.flatnonzero(is_first), np.flatnonzero(is_last) + 1) + offset
+        return [int(cut) for cut in cuts if cut > self._open_row]
 
 
 def _check(rows: Rows, where: str) -> None:

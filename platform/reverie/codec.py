@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 
+from reverie.storage import TMP_SUFFIX
 from reverie.types import Array, Rows
 
 pa = cast(Any, pyarrow)
@@ -87,15 +88,19 @@ def write_records(path: Path, records: Sequence[Record]) -> FileInfo:
     """
     names = sorted({name for _, arrays in records for name in arrays})
     schema = pa.schema([("header", pa.string()), *((n, pa.large_binary()) for n in names)])
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        sink = _CheckedSink(file)
-        with pa.ipc.new_file(sink, schema) as writer:
-            for header, arrays in records:
-                writer.write_batch(_record_batch(header, arrays, names, schema))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}{TMP_SUFFIX}")
+    try:
+        with partial.open("wb") as file:
+            sink = _CheckedSink(file)
+            with pa.ipc.new_file(sink, schema) as writer:
+                for header, arrays in records:
+                    writer.write_batch(_record_batch(header, arrays, names, schema))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
     return FileInfo(path.name, sink.num_bytes, sink.crc32)
 

@@ -85,8 +85,10 @@ class Learner:
     def version(self) -> Version:
         return Version(self._incarnation, self._grad_updates)
 
-    def train(self, seconds: float = float("inf"), patience: float = 0.0) -> TrainStats:
-        """Update until `seconds` have passed or no batch is granted.
+    def train(
+        self, seconds: float = float("inf"), patience: float = 0.0, most: int | None = None
+    ) -> TrainStats:
+        """Update until `seconds` have passed, `most` updates are made or no batch is granted.
 
         Waits for shards, and at most `patience` seconds for the limiter to grant a batch.
         Before it waits or returns for want of a batch, it publishes what it has learned.
@@ -95,7 +97,7 @@ class Learner:
             NonFiniteLoss: a loss became NaN or infinite.
         """
         begin, waited, updates = time.perf_counter(), 0.0, 0
-        while time.perf_counter() - begin < seconds:
+        while time.perf_counter() - begin < seconds and updates != most:
             asked = time.perf_counter()
             ready = self._stream.next(self._batches)
             if ready is None:

@@ -110,7 +110,7 @@ class LocalRun:
         return Saved(
             self.learner.state_dict(),
             {"coordinator": self.coordinator.state_dict(), "replay": fragments},
-            [entry for fragment in fragments for entry in fragment["files"]],
+            wiring.replay_files(fragments),
         )
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError
 
-from reverie.chunk import own_chunk
 from reverie.config import ExperimentConfig
 from reverie.env_worker import EnvWorker
 from reverie.errors import ReplayLost
@@ -193,16 +192,10 @@ class CoordinatorActor(ReplayCoordinator):
 
     async def await_batch(self, patience: float) -> bool:
         """Waits until a batch would be granted; False after `patience` seconds."""
-        return await self._until(self._would_grant, bool, patience)
+        return await self._until(self.can_grant, bool, patience)
 
     def stats(self) -> dict[str, Any]:
         return self.facts()
-
-    def _would_grant(self) -> bool:
-        grant = ReplayCoordinator.request_batch(self)
-        if grant is not None:
-            ReplayCoordinator.refund(self, 1)
-        return grant is not None
 
     async def _until(self, ask: Any, good: Any, patience: float) -> Any:
         deadline = time.monotonic() + patience
@@ -247,16 +240,13 @@ for _name in (
 
 
 class ShardActor(ReplayShard):
-    """A shard that copies what it is handed out of Ray's shared memory, to keep it."""
+    """A shard as an actor."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         super().__init__(**arguments)
 
     def __repr__(self) -> str:
         return f"ReplayShard({self.shard_id})"
-
-    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
-        return super().insert([own_chunk(chunk) for chunk in chunks])
 
 
 class WeightStoreActor(WeightStore):

@@ -91,7 +91,10 @@ class RayRun:
         events = Events()
         self._pump(events, timeout=1.0)
         if len(self._done_workers) == self._config.resources.num_env_workers:
-            events.finished = self._ask("coordinator", 0, "finished")
+            # Stalled: the shard that held the rows is back without them, nothing more can come.
+            events.finished = self._ask("coordinator", 0, "finished") or self._ask(
+                "coordinator", 0, "stalled"
+            )
         return events
 
     def quiesce(self) -> Events:
@@ -117,8 +120,7 @@ class RayRun:
             self._ask("coordinator", 0, "unpause")
         self._send_idle()
         documents = {"coordinator": coordinator, "replay": fragments}
-        files = [entry for fragment in fragments for entry in fragment["files"]]
-        return Saved(tensors, documents, files)
+        return Saved(tensors, documents, wiring.replay_files(fragments))
 
     def finish(self) -> Events:
         """Play the evaluations that are still pinned and one of the last weights."""

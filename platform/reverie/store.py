@@ -1,127 +1,31 @@
 """One store of chunks: what is kept, in which segments, and what is evicted when it is full.
 
-A segment is a run of rows of one stream that no gap interrupts; windows never leave one. Side
-values (latents, priorities) are the only data that change: they are kept by step id beside the
-immutable rows and copied on sampling.
+Side values (latents, priorities) are the only data that change: they are kept by step id beside
+the immutable rows and copied on sampling.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.chunk import freeze, verify
-from reverie.codec import Encoded, check_codec, decode, encode
+from reverie.chunk import Key, Segment, Span, StoredChunk, freeze, verify
+from reverie.codec import check_codec, encode
 from reverie.types import Array, Chunk, Piece, Rows, StreamId, Window
 
 Evict = Literal["chunks", "episodes"]
-Key = tuple[int, int]
-"""(stream number, sequence) of a chunk."""
-
 SIDE_PREFIX = "side/"
 """Prefix of side values in a piece."""
 VALID = "valid"
 """`side/valid` bool [t]: the row's side values were written; where not, they are zeros."""
-
-
-@dataclass(slots=True, eq=False)
-class StoredChunk:
-    """A chunk as the store keeps it: encoded, with its side values."""
-
-    stream: StreamId
-    number: int
-    sequence: int
-    start_row: int
-    stop_row: int
-    checksum: int
-    data: Encoded
-    side: Rows = field(default_factory=dict[str, Array])
-    """Arrays [T, ...] by side name and `valid`; empty until the first write."""
-    saved: tuple[str, int] | None = None
-    """File name and record index, once on disk."""
-
-    @property
-    def key(self) -> Key:
-        return self.number, self.sequence
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(value.nbytes for value in (*self.data.values(), *self.side.values()))
-
-    def rows(self, start: int, stop: int) -> Rows:
-        """Rows start..stop (indices in this chunk) without side values: views where possible."""
-        return {key: decode(value)[start:stop] for key, value in self.data.items()}
-
-
-class Span(NamedTuple):
-    """Rows start_row..stop_row of a segment that belong to one episode."""
-
-    segment: Segment
-    start_row: int
-    stop_row: int
-    is_complete: bool
-    """Holds the episode's first and last row."""
-
-
-class Segment:
-    """Consecutive rows of one stream; grows at its end, is trimmed at its start."""
-
-    def __init__(self, stream: StreamId, number: int, start_row: int) -> None:
-        self.stream, self.number = stream, number
-        self.order = (number, start_row)
-        """Sorts segments the same in a restored store, whatever was trimmed before."""
-        self.start_row = self.stop_row = start_row
-        self.chunks: list[StoredChunk] = []
-        self._open_row = start_row
-        self._open_is_first = False
-
-    @property
-    def num_rows(self) -> int:
-        return self.stop_row - self.start_row
-
-    def append(self, stored: StoredChunk, is_first: Array, is_last: Array) -> list[Span]:
-        """Add the next chunk; returns the spans it closes, in row order."""
-        offset = stored.start_row
-        self.chunks.append(stored)
-        self.stop_row = stored.stop_row
-        if self._open_row >= offset:
-            self._open_is_first = bool(is_first[self._open_row - offset])
-        spans: list[Span] = []
-        for cut in self._cuts(is_first, is_last, offset):
-            ends = cut > offset and bool(is_last[cut - 1 - offset])
-            spans.append(Span(self, self._open_row, cut, self._open_is_first and ends))
-            self._open_row = cut
-            self._open_is_first = cut < self.stop_row and bool(is_first[cut - offset])
-        return spans
-
-    def close(self) -> list[Span]:
-        """The unfinished span at the end, now that nothing follows; none if there is no such."""
-        tail = Span(self, self._open_row, self.stop_row, is_complete=False)
-        self._open_row = self.stop_row
-        return [tail] if tail.start_row < tail.stop_row else []
-
-    def trim(self, row: int) -> list[StoredChunk]:
-        """Drop rows before `row`; returns the chunks of which nothing is left."""
-        self.start_row = row
-        self._open_row = max(self._open_row, row)
-        count = bisect_right(self.chunks, row, key=lambda chunk: chunk.stop_row)
-        gone, self.chunks = self.chunks[:count], self.chunks[count:]
-        return gone
-
-    def chunk_index(self, row: int) -> int:
-        """Index in `chunks` of the one that holds `row`."""
-        return bisect_right(self.chunks, row, key=lambda chunk: chunk.start_row) - 1
-
-    def _cuts(self, is_first: Array, is_last: Array, offset: int) -> list[int]:
-        """Rows at which a span of this chunk ends and the next begins."""
-        cuts = np.union1d(np.flatnonzero(is_first), np.flatnonzero(is_last) + 1) + offset
-        return [int(cut) for cut in cuts if cut > self._open_row]
+ROW_MASK = 0xFFFFFFFF
+"""The half of a step id that counts rows."""
 
 
 class Listener(Protocol):
@@ -266,11 +170,12 @@ class ChunkStore:
         """
         ids = step_ids.reshape(-1)
         flat = {name: self._side_rows(name, value, step_ids) for name, value in values.items()}
+        # A stable sort keeps equal ids in order, so that the last one is written last.
         order = np.argsort(ids, kind="stable")
         done = ignored = 0
         while done < len(order):
-            done, found = self._write_run(ids, order, done, flat)
-            ignored += 0 if found else 1
+            count, found = self._write_run(ids[order[done:]], order[done:], flat)
+            done, ignored = done + count, ignored + (not found)
         self.ignored_ids += ignored
         return ignored
 
@@ -340,7 +245,10 @@ class ChunkStore:
             del self._growing[env]
 
     def _piece(self, stored: StoredChunk, start_row: int, stop_row: int) -> Piece:
-        start, stop = start_row - stored.start_row, min(stop_row, stored.stop_row) - stored.start_row
+        start, stop = (
+            start_row - stored.start_row,
+            min(stop_row, stored.stop_row) - stored.start_row,
+        )
         data = stored.rows(start, stop)
         if self.side_forms:
             data |= self._side_copies(stored, start, stop)
@@ -369,23 +277,17 @@ class ChunkStore:
             raise ValueError(f"side value {name!r}: wanted (shape, dtype) {known}, got {form}")
         return value.reshape(step_ids.size, *form[0])
 
-    def _write_run(
-        self, ids: Array, order: Array, done: int, values: Rows
-    ) -> tuple[int, bool]:
-        """Write the ids from order[done] on that lie in one chunk; returns the next `done`."""
-        step_id = int(ids[order[done]])
-        number, row = step_id >> 32, step_id & 0xFFFFFFFF
+    def _write_run(self, ids: Array, order: Array, values: Rows) -> tuple[int, bool]:
+        """Write the first of the sorted `ids` and those in the same chunk; returns how many."""
+        number, row = int(ids[0]) >> 32, int(ids[0]) & ROW_MASK
         segment = self.find(number, row)
         if segment is None:
-            return done + 1, False
+            return 1, False
         stored = segment.chunks[segment.chunk_index(row)]
-        stop = bisect_left(
-            order, (number << 32) + stored.stop_row, lo=done, key=lambda index: int(ids[index])
-        )
-        run = order[done:stop]
-        rows = (ids[run] & 0xFFFFFFFF) - stored.start_row
+        count = int(np.searchsorted(ids, (number << 32) + stored.stop_row))
+        rows = (ids[:count] & ROW_MASK) - stored.start_row
         side = self.side_of(stored)
         for name, value in values.items():
-            side[name][rows] = value[run]
+            side[name][rows] = value[order[:count]]
         side[VALID][rows] = True
-        return stop, True
+        return count, True

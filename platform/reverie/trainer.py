@@ -149,6 +149,8 @@ class Trainer:
         self._write_files()
         self._metrics = self._make_logger()
         self._record = _Record(config, self._checkpoint)
+        if self._checkpoint is not None:
+            self._metrics.resumed(self._record.counters())
         self._number = self._checkpoint.number if self._checkpoint else 0
         self._backend = self._make_backend(local, address)
         self._last_log = self._last_save = time.perf_counter()
@@ -183,8 +185,7 @@ class Trainer:
                 if on_progress is not None:
                     on_progress(self.progress)
                 self._stop_if_told()
-            self._take(self._backend.finish())
-            self._log()
+            self.finish()
             self.save()
             return self._sum_up()
         except (Interrupted, NonFiniteLoss):
@@ -197,12 +198,19 @@ class Trainer:
                 signal.signal(number, handler)
             self.close()
 
+    def finish(self) -> Events:
+        """Evaluate the last weights; waits for evaluations that are still under way."""
+        events = self._backend.finish()
+        self._take(events)
+        self._log()
+        return events
+
     def save(self) -> None:
         """Write a checkpoint now; the previous one stays valid until this one is durable."""
         self._take(self._backend.quiesce())
         saved = self._backend.save()
         documents = saved.documents | {"record": self._record.to_json()}
-        self._number += 1
+        self._number = self._store.next_number()
         self._store.save(self._number, saved.tensors, documents, saved.files)
         self._last_save = time.perf_counter()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reverie import registry
+from reverie.checkpoint_format import FileEntry
 from reverie.config import ExperimentConfig
 from reverie.env_worker import CollectStats
 from reverie.evaluator import EvalResult
@@ -51,7 +52,7 @@ class Saved:
     """`learner` and `policy`: nested state dicts of tensors."""
     documents: dict[str, Any]
     """`coordinator` and `replay`: JSON-able."""
-    files: list[Any]
+    files: list[FileEntry]
     """Replay files this state needs, as the shards name them."""
 
 
@@ -84,6 +85,15 @@ def coordinator_arguments(
         "seed": config.seed,
         "action_repeat": registry.suite(config.env.suite).action_repeat(config.env.options),
     }
+
+
+def replay_files(fragments: list[dict[str, Any]]) -> list[FileEntry]:
+    """The files that the shards' fragments name, as a checkpoint lists them."""
+    return [
+        FileEntry(f"{REPLAY_FOLDER}/{entry['name']}", entry["size"], entry["crc32"])
+        for fragment in fragments
+        for entry in fragment["files"]
+    ]
 
 
 def make_shard(config: ExperimentConfig, specs: dict[str, StreamSpec], shard: int) -> ReplayShard:

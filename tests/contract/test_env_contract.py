@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 import pytest
-from reverie_envs.contract import check_env
 
 from reverie import registry
 from reverie.protocols import EvalProtocol, Suite, VectorEnv
+from reverie_envs.contract import check_env
 
 UNLISTED = {"gym": ["CartPole-v1", "Pendulum-v1", "Taxi-v3"]}
 """Tasks tried of suites that take any name."""

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from gymnasium import spaces
-from reverie_envs.actions import Rescale, action_form
 
 from reverie.types import ActionSpec
+from reverie_envs.actions import Rescale, action_form
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """Atari: the same pixels as gymnasium's preprocessing, and start states that only seeds decide."""
 
+import importlib
+import sys
+
+import cv2
 import numpy as np
 import pytest
 
@@ -29,6 +33,10 @@ def same(first, second):
     return len(first) == len(second) and all(
         a[1] == b[1] and np.array_equal(a[0], b[0]) for a, b in zip(first, second, strict=True)
     )
+
+
+def shrunk_screen(env):
+    return cv2.resize(env._ale.getScreenRGB(), (64, 64), interpolation=cv2.INTER_AREA)
 
 
 def test_there_are_26_games():
@@ -69,12 +77,31 @@ def test_an_episode_does_not_depend_on_the_one_before(game):
     assert same(play(make(game), 60), fresh)
 
 
+def test_without_noops_the_first_image_is_not_left_over_from_the_last_episode():
+    env = make("breakout", noops=0)
+    fresh = play(env, 20)
+    assert same(play(env, 0), fresh[:1])
+
+
+def test_a_decision_that_the_end_cuts_short_shows_the_last_frame_alone():
+    env = make("pong", repeat=9)  # the last point falls within a decision
+    env.reset(seed=0)
+    over = False
+    while not over:
+        obs, _, over, _, _ = env.step(NOOP)
+    left = env._frames % 9
+    assert left
+    np.testing.assert_array_equal(obs["image"], shrunk_screen(env))
+
+
 def test_the_seed_decides_the_number_of_noops_and_nothing_else_does():
     env = make("pong")
     frames = []
     for seed in range(300):
-        env.reset(seed=seed)
+        obs, _ = env.reset(seed=seed)
         frames.append(env._ale.getEpisodeFrameNumber())
+        if frames[-1] > env._frames_at_start:
+            np.testing.assert_array_equal(obs["image"], shrunk_screen(env))
         assert env._frames == 0
         if seed >= 120 and len(set(frames)) == 30:
             break
@@ -113,6 +140,13 @@ def test_sticky_actions_follow_the_seed_and_change_the_game():
     sticky = play(make("pong", sticky=0.5), 60)
     assert same(play(make("pong", sticky=0.5), 60), sticky)
     assert not same(play(make("pong"), 60), sticky)
+
+
+def test_without_ale_py_the_pip_line_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    monkeypatch.delitem(sys.modules, "reverie_envs.atari")
+    with pytest.raises(ImportError, match=r'pip install "reverie\[atari\]"'):
+        importlib.import_module("reverie_envs.atari")
 
 
 def test_both_spellings_of_james_bond_work():

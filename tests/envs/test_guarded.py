@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from reverie_envs.guarded import CallFailed, CallHung, CallThread
 from reverie_envs.wrappers import ContractError
 

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+
 from reverie_envs.gymnasium_suite import FactorySuite, GymSuite
 from reverie_envs.wrappers import env_name, spaces_of
 
@@ -15,7 +16,7 @@ GYM, FACTORY = GymSuite(), FactorySuite()
 class Drawn(gymnasium.Env):
     """Renders a picture that is red on the left and black on the right."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}
 
     def __init__(self, render_mode=None):
         self.render_mode = render_mode

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
+
 from reverie_envs.suites import protocol_id, unknown_task
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from reverie_envs.toy import BLUE, Catch, Toy
 from reverie_envs.wrappers import standardise
 

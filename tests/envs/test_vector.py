@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+
 from reverie_envs.vector import SyncVectorEnv
 
 

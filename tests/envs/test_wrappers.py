@@ -4,9 +4,9 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from reverie_envs.wrappers import ContractError, env_name, spaces_of, standardise
 
 from reverie.types import ActionSpec, ArraySpec
+from reverie_envs.wrappers import ContractError, env_name, spaces_of, standardise
 
 
 class Fixed(gymnasium.Env):

@@ -1,0 +1,314 @@
+"""Figures of a run: metrics.jsonl always, TensorBoard and W&B beside it.
+
+A line of metrics.jsonl is one JSON object: `time` (seconds since the epoch), the five counters,
+and one number per metric. A value that is NaN or infinite is written as null and its name listed
+under `nonfinite`. A line with `event` marks what happened (`resumed`, `video`) and holds no
+metrics.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from reverie.types import Array, Counters
+from reverie.video import filmstrip
+
+logger = logging.getLogger(__name__)
+
+METRICS_FILE = "metrics.jsonl"
+WANDB_ID_FILE = "wandb_id.txt"
+STRIP_FRAMES = 8
+COUNTERS = tuple(field.name for field in fields(Counters))
+RESERVED = frozenset({"time", "event", "nonfinite", *COUNTERS})
+
+Row = dict[str, Any]
+
+
+class MetricsLogger:
+    """Writes the metrics of one run; one process writes.
+
+    Args:
+        folder: the run folder; made if it is missing.
+        tensorboard: also write event files to `<folder>/tensorboard`, if tensorboardX is there.
+        wandb: also send to Weights & Biases, as the run whose id `<folder>/wandb_id.txt` keeps.
+        config: plain nested dicts, shown by W&B.
+
+    Raises:
+        ImportError: W&B is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tensorboard: bool = True,
+        wandb: bool = False,
+        wandb_project: str = "reverie",
+        run_name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lines = _LineFile(folder / METRICS_FILE)
+        self._board = _TensorBoard(folder / "tensorboard") if tensorboard else None
+        self._wandb = None
+        if wandb:
+            self._wandb = _Wandb(folder, wandb_project, run_name, dict(config or {}))
+
+    def write(self, metrics: Mapping[str, float], counters: Counters) -> None:
+        """Append one line and pass the figures on.
+
+        Raises:
+            ValueError: a metric named like a counter or `time`.
+            OSError: the disk is full; no part of the line is then read as metrics.
+        """
+        if taken := sorted(RESERVED & metrics.keys()):
+            raise ValueError(f"metrics: {taken} are columns of their own; use names like train/x")
+        values = {name: float(value) for name, value in metrics.items()}
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        row: Row = {**asdict(counters), **{name: finite.get(name) for name in values}}
+        if len(finite) < len(values):
+            row["nonfinite"] = sorted(values.keys() - finite.keys())
+        self._lines.append(row)
+        for sink in self._sinks():
+            sink.write(finite, counters)
+
+    def resumed(self, counters: Counters) -> None:
+        """Mark that the run goes on from `counters`; what was written beyond is superseded."""
+        self._lines.append({"event": "resumed", **asdict(counters)})
+        if self._board is not None:
+            self._board.purge_from(counters.env_steps + 1)
+
+    def video(self, name: str, path: Path, frames: Array, counters: Counters) -> None:
+        """Show a video, written to `path` already: a filmstrip of `frames` uint8 [T, H, W, 3]."""
+        self._lines.append({"event": "video", **asdict(counters), "name": name, "path": str(path)})
+        for sink in self._sinks():
+            sink.video(name, path, frames, counters)
+
+    def close(self) -> None:
+        """Flush and close everything; waits for W&B to send what is left."""
+        self._lines.close()
+        for sink in self._sinks():
+            sink.close()
+
+    def _sinks(self) -> list[_TensorBoard | _Wandb]:
+        return [sink for sink in (self._board, self._wandb) if sink is not None]
+
+
+class _LineFile:
+    """Appends JSON lines, each with one write."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+        if _is_torn(path):
+            self._file.write(b"\n")
+
+    def append(self, row: Row) -> None:
+        line = json.dumps({"time": time.time(), **row}, allow_nan=False).encode() + b"\n"
+        written = self._file.write(line)
+        if written != len(line):
+            self._file.write(b"\n")
+            raise OSError(f"{self._file.name}: wrote {written} of {len(line)} bytes; disk full?")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _TensorBoard:
+    """Event files with env_steps as the x-axis; nothing but a logged line without tensorboardX."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._purge_step: int | None = None
+        self._opened: Any = None
+        try:
+            self._module: Any = importlib.import_module("tensorboardX")
+        except ImportError as error:
+            logger.warning("no TensorBoard files (%s): pip install tensorboardX", error)
+            self._module = None
+
+    def purge_from(self, env_steps: int) -> None:
+        """Have TensorBoard hide what an earlier process wrote from `env_steps` on."""
+        self.close()
+        self._purge_step = env_steps
+
+    def write(self, metrics: Mapping[str, float], counters: Counters) -> None:
+        for writer in self._writers():
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, counters.env_steps)
+
+    def video(self, name: str, path: Path, frames: Array, counters: Counters) -> None:
+        for writer in self._writers():
+            strip = filmstrip(frames, STRIP_FRAMES)
+            writer.add_image(name, strip, counters.env_steps, dataformats="HWC")
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
+
+    def _writers(self) -> Iterator[Any]:
+        """The writer, opened at its first use so that it knows what a resume supersedes."""
+        if self._module is None:
+            return
+        if self._opened is None:
+            self._opened = self._module.SummaryWriter(
+                str(self._folder), purge_step=self._purge_step, flush_secs=30
+            )
+        yield self._opened
+
+
+class _Wandb:
+    """A W&B run with env_steps as the x-axis; a resumed run goes on under its old id."""
+
+    def __init__(
+        self, folder: Path, project: str, name: str | None, config: dict[str, Any]
+    ) -> None:
+        try:
+            self._module: Any = importlib.import_module("wandb")
+        except ImportError as error:
+            raise ImportError(
+                'logging.wandb: wandb is not installed; pip install "reverie[wandb]"'
+            ) from error
+        self._run: Any = self._module.init(
+            project=project,
+            name=name,
+            id=_wandb_id(folder / WANDB_ID_FILE),
+            resume="allow",
+            config=config,
+            dir=str(folder),
+        )
+        self._run.define_metric("env_steps")
+        self._run.define_metric("*", step_metric="env_steps")
+
+    def write(self, metrics: Mapping[str, float], counters: Counters) -> None:
+        self._run.log({**metrics, **asdict(counters)})
+
+    def video(self, name: str, path: Path, frames: Array, counters: Counters) -> None:
+        self._run.log({name: self._module.Video(str(path)), **asdict(counters)})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class MeanMetrics:
+    """Means over many updates, with the tensors left on their device until `pop`.
+
+    An `add` costs one stack and one addition per device, and no transfer to the host.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[Any, tuple[str, ...]], Any] = {}
+        self._adds: dict[tuple[Any, tuple[str, ...]], int] = {}
+        self._floats: dict[str, tuple[float, int]] = {}
+
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        """Count in one value per name: a tensor with one element, or a number.
+
+        Raises:
+            ValueError: a tensor of more elements.
+        """
+        by_device: dict[Any, dict[str, Any]] = {}
+        for name, value in metrics.items():
+            if not hasattr(value, "detach"):
+                total, count = self._floats.get(name, (0.0, 0))
+                self._floats[name] = total + float(value), count + 1
+                continue
+            if value.numel() != 1:
+                raise ValueError(f"metric {name!r}: wanted one element, got {tuple(value.shape)}")
+            by_device.setdefault(value.device, {})[name] = value
+        for device, values in by_device.items():
+            self._add_tensors(device, values)
+
+    def pop(self) -> dict[str, float]:
+        """Mean per name since the last `pop`; waits for the device, with one transfer from it."""
+        totals = dict(self._floats)
+        for (_, names), values in self._read():
+            for name, value in zip(names, values, strict=True):
+                total, count = totals.get(name, (0.0, 0))
+                totals[name] = total + value, count + self._adds[_, names]
+        self._sums, self._adds, self._floats = {}, {}, {}
+        return {name: total / count for name, (total, count) in totals.items()}
+
+    def _add_tensors(self, device: Any, values: Mapping[str, Any]) -> None:
+        import torch
+
+        key = (device, tuple(values))
+        with torch.no_grad():
+            added = torch.stack([value.detach().reshape(()).float() for value in values.values()])
+            self._sums[key] = self._sums[key] + added if key in self._sums else added
+        self._adds[key] = self._adds.get(key, 0) + 1
+
+    def _read(self) -> Iterator[tuple[tuple[Any, tuple[str, ...]], list[float]]]:
+        """Bring the sums to the host, each device's in one piece."""
+        for device in {device for device, _ in self._sums}:
+            import torch
+
+            keys = [key for key in self._sums if key[0] == device]
+            flat: Any = torch.cat([self._sums[key] for key in keys]).cpu().numpy()
+            for key in keys:
+                yield key, [float(value) for value in flat[: len(key[1])]]
+                flat = flat[len(key[1]) :]
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """Read the rows of a metrics.jsonl that are still true, in order, events left out.
+
+    Dropped are rows beyond the counters from which a later process resumed, rows that a later
+    process wrote again (same position, same metrics), and torn lines.
+    """
+    rows: list[tuple[int, Row]] = []
+    process = 0
+    for row in _parse(path):
+        if row.get("event") == "resumed":
+            process += 1
+            rows = [(writer, old) for writer, old in rows if not _is_beyond(old, row)]
+        elif "event" not in row:
+            rows.append((process, row))
+    last_writer = {_position(row): writer for writer, row in rows}
+    return [row for writer, row in rows if writer == last_writer[_position(row)]]
+
+
+def _parse(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                if line.strip():
+                    logger.warning("%s: line %d is torn and left out", path, number)
+                continue
+            yield row
+
+
+def _is_beyond(row: Row, resumed: Row) -> bool:
+    return any(row[key] > resumed[key] for key in ("env_steps", "grad_updates"))
+
+
+def _position(row: Row) -> tuple[Any, ...]:
+    names = frozenset(row.keys() - RESERVED)
+    return row["env_steps"], row["grad_updates"], names
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line was cut short by a crash."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
+
+
+def _wandb_id(path: Path) -> str:
+    if not path.is_file():
+        path.write_text(uuid.uuid4().hex[:12])
+    return path.read_text().strip()

@@ -1,0 +1,204 @@
+"""run_manifest.json: what a reader needs to repeat a run or to trust its figures.
+
+Code (git commit and diff), installed versions, hardware, assets (ROM hashes), environment
+versions, protocol, seeds and times. Of the process's environment only `ENV_VARIABLES` are
+recorded, so that no password or token gets into a run folder.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from reverie.config import ExperimentConfig
+from reverie.storage import Storage
+from reverie.types import Spaces
+
+MANIFEST_FILE = "run_manifest.json"
+ENV_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MUJOCO_GL")
+MAX_DIFF = 1_000_000
+"""Bytes of a git diff that are kept."""
+GIT_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """Which code ran, as far as git knows."""
+
+    commit: str | None
+    """None outside a checkout, without git, or before the first commit."""
+    diff: bytes = b""
+    """Changes of tracked files against the commit."""
+    truncated: bool = False
+    """The diff was longer than `MAX_DIFF`."""
+    untracked: int = 0
+    """Files git neither tracks nor ignores; their contents are not recorded."""
+
+
+def write_run_manifest(
+    folder: Path,
+    config: ExperimentConfig,
+    spaces: Spaces,
+    protocol_id: str,
+    argv: Sequence[str],
+    *,
+    assets: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Path:
+    """Write `run_manifest.json`; where it exists, append this start to its `resumed` list.
+
+    A git diff lies beside it as `git.diff`, that of the n-th resume as `git.resumed<n>.diff`.
+    Waits for git, at most a minute.
+
+    Args:
+        folder: the run folder.
+        config: as it was resolved; written whole, seed included.
+        spaces: what the agent sees and may do.
+        protocol_id: under which evaluations compare.
+        argv: the command line.
+        assets: hash by name, of ROMs and other files the environments read.
+        environment: versions the suite reports, by name.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: an existing manifest that is not JSON.
+    """
+    path = folder / MANIFEST_FILE
+    if path.exists():
+        tree = _read(path)
+        tree["resumed"].append(_restart(folder, argv, tree))
+    else:
+        tree = _start(folder, argv, "git.diff")
+        tree["protocol"] = protocol_id
+        tree["seeds"] = {"seed": config.seed}
+        tree["environment"] = dict(environment or {})
+        tree["assets"] = dict(assets or {})
+        tree["spaces"] = spaces.to_json()
+        tree["config"] = config.to_dict()
+        tree["resumed"] = []
+    Storage(folder).write_atomic(MANIFEST_FILE, json.dumps(tree, indent=1, default=str).encode())
+    return path
+
+
+def _start(folder: Path, argv: Sequence[str], diff_name: str) -> dict[str, Any]:
+    """What may differ from one start of the run to the next."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "argv": list(argv),
+        "git": _write_git(folder, diff_name, read_git(Path.cwd())),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hardware": hardware(),
+        "variables": {name: os.environ[name] for name in ENV_VARIABLES if name in os.environ},
+        "versions": installed_versions(),
+    }
+
+
+def _restart(folder: Path, argv: Sequence[str], first: Mapping[str, Any]) -> dict[str, Any]:
+    """A later start; of the versions only those that differ from the first one's."""
+    start = _start(folder, argv, f"git.resumed{len(first['resumed']) + 1}.diff")
+    start["versions_changed"] = _changes(first["versions"], start.pop("versions"))
+    return start
+
+
+def installed_versions() -> dict[str, str]:
+    """Version of every installed distribution, by name."""
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return dict(sorted((name, version) for name, version in found.items() if name))
+
+
+def hardware() -> dict[str, Any]:
+    """CPU model, cores, memory in bytes, and the GPUs if torch is imported already."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "usable_cores": usable,
+        "memory_bytes": _memory_bytes(),
+        "gpus": _gpus(),
+    }
+
+
+def read_git(folder: Path) -> GitState:
+    """Ask git about the checkout that holds `folder`."""
+    commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
+    if not commit:
+        return GitState(None)
+    diff = _git(folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
+    untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/")
+    return GitState(
+        commit.decode().strip(), diff[:MAX_DIFF], len(diff) > MAX_DIFF, len(untracked.splitlines())
+    )
+
+
+def _write_git(folder: Path, diff_name: str, state: GitState) -> dict[str, Any] | None:
+    if state.commit is None:
+        return None
+    if state.diff:
+        Storage(folder).write_atomic(diff_name, state.diff)
+    return {
+        "commit": state.commit,
+        "diff": diff_name if state.diff else None,
+        "diff_truncated": state.truncated,
+        "untracked_files": state.untracked,
+    }
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    """Output of a git command, cut soon after `MAX_DIFF`; empty where git fails or is missing."""
+    command = ["git", "--no-pager", *arguments]
+    variables = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, timeout=GIT_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return b""
+    return done.stdout[: MAX_DIFF + 1] if done.returncode == 0 else b""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: wanted JSON, got {error}; move the file away") from None
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, list[str | None]]:
+    """Versions that differ, as `[old, new]`; None where one of them is not installed."""
+    names = sorted(old.keys() | new.keys())
+    pairs = {name: [old.get(name), new.get(name)] for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _gpus() -> list[dict[str, Any]]:
+    torch = cast(Any, sys.modules.get("torch"))
+    if torch is None or not torch.cuda.is_available():
+        return []
+    cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [{"name": card.name, "memory_bytes": card.total_memory} for card in cards]

@@ -1,0 +1,108 @@
+"""Videos of episodes and of imagined futures."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie.types import Array
+
+logger = logging.getLogger(__name__)
+
+MIN_SIDE = 256
+"""Pixels; smaller frames are enlarged by a whole factor, so that one can see something."""
+CRF = "18"
+"""Constant quality of H.264; 18 is hard to tell from the original."""
+
+
+def write_video(path: Path, frames: Array, fps: float) -> Path:
+    """Write frames uint8 [T, H, W, 3], shown at `fps` per second, as H.264 (yuv420p) in an mp4.
+
+    Odd sizes are padded to even ones by repeating the last row or column. Without PyAV the video
+    becomes a GIF beside `path`.
+
+    Returns:
+        The path that was written; its suffix is .mp4 or .gif.
+
+    Raises:
+        ValueError: frames of another shape or type, or none.
+    """
+    _check_frames(frames)
+    if not fps > 0:
+        raise ValueError(f"{path}: wanted a positive fps, got {fps}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        av = importlib.import_module("av")
+    except ImportError:
+        logger.info('%s becomes a GIF; for mp4: pip install "reverie[video]"', path)
+        return _write_whole(path.with_suffix(".gif"), _write_gif, frames, fps)
+    return _write_whole(path.with_suffix(".mp4"), _write_mp4, frames, fps, av)
+
+
+def filmstrip(frames: Array, count: int) -> Array:
+    """Put up to `count` evenly spaced frames of uint8 [T, H, W, 3] side by side: [H, n * W, 3].
+
+    The first and the last frame are always among them, if `count` is 2 or more.
+    """
+    _check_frames(frames)
+    picks = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    return np.concatenate(list(frames[picks]), axis=1)
+
+
+def _check_frames(frames: Array) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise ValueError(
+            f"frames: wanted uint8 [T, H, W, 3] with T >= 1, got {frames.dtype} {frames.shape}"
+        )
+
+
+def _write_whole(path: Path, write: Any, *args: Any) -> Path:
+    """Write to a temporary file first: what stands at `path` is always playable."""
+    tmp = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        write(tmp, *args)
+        os.replace(tmp, path)
+    finally:
+        tmp.unlink(missing_ok=True)
+    return path
+
+
+def _write_mp4(path: Path, frames: Array, fps: float, av: Any) -> None:
+    with av.open(str(path), mode="w") as container:
+        stream: Any = None
+        for frame in _shown(frames):
+            if stream is None:
+                rate = Fraction(fps).limit_denominator(1000)
+                stream = container.add_stream("libx264", rate=rate, options={"crf": CRF})
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def _write_gif(path: Path, frames: Array, fps: float) -> None:
+    from PIL import Image
+
+    first, *rest = [Image.fromarray(frame) for frame in _shown(frames)]
+    # GIF counts hundredths of a second, and players take less than 2 of them for 10.
+    duration_ms = max(20, 10 * round(100 / fps))
+    first.save(path, save_all=True, append_images=rest, duration=duration_ms, loop=0)
+
+
+def _shown(frames: Array) -> Iterator[Array]:
+    """Frames as they are shown: enlarged by a whole factor, of even height and width."""
+    height, width = frames.shape[1:3]
+    factor = -(-MIN_SIDE // min(height, width))
+    padding = ((0, height * factor % 2), (0, width * factor % 2), (0, 0))
+    for frame in frames:
+        large = frame.repeat(factor, axis=0).repeat(factor, axis=1)
+        yield np.ascontiguousarray(np.pad(large, padding, mode="edge"))

@@ -1,0 +1,42 @@
+"""Fixtures for all tests: one local Ray per session, threads pinned, no cluster by accident."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """A Ray cluster of 4 logical CPUs on this machine, whose workers can import the tests."""
+    import ray
+
+    paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        namespace="reverie",
+        logging_level="warning",
+        object_store_memory=500_000_000,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

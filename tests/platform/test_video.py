@@ -1,0 +1,116 @@
+"""Videos: what is decoded again is what was written."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reverie.video import filmstrip, write_video
+
+
+def gradients(count: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Smooth frames, each of another brightness, redder to the right and greener downwards."""
+    frames = np.zeros((count, height, width, 3), np.uint8)
+    frames[..., 0] = np.linspace(40, 200, width)
+    frames[..., 1] = np.linspace(40, 200, height)[:, None]
+    frames[..., 2] = np.linspace(40, 200, count)[:, None, None]
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((64, 64), (256, 256)),
+        ((301, 403), (302, 404)),
+        ((63, 90), (316, 450)),
+        ((3, 5), (258, 430)),
+    ],
+)
+def test_mp4_decodes_to_what_was_written(
+    tmp_path: Path, size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    av = pytest.importorskip("av")
+    frames = gradients(6, *size)
+    path = write_video(tmp_path / "new" / "v.mp4", frames, fps=12.5)
+    assert os.listdir(path.parent) == ["v.mp4"]
+    with av.open(str(path)) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == 12.5
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert [frame.shape for frame in decoded] == [(*shown, 3)] * 6
+    factor = shown[0] // size[0]
+    for frame, wanted in zip(decoded, frames, strict=True):
+        seen = frame[factor // 2 :: factor, factor // 2 :: factor][: size[0], : size[1]]
+        assert np.abs(seen.astype(int) - wanted).mean() < 12
+
+
+def test_without_av_a_gif_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setitem(sys.modules, "av", None)
+    frames = gradients(4, 64, 64)
+    with caplog.at_level(logging.INFO):
+        path = write_video(tmp_path / "v.mp4", frames, fps=10)
+    assert path == tmp_path / "v.gif"
+    assert os.listdir(tmp_path) == ["v.gif"]
+    assert 'pip install "reverie[video]"' in caplog.text
+    with Image.open(path) as image:
+        assert (image.n_frames, image.size, image.info["duration"]) == (4, (256, 256), 100)
+        image.seek(3)
+        seen = np.asarray(image.convert("RGB"))[2::4, 2::4]
+    assert np.abs(seen.astype(int) - frames[3]).mean() < 12
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((0, 8, 8, 3), np.uint8),
+        np.zeros((2, 8, 8, 1), np.uint8),
+        np.zeros((2, 8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+    ],
+)
+def test_frames_of_another_form_are_refused(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match=r"wanted uint8 \[T, H, W, 3\]"):
+        write_video(tmp_path / "v.mp4", frames, fps=10)
+    with pytest.raises(ValueError, match=r"wanted uint8 \[T, H, W, 3\]"):
+        filmstrip(frames, 2)
+
+
+def test_fps_must_be_positive(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got 0"):
+        write_video(tmp_path / "v.mp4", gradients(1, 8, 8), fps=0)
+
+
+def test_failed_write_leaves_nothing_and_keeps_the_older_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("av")
+    write_video(tmp_path / "v.mp4", gradients(1, 8, 8), fps=10)
+    before = (tmp_path / "v.mp4").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("reverie.video._shown", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_video(tmp_path / "v.mp4", gradients(2, 8, 8), fps=10)
+    assert os.listdir(tmp_path) == ["v.mp4"]
+    assert (tmp_path / "v.mp4").read_bytes() == before
+
+
+@pytest.mark.parametrize(("count", "picks"), [(3, [0, 5, 10]), (1, [0]), (50, list(range(11)))])
+def test_filmstrip_is_evenly_spaced(count: int, picks: list[int]) -> None:
+    frames = np.arange(11, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
+    strip = filmstrip(frames, count)
+    assert strip.shape == (2, 3 * len(picks), 3)
+    assert strip[0, ::3, 0].tolist() == picks

@@ -1,0 +1,31 @@
+"""Every shipped YAML loads, builds, and the generated reference page is current."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reverie import reference
+from reverie.config import load_config
+from reverie.describe import describe
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / "tune_configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_preset_builds(path: Path) -> None:
+    found = describe(load_config(path))
+    assert found["total"] == sum(found["modules"].values()) > 0
+    assert found["budget"]["updates"] > 0
+
+
+def test_presets_named_after_the_paper_use_the_papers_mode() -> None:
+    for path in (ROOT / "tune_configs/harmonydream").glob("*.yaml"):
+        assert load_config(path).algorithm.harmony.mode == "paper", path.name
+
+
+def test_the_reference_page_is_current() -> None:
+    page = (ROOT / "docs/reference.md").read_text()
+    assert page == reference.page(), "run: make docs"

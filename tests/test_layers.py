@@ -1,0 +1,83 @@
+"""The import table of the design, and the trap of a package called platform."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = {"reverie": "platform", "reverie_algorithms": "algorithms", "reverie_envs": "envs"}
+SEEN_BY_ALL = {"reverie.types", "reverie.protocols"}
+NO_RAY = {"ray_run.py", "ray_actors.py", "ray_cluster.py", "trainable.py", "sweep.py", "rllib.py"}
+NO_TORCH = (
+    "types registry config chunk store samplers rate_limiter codec replay_shard "
+    "replay_coordinator storage weight_store"
+).split()
+
+
+def imports(path: Path, *, top_level: bool = False) -> set[str]:
+    """Modules a file imports; with `top_level` only those that run when it is imported."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / PACKAGES[package] / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_what_they_may(package: str) -> None:
+    for path in files(package):
+        for name in imports(path):
+            top = name.split(".")[0]
+            if top not in PACKAGES or top == package:
+                continue
+            allowed = package != "reverie" and any(name.startswith(m) for m in SEEN_BY_ALL)
+            assert allowed or name == "reverie", f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_only_the_ray_files_import_ray() -> None:
+    for path in files("reverie"):
+        tops = {name.split(".")[0] for name in imports(path, top_level=True)}
+        assert "ray" not in tops or path.name in NO_RAY, path.name
+
+
+def test_parts_that_live_in_light_actors_never_import_torch() -> None:
+    for name in NO_TORCH:
+        path = ROOT / "platform/reverie" / f"{name}.py"
+        tops = {module.split(".")[0] for module in imports(path, top_level=True)}
+        assert "torch" not in tops, path.name
+
+
+def test_nothing_shadows_the_standard_platform_module() -> None:
+    assert not (ROOT / "platform/__init__.py").exists()
+    code = "import platform; print(platform.system())"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout.strip(), found.stderr
+
+
+def test_reverie_and_a_local_run_work_where_ray_cannot_be_imported(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.modules["ray"] = None
+from reverie.config import resolve_config
+from reverie.trainer import Trainer
+from tests.fakes import tree
+config = resolve_config(tree(run__dir={str(tmp_path / "run")!r}, run__env_steps=100))
+assert Trainer(config, local=True).run().env_steps == 100
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
