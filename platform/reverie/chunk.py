@@ -135,7 +135,8 @@ class Segment:
     def trim(self, row: int) -> list[StoredChunk]:
         """Drop rows before `row`; returns the chunks of which nothing is left."""
         self.start_row = row
-        self._open_row = max(self._open_row, row)
+        if row > self._open_row:
+            self._open_row, self._open_is_first = row, False
         count = bisect_right(self.chunks, row, key=lambda chunk: chunk.stop_row)
         gone, self.chunks = self.chunks[:count], self.chunks[count:]
         return gone

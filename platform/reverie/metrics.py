@@ -244,7 +244,7 @@ class MeanMetrics:
 
         key = (device, tuple(values))
         with torch.no_grad():
-            added = torch.stack([value.detach().reshape(()).float() for value in values.values()])
+            added = torch.stack([value.reshape(()).float() for value in values.values()])
             self._sums[key] = self._sums[key] + added if key in self._sums else added
         self._adds[key] = self._adds.get(key, 0) + 1
 

@@ -175,27 +175,30 @@ class WeightStoreLink(ActorLink):
         self.call("unpin", env_steps)
 
 
-class CoordinatorActor(ReplayCoordinator):
-    """The coordinator, with calls that wait until something changes."""
+class CoordinatorActor:
+    """The coordinator, with calls that wait until something changes.
+
+    Every other method of `ReplayCoordinator` is passed on; those in `CHANGING` wake the waiters.
+    """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        super().__init__(**arguments)
+        self._plain = ReplayCoordinator(**arguments)
         self._changed = asyncio.Condition()
 
-    async def request_steps(self, worker: int, most: int) -> Quota:  # pyright: ignore
+    async def request_steps(self, worker: int, most: int) -> Quota:
         """Waits until a quota is granted, the budget is spent, or patience ends."""
         return await self._until(
-            lambda: ReplayCoordinator.request_steps(self, worker, most),
+            lambda: self._plain.request_steps(worker, most),
             lambda quota: quota.steps > 0 or quota.done,
             QUOTA_PATIENCE_S,
         )
 
     async def await_batch(self, patience: float) -> bool:
         """Waits until a batch would be granted; False after `patience` seconds."""
-        return await self._until(self.can_grant, bool, patience)
+        return await self._until(self._plain.can_grant, bool, patience)
 
     def stats(self) -> dict[str, Any]:
-        return self.facts()
+        return self._plain.facts()
 
     async def _until(self, ask: Any, good: Any, patience: float) -> Any:
         deadline = time.monotonic() + patience
@@ -211,21 +214,7 @@ class CoordinatorActor(ReplayCoordinator):
                     return ask()
 
 
-def _notifying(name: str) -> Any:
-    """The coordinator's method `name`, waking everyone who waits for a change."""
-    plain = getattr(ReplayCoordinator, name)
-
-    async def method(self: Any, *arguments: Any) -> Any:
-        result = plain(self, *arguments)
-        async with self._changed:
-            self._changed.notify_all()
-        return result
-
-    method.__name__, method.__doc__ = name, plain.__doc__
-    return method
-
-
-for _name in (
+CHANGING = (
     "report",
     "batch_trained",
     "refund",
@@ -235,8 +224,38 @@ for _name in (
     "learner_lost",
     "unpause",
     "load_state_dict",
-):
-    setattr(CoordinatorActor, _name, _notifying(_name))
+)
+UNCHANGING = (
+    "open_stream",
+    "request_batch",
+    "pause",
+    "outstanding",
+    "overdue",
+    "finished",
+    "stalled",
+    "counters",
+    "facts",
+    "state_dict",
+)
+
+
+def _passed_on(name: str, *, wakes: bool) -> Any:
+    """The coordinator's method `name` as the actor's, waking everyone who waits for a change."""
+
+    async def method(self: Any, *arguments: Any) -> Any:
+        result = getattr(self._plain, name)(*arguments)
+        if wakes:
+            async with self._changed:
+                self._changed.notify_all()
+        return result
+
+    method.__name__ = name
+    method.__doc__ = getattr(ReplayCoordinator, name).__doc__
+    return method
+
+
+for _name in (*CHANGING, *UNCHANGING):
+    setattr(CoordinatorActor, _name, _passed_on(_name, wakes=_name in CHANGING))
 
 
 class ShardActor(ReplayShard):

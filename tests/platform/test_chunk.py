@@ -19,7 +19,9 @@ def rows(count=4, last=()):
     return {
         "image": np.arange(count * 12, dtype=np.uint8).reshape(count, 2, 2, 3),
         "reward": np.arange(count, dtype=np.float32),
-        **{"is_first": flags, "is_last": is_last, "is_terminal": flags},
+        "is_first": flags,
+        "is_last": is_last,
+        "is_terminal": flags,
     }
 
 
@@ -97,6 +99,14 @@ def test_spans_are_episodes_and_only_whole_ones_are_complete():
     assert grow(segment, "F") == []
     assert [tuple(span)[1:] for span in segment.close()] == [(114, 115, False)]
     assert segment.close() == []
+
+
+def test_an_episode_that_lost_its_head_is_not_complete():
+    segment = Segment(STREAM, 0, 0)
+    grow(segment, "F...")
+    grow(segment, "....")
+    segment.trim(4)
+    assert grow(segment, ".L.") == [(4, 10, False)]
 
 
 def test_trimming_returns_the_chunks_of_which_nothing_is_left():

@@ -37,7 +37,7 @@ def test_only_images_are_compressed_and_none_keeps_the_arrays():
 
 
 def test_an_unknown_codec_is_refused_with_the_known_names():
-    with pytest.raises(ValueError, match="'lz4', 'zstd'.*'gzip'"):
+    with pytest.raises(ValueError, match=r"'lz4', 'zstd'.*'gzip'"):
         codec.check_codec("gzip")
 
 

@@ -127,8 +127,11 @@ def test_whole_episodes_go_in_the_order_they_ended():
 
 
 def test_unfinished_episodes_are_kept_beyond_the_capacity_until_nothing_follows():
-    store = filled(*[chunk(i, 4 * i, "F..." if i == 0 else "....") for i in range(4)],
-                   capacity=8, evict="episodes")
+    store = filled(
+        *[chunk(i, 4 * i, "F..." if i == 0 else "....") for i in range(4)],
+        capacity=8,
+        evict="episodes",
+    )
     assert store.num_rows == 16
     store.insert(chunk(0, 0, "F...", number=1, stream=StreamId(0, 0, 1)))
     assert stored_rows(store) == {(1, 0): [0, 1, 2, 3]}

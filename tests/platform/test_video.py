@@ -48,7 +48,13 @@ def test_mp4_decodes_to_what_was_written(
     factor = shown[0] // size[0]
     for frame, wanted in zip(decoded, frames, strict=True):
         seen = frame[factor // 2 :: factor, factor // 2 :: factor][: size[0], : size[1]]
-        assert np.abs(seen.astype(int) - wanted).mean() < 12
+        assert np.abs(seen.astype(int) - wanted).mean() < 3
+        edges = (
+            (frame[-1], frame[size[0] * factor - 1]),
+            (frame[:, -1], frame[:, size[1] * factor - 1]),
+        )
+        for padded, last in edges:
+            assert np.abs(padded.astype(int) - last).mean() < 4
 
 
 def test_without_av_a_gif_is_written(
@@ -98,10 +104,11 @@ def test_failed_write_leaves_nothing_and_keeps_the_older_video(
     write_video(tmp_path / "v.mp4", gradients(1, 8, 8), fps=10)
     before = (tmp_path / "v.mp4").read_bytes()
 
-    def fail(*_: object) -> None:
+    def fail(tmp: Path, path: Path) -> None:
+        assert tmp.stat().st_size > 0
         raise OSError("disk full")
 
-    monkeypatch.setattr("reverie.video._shown", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_video(tmp_path / "v.mp4", gradients(2, 8, 8), fps=10)
     assert os.listdir(tmp_path) == ["v.mp4"]

@@ -1,0 +1,66 @@
+"""Layers: initial weights, norms and image sizes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from reverie_algorithms.nets import (
+    MLP,
+    ChannelNorm,
+    ImageDecoder,
+    ImageEncoder,
+    LayerNorm,
+    NormLinear,
+    num_stages,
+)
+
+
+def test_normed_layers_start_as_cut_off_normals():
+    weight = NormLinear(300, 100).weight.detach()
+    std = math.sqrt(1 / 200)
+    assert weight.std().item() == pytest.approx(std, rel=0.02)
+    assert weight.abs().max().item() <= 2 * std / 0.8796
+
+
+def test_output_layers_start_uniform_or_at_zero():
+    weight = MLP(300, 1, 300, [100]).outputs[0].weight
+    limit = math.sqrt(3 / 200)
+    assert 0.95 * limit < weight.abs().max().item() <= limit
+    assert not MLP(300, 1, 300, [100], scale=0.0).outputs[0].weight.any()
+
+
+def test_normed_layers_have_no_bias():
+    assert [name for name, _ in NormLinear(4, 3).named_parameters()] == [
+        "weight",
+        "norm.weight",
+        "norm.bias",
+    ]
+
+
+def test_norm_epsilon_is_that_of_the_paper_code():
+    x = torch.tensor([0.0, 0.02])
+    wanted = (x - 0.01) / math.sqrt(1e-4 + 1e-3)
+    torch.testing.assert_close(LayerNorm(2)(x), wanted)
+
+
+def test_channel_norm_normalises_channels_only():
+    x = torch.randn(2, 8, 3, 5)
+    wanted = LayerNorm(8)(x.movedim(1, -1)).movedim(-1, 1)
+    torch.testing.assert_close(ChannelNorm(8)(x), wanted)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((64, 64, 3), 256), ((32, 64, 1), 256), ((8, 8, 4), 32)])
+def test_images_come_back_in_their_own_size(shape, size):
+    depth = 2
+    encoder = ImageEncoder("image", shape, depth)
+    assert encoder.size == size == encoder(torch.zeros(3, *shape)).shape[-1]
+    assert ImageDecoder("image", shape, 10, depth)(torch.zeros(3, 10)).shape == (3, *shape)
+
+
+@pytest.mark.parametrize("shape", [(60, 60, 3), (84, 84, 3), (4, 4, 3), (64, 66, 3), (48, 48, 3)])
+def test_sizes_that_do_not_halve_to_4_are_refused(shape):
+    with pytest.raises(ValueError, match=rf"'wrist'.*got {shape[0]} x {shape[1]}"):
+        num_stages("wrist", shape)

@@ -1,0 +1,50 @@
+"""Adam: against the plain formula, clipping by group, reduction."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from reverie_algorithms.optim import Adam, AdamGroup
+
+
+def group(module, clip=None, lr=0.1):
+    return AdamGroup(dict(module.named_parameters()), lr, 1e-8, clip)
+
+
+def test_step_equals_plain_adam_even_for_channel_last_gradients():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 5, 4, 2, 1, bias=False)
+    image = torch.randn(2, 8, 8, 3).permute(0, 3, 1, 2)
+    loss = (conv(image) ** 2).mean()
+    (grad,) = torch.autograd.grad(loss, conv.weight, retain_graph=True)
+    wanted = conv.weight - 0.1 * grad / (grad.abs() + 1e-8)
+    Adam([group(conv)]).step(loss)
+    torch.testing.assert_close(conv.weight, wanted)
+
+
+def test_groups_are_clipped_apart():
+    torch.manual_seed(0)
+    small, large = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    adam = Adam([group(small, clip=1.0), AdamGroup({"w": large.weight}, 0.1, 1e-8, None)])
+    x = torch.tensor([3.0, 4.0])
+    norm = adam.step((small(x) + 1000 * large(x)).sum())
+    assert abs(norm.item() - 5) < 1e-4
+    moments = adam.state()
+    torch.testing.assert_close(moments["weight"]["exp_avg"], 0.1 * x[None] / 5)
+    torch.testing.assert_close(moments["w"]["exp_avg"], 100 * x[None])
+
+
+def test_only_the_given_parameters_get_a_gradient():
+    mine, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    Adam([group(mine)]).step(mine(other(torch.ones(2))).sum())
+    assert all(p.grad is None for p in [*mine.parameters(), *other.parameters()])
+
+
+def test_every_gradient_is_reduced():
+    layer, seen = nn.Linear(2, 2), []
+    adam = Adam([group(layer)], all_reduce=lambda g: seen.append(g.shape) or g * 0)
+    before = layer.weight.clone()
+    adam.step(layer(torch.ones(2)).sum())
+    assert seen == [(2, 2), (2,)]
+    assert torch.equal(before, layer.weight)
