@@ -253,7 +253,9 @@ class TwoStreams(Stub):
 
     def __init__(self, config: StubConfig, spaces: Spaces, context: AgentContext) -> None:
         super().__init__(config, spaces, context)
-        self.model = nn.Linear(2, 2)
+        with torch.random.fork_rng():
+            torch.manual_seed(context.seed)
+            self.model = nn.Linear(2, 2)
         self.model_optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-2)
         self.imagined = torch.zeros(256, 2)
         self.filled = 0

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reverie import wiring
 from reverie.checkpoint import Checkpoint
 from reverie.config import ExperimentConfig
@@ -54,6 +56,8 @@ class LocalRun:
     ) -> None:
         self._config, self._spaces = config, spaces
         self._replay_folder = folder / wiring.REPLAY_FOLDER
+        if config.resources.learner_threads:
+            torch.set_num_threads(config.resources.learner_threads)
         specs = wiring.agent_streams(config, spaces)
         num_shards = config.resources.num_shards
         self.coordinator = wiring.make_coordinator(config, specs)

@@ -70,7 +70,7 @@ def test_after_resume_new_chunks_are_taken_with_a_fresh_incarnation(tmp_path: Pa
     while not resumed.step().finished:
         pass
     assert resumed.coordinator.counters().env_steps == 200
-    incarnations = {stored.stream.incarnation for stored in resumed.shards[0].store}
+    incarnations = {stored.stream.incarnation for stored in resumed.shards[0]._store}
     assert incarnations == {0, 1}
     assert resumed.shards[0].stats()["rows"] > rows
 
