@@ -43,6 +43,7 @@ def sample_one_hot(probs: Tensor, uniform: Tensor) -> Tensor:
     """Draw one-hot samples [..., K] by inverting the distribution function.
 
     Args:
+        probs: [..., K]
         uniform: [...] in [0, 1), one number per variable instead of K Gumbel draws.
     """
     below = probs.cumsum(-1)[..., :-1] <= uniform.unsqueeze(-1)

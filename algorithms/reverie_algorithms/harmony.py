@@ -96,7 +96,8 @@ class Harmonizer(nn.Module):
 
     def forward(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the total of scalar losses, and weight, sigma and scaled loss by group."""
-        total = sum(self.scales[k] * loss for k, loss in losses.items() if k not in self.grouped)
+        fixed = [self.scales[k] * loss for k, loss in losses.items() if k not in self.grouped]
+        total = torch.stack(fixed).sum() if fixed else torch.zeros(())
         metrics = {}
         for name, group in self.groups.items():
             log_sigma = self.log_sigma[name]

@@ -152,13 +152,19 @@ class ImageDecoder(nn.Module):
         self.seed_shape = (shape[0] >> stages, shape[1] >> stages, widths[0])
         self.seed = output_linear(inputs, math.prod(self.seed_shape))
         self.layers = nn.Sequential(*[_up(a, b) for a, b in pairwise(widths)])
-        self.last = nn.ConvTranspose2d(widths[-1], shape[2], 4, 2, 1)
-        xavier_uniform_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = _last(widths[-1], shape[2])
 
     def forward(self, feat: Tensor) -> Tensor:
         seed = self.seed(feat).unflatten(-1, self.seed_shape).permute(0, 3, 1, 2)
         return self.last(self.layers(seed)).permute(0, 2, 3, 1).float()
+
+
+def _last(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+    assert conv.bias is not None
+    xavier_uniform_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:

@@ -19,7 +19,6 @@ from reverie.types import LOG_PREFIX, RESERVED_KEYS, STRICT, ArraySpec
 from reverie_algorithms.dists import symlog
 from reverie_algorithms.nets import MLP, ImageDecoder, ImageEncoder
 
-
 VECTOR = ":vector"
 """Key of all vector observations together among the network inputs."""
 
@@ -98,10 +97,9 @@ class Encoder(nn.Module):
     def __init__(self, keys: ObsKeys, config: ObsNetConfig) -> None:
         super().__init__()
         self.keys = keys
-        self.images = nn.ModuleDict(
-            {k: ImageEncoder(k, spec.shape, config.depth) for k, spec in keys.images.items()}
-        )
-        self.size = sum(encoder.size for encoder in self.images.values())
+        images = {k: ImageEncoder(k, spec.shape, config.depth) for k, spec in keys.images.items()}
+        self.images = nn.ModuleDict(images)
+        self.size = sum(encoder.size for encoder in images.values())
         if keys.vectors:
             width = sum(spec.size for spec in keys.vectors.values())
             self.vector = MLP(width, config.layers, config.units)

@@ -18,12 +18,7 @@ def lambda_return(reward_HN: Tensor, cont_HN: Tensor, value: Tensor, lam: float)
     DreamerV3 passes reward and continuation of the state arrived at, DreamerV2 those of the
     state left.
 
-    Args:
-        cont_HN: continuation, discount included.
-        value: [H + 1, N]; the first entry is not used.
-
-    Returns:
-        [H, N].
+    `cont_HN` includes the discount; `value` is [H + 1, N], and its first entry is not used.
     """
     interim_HN = reward_HN + cont_HN * value[1:] * (1 - lam)
     decay_HN = cont_HN * lam

@@ -137,9 +137,11 @@ class BatchStream:
     def _assemble(self, name: str, windows: list[Window]) -> Batch:
         shape = (len(windows), self._specs[name].window_length)
         buffers = self._buffers.setdefault((name, self._turn), {})
-        for key, value in windows[0][0].data.items():
-            if not key.startswith(LOG_PREFIX) and key not in buffers:
-                buffers[key] = self._allocate((*shape, *value.shape[1:]), value.dtype)
+        for piece in (piece for window in windows for piece in window):
+            for key in piece.data.keys() - buffers.keys():
+                value = piece.data[key]
+                if not key.startswith(LOG_PREFIX):
+                    buffers[key] = self._allocate((*shape, *value.shape[1:]), value.dtype)
         buffers.setdefault(STEP_ID, np.zeros(shape, np.int64))
         for row, window in enumerate(windows):
             _copy_window(window, {key: array[row] for key, array in buffers.items()})
@@ -161,5 +163,6 @@ def _copy_window(window: Window, out: dict[str, Array]) -> None:
             if key == STEP_ID:
                 array[at : at + count] = step_ids(piece.number, piece.start_row, count)
             else:
-                array[at : at + count] = piece.data[key]
+                # Side values are missing from shards that nothing was written back to yet.
+                array[at : at + count] = piece.data.get(key, 0)
         at += count

@@ -75,7 +75,7 @@ class EnvThread:
     """
 
     def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s, self.is_lost = timeout_s, False
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="env", daemon=True)
@@ -91,6 +91,7 @@ class EnvThread:
         try:
             result, error = self._results.get(timeout=self._timeout_s or None)
         except queue.Empty:
+            self.is_lost = True
             raise EnvTimeout(self._where_it_hangs()) from None
         if error is not None:
             raise error
@@ -271,7 +272,9 @@ class EnvLoop:
         return Collected(chunks, steps, episodes, fault)
 
     def close(self) -> None:
-        self._thread.call(self._vector.close)
+        """Close the environments, unless they hang."""
+        if not self._thread.is_lost:
+            self._thread.call(self._vector.close)
         self._thread.stop()
 
     def _decide(

@@ -116,7 +116,10 @@ class EnvWorker:
                 masses[shard] = self._shards[shard].insert(chunks)
             except ReplayLost:
                 lost += _num_rows(chunks)
-        self._coordinator.report(self.worker_id, found.env_steps, len(found.episodes), masses)
+        failed = found.fault is not None
+        self._coordinator.report(
+            self.worker_id, found.env_steps, len(found.episodes), masses, failed
+        )
         return lost
 
     def _refresh_weights(self) -> None:

@@ -101,7 +101,7 @@ class CoordinatorLink(ActorLink):
         ray.get(self.handle().refund.remote(count))
 
     def batch_trained(self, number: int) -> None:
-        self.handle().batch_trained.remote(number)
+        self.handle().trained_up_to.remote(number + 1)
 
     def counters(self) -> Any:
         return ray.get(self.handle().counters.remote())
@@ -197,8 +197,20 @@ class CoordinatorActor:
         """Waits until a batch would be granted; False after `patience` seconds."""
         return await self._until(self._plain.can_grant, bool, patience)
 
+    async def trained_up_to(self, count: int) -> None:
+        """Confirm the batches below `count`. Async actors may run calls out of their order, so
+        the learner says how far it is instead of which batch it finished."""
+        limiter = self._plain.limiter
+        while limiter.trained_batches < count and limiter.in_flight:
+            self._plain.batch_trained(limiter.trained_batches)
+        await self._wake()
+
     def stats(self) -> dict[str, Any]:
         return self._plain.facts()
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _until(self, ask: Any, good: Any, patience: float) -> Any:
         deadline = time.monotonic() + patience
@@ -216,7 +228,6 @@ class CoordinatorActor:
 
 CHANGING = (
     "report",
-    "batch_trained",
     "refund",
     "set_masses",
     "shard_lost",
@@ -245,8 +256,7 @@ def _passed_on(name: str, *, wakes: bool) -> Any:
     async def method(self: Any, *arguments: Any) -> Any:
         result = getattr(self._plain, name)(*arguments)
         if wakes:
-            async with self._changed:
-                self._changed.notify_all()
+            await self._wake()
         return result
 
     method.__name__ = name
@@ -259,10 +269,14 @@ for _name in (*CHANGING, *UNCHANGING):
 
 
 class ShardActor(ReplayShard):
-    """A shard as an actor."""
+    """A shard as an actor; restored from `fragment` before it answers anyone."""
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self, arguments: dict[str, Any], folder: str, fragment: dict[str, Any] | None
+    ) -> None:
         super().__init__(**arguments)
+        if fragment is not None:
+            self.load(folder, fragment)
 
     def __repr__(self) -> str:
         return f"ReplayShard({self.shard_id})"

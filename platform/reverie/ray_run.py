@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 TRAIN_SLICE_S = 1.0
 """Seconds the learner trains between two returns to the supervisor."""
 PING_EVERY_S = 1.0
+NAME_PATIENCE_S = 30.0
+"""Seconds a dead actor's name may take to become free."""
 OVERDUE_S = 300.0
 """Seconds a worker may hold a quota before it counts as hung, at least."""
 Key = tuple[str, int]
@@ -68,6 +70,7 @@ class RayRun:
     ) -> None:
         self._config, self._spaces = config, spaces
         self._folder = folder.resolve()
+        self._replay_folder = str(self._folder / wiring.REPLAY_FOLDER)
         self._started_ray = connect(config, address)
         self._placement: Placement = plan_placement(config, ray.cluster_resources())
         self.run_id = f"{folder.name}-{uuid.uuid4().hex[:6]}"
@@ -110,7 +113,7 @@ class RayRun:
         """Cut the state of every part (behind `quiesce`) and let the run go on."""
         try:
             fragments = [
-                self._ask("replay_shard", i, "save", str(self._folder / wiring.REPLAY_FOLDER))
+                self._ask("replay_shard", i, "save", self._replay_folder)
                 for i in range(self._config.resources.num_shards)
             ]
             tensors = self._ask("learner", 0, "state_dict")
@@ -155,14 +158,10 @@ class RayRun:
         resources = self._config.resources
         self._start("coordinator", 0)
         self._start("weight_store", 0)
-        for index in range(resources.num_shards):
-            self._start("replay_shard", index)
         if checkpoint is not None:
-            self._ask(
-                "coordinator", 0, "load_state_dict", checkpoint.document("coordinator")
-            )
-            for index in range(resources.num_shards):
-                self._restore_shard(index, checkpoint)
+            self._ask("coordinator", 0, "load_state_dict", checkpoint.document("coordinator"))
+        for index in range(resources.num_shards):
+            self._start_shard(index, checkpoint)
         self._start_learner(checkpoint)
         for index in range(resources.num_env_workers):
             self._start("env_worker", index)
@@ -176,16 +175,19 @@ class RayRun:
         maker, fixed = self._recipe(role, index)
         name = actor_name(self.run_id, role, index)
         options = self._placement.options(role) | {"name": name, "namespace": NAMESPACE}
-        for attempt in range(50):
+        if (role, index) in self.actors:
+            ray.kill(self.actors[role, index])  # one that is unreachable keeps its name otherwise
+        deadline = time.monotonic() + NAME_PATIENCE_S
+        while True:
             try:
-                self.actors[role, index] = (
-                    ray.remote(maker).options(**options).remote(*fixed, *arguments)
-                )
-                return
+                actor = ray.remote(maker).options(**options).remote(*fixed, *arguments)
             except ValueError:
-                if attempt == 49:
+                if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
+            else:
+                self.actors[role, index] = actor
+                return
 
     def _recipe(self, role: str, index: int) -> tuple[type, tuple[Any, ...]]:
         config, spaces, run_id = self._config, self._spaces, self.run_id
@@ -207,12 +209,13 @@ class RayRun:
         state = checkpoint.tensors("learner") if checkpoint else None
         self._grad_updates = self._ask("learner", 0, "begin", state, batches)
 
-    def _restore_shard(self, index: int, checkpoint: Checkpoint | None) -> None:
-        """Load what the checkpoint holds of a shard and tell the coordinator."""
-        if checkpoint is not None:
-            fragment = checkpoint.document("replay")[index]
-            folder = str(self._folder / wiring.REPLAY_FOLDER)
-            self._ask("replay_shard", index, "load", folder, fragment)
+    def _start_shard(self, index: int, checkpoint: Checkpoint | None) -> None:
+        """Launch a shard with what the checkpoint holds of it, and tell the coordinator.
+
+        It loads while it is built: workers find it by name and would fill an empty one.
+        """
+        fragment = checkpoint.document("replay")[index] if checkpoint else None
+        self._start("replay_shard", index, self._replay_folder, fragment)
         masses = self._ask("replay_shard", index, "masses")
         self._ask("coordinator", 0, "set_masses", index, masses)
 
@@ -339,8 +342,7 @@ class RayRun:
 
     def _replace_shard(self, index: int) -> dict[str, int]:
         self._ask("coordinator", 0, "shard_lost", index)
-        self._start("replay_shard", index)
-        self._restore_shard(index, self._store.latest())
+        self._start_shard(index, self._store.latest())
         kept = self._ask("replay_shard", index, "stats")["rows"]
         return {"lost_steps": max(0, self._rows.get(index, 0) - kept)}
 

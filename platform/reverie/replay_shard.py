@@ -260,7 +260,9 @@ def _side_record(stored: StoredChunk) -> Record:
 
 
 def _chunk_of(header: dict[str, Any], rows: Rows) -> Chunk:
-    return Chunk(**{**header, "stream": StreamId(*header["stream"])}, data=rows)
+    stream = StreamId(*header["stream"])
+    number, sequence, start_row = header["number"], header["sequence"], header["start_row"]
+    return Chunk(stream, number, sequence, start_row, rows, header["checksum"])
 
 
 def _stream_json(number: int, state: StreamState) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class Freshest(Uniform):
         return {
             "queue": _names(self._queue),
             "pending": [[number, _names(draws)] for number, draws in self._pending.items()],
-            "next": [[s.number, s.start_row, row] for s, row in self._next.items()],
+            "next": sorted([s.number, s.start_row, row] for s, row in self._next.items()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], find: Find) -> None:

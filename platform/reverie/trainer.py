@@ -289,7 +289,17 @@ class Trainer:
             self._checkpoint = self._store.latest()
         if resume == "must" and self._checkpoint is None:
             raise ConfigError(f"{self.folder}: nothing to resume, it holds no checkpoint")
+        if self._checkpoint is not None:
+            self._check_shards(self._checkpoint)
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _check_shards(self, checkpoint: Checkpoint) -> None:
+        had, wanted = len(checkpoint.document("replay")), self.config.resources.num_shards
+        if had != wanted:
+            raise ConfigError(
+                f"resources.num_shards: the checkpoint holds {had} shards, got {wanted}; "
+                "a run keeps its shards"
+            )
 
     def _write_files(self) -> None:
         storage = Storage(str(self.folder))

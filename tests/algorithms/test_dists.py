@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from tests.algorithms.small_agents import uniform
 
 from reverie.types import ActionSpec
 from reverie_algorithms.dists import (
@@ -19,7 +20,6 @@ from reverie_algorithms.dists import (
     symlog,
     unimix,
 )
-from tests.algorithms.small_agents import uniform
 
 
 def test_symexp_inverts_symlog():
@@ -43,7 +43,9 @@ def test_two_hot_loss_is_least_at_a_code_whose_mean_is_the_target():
         code = torch.softmax(logits, -1).detach() - logits.grad
         assert code.sum().item() == pytest.approx(1, abs=1e-5)
         assert (code > 1e-6).sum() <= 2
-        assert dist.mean(code.clamp(min=1e-12).log()).item() == pytest.approx(target, rel=1e-3, abs=1e-5)
+        assert dist.mean(code.clamp(min=1e-12).log()).item() == pytest.approx(
+            target, rel=1e-3, abs=1e-5
+        )
 
 
 def test_two_hot_clips_what_lies_past_the_ends():
@@ -87,7 +89,9 @@ def test_kl_agrees_with_torch():
     torch.testing.assert_close(categorical_kl(p, p.log(), q.log()), reference)
 
 
-@pytest.mark.parametrize("spec", [ActionSpec("discrete", (3,)), ActionSpec("multidiscrete", (3, 2))])
+@pytest.mark.parametrize(
+    "spec", [ActionSpec("discrete", (3,)), ActionSpec("multidiscrete", (3, 2))]
+)
 def test_one_hot_actions_agree_with_torch(spec):
     dist, params = OneHotActions(spec, 0.01), torch.randn(7, spec.flat_size)
     parts = [torch.distributions.Categorical(probs=p) for p in dist.probs(params)]

@@ -7,8 +7,6 @@ import io
 import numpy as np
 import pytest
 import torch
-
-from reverie.types import ActionSpec, Counters
 from tests.algorithms.small_agents import (
     BOX,
     DISCRETE,
@@ -20,6 +18,8 @@ from tests.algorithms.small_agents import (
     random_batch,
     update,
 )
+
+from reverie.types import ActionSpec, Counters
 
 
 def through_a_file(state):

@@ -52,7 +52,9 @@ def test_channel_norm_normalises_channels_only():
     torch.testing.assert_close(ChannelNorm(8)(x), wanted)
 
 
-@pytest.mark.parametrize(("shape", "size"), [((64, 64, 3), 256), ((32, 64, 1), 256), ((8, 8, 4), 32)])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((64, 64, 3), 256), ((32, 64, 1), 256), ((8, 8, 4), 32)]
+)
 def test_images_come_back_in_their_own_size(shape, size):
     depth = 2
     encoder = ImageEncoder("image", shape, depth)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from reverie.chunk import Segment, StoredChunk, freeze, make_chunk, verify
 from reverie.types import Chunk, StreamId, checksum
 
@@ -45,12 +46,15 @@ def test_chunk_arrays_are_contiguous_and_cannot_be_written():
 def test_freeze_copies_views_and_keeps_frozen_arrays():
     chunk = make_chunk(STREAM, 0, 0, 0, rows())
     assert freeze(chunk) is chunk
-    shared = {key: array.copy() for key, array in chunk.data.items()}
-    views = {key: array[:] for key, array in shared.items()}
-    frozen = freeze(dataclasses.replace(chunk, data=views))
-    shared["reward"][:] = 9
-    verify(frozen)
-    assert not any(array.flags.writeable for array in frozen.data.values())
+    writeable = {key: array.copy() for key, array in chunk.data.items()}
+    views = {key: array[:] for key, array in chunk.data.items()}
+    for data in (writeable, views):
+        frozen = freeze(dataclasses.replace(chunk, data=data))
+        verify(frozen)
+        for key, array in frozen.data.items():
+            assert array.flags.owndata
+            assert not array.flags.writeable
+            assert not np.shares_memory(array, data[key])
 
 
 def test_torn_rows_are_noticed():

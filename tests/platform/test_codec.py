@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from reverie import codec
 from reverie.codec import Packed, decode, encode, read_records, write_records
 from reverie.types import checksum

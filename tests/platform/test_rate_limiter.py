@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from reverie.rate_limiter import HeldQuota, RateLimiter
 
 
@@ -207,6 +208,11 @@ def test_a_worker_gets_its_share_whole_or_waits():
     for _ in range(4):
         limiter.batch_trained(limiter.grant_batch())
     assert limiter.request_steps(0, 16) == HeldQuota(16, random=False, counted=True)
+
+
+def test_a_request_for_more_than_may_be_ahead_is_cut_and_does_not_wait_for_ever():
+    limiter = RateLimiter(1024, 0, 0, 1000, 1024, 8, 1)
+    assert limiter.request_steps(0, 100) == HeldQuota(8, random=False, counted=True)
 
 
 def test_the_ratio_is_exact_in_decimal():

@@ -7,12 +7,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from reverie.chunk import make_chunk
 from reverie.protocols import StreamSpec
 from reverie.replay_coordinator import ReplayCoordinator, StreamTicket
 from reverie.replay_shard import ReplayShard
 from reverie.types import Counters, StreamId
-from scipy import stats
 
 SPECS = {"main": StreamSpec(4, 8), "rare": StreamSpec(6, 2, every=3)}
 
@@ -53,7 +54,7 @@ def test_incarnations_and_counts_survive_a_checkpoint():
     two.load_state_dict(json.loads(json.dumps(one.state_dict())))
     assert two.counters() == one.counters()
     assert two.outstanding() == 0
-    assert two.open_stream(1, 0).stream == StreamId(1, 0, 1)
+    assert two.open_stream(1, 0) == StreamTicket(StreamId(1, 0, 1), 1, 1)
     assert two.request_batch() is None, "masses are the shards' to tell"
     two.set_masses(0, full())
     assert two.request_batch().number == 1

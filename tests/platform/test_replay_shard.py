@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from reverie.chunk import make_chunk
 from reverie.errors import ReplayLost
 from reverie.protocols import StreamSpec
@@ -21,12 +22,12 @@ def shard(sampler="uniform", capacity=200, codec="none", shard_id=0, seed=1, len
 
 
 def chunks(seed, count, streams=5):
-    """A random history: gaps, episode ends, and a restart of every stream half-way."""
+    """A random history: gaps, episode ends, and a restart of every stream after a third."""
     rng = np.random.default_rng(seed)
     state, made = {}, []
     for at in range(count):
         env = int(rng.integers(streams))
-        life = int(at > count // 2)
+        life = int(at > count // 3)
         sequence, row, ended = state.get((env, life), (0, 0, True))
         sequence, row = (sequence + 1, row + 5) if rng.random() < 0.05 else (sequence, row)
         is_last = rng.random(int(rng.integers(1, 9))) < 0.1
@@ -87,6 +88,7 @@ def test_a_restored_shard_goes_on_exactly_as_the_saved_one(tmp_path, sampler, co
             draws = [s.sample(name, 3, number - 1 + at, number - 1 + at) for s in (one, two)]
             assert plain(draws[0]) == plain(draws[1])
     assert two.stats() == one.stats()
+    assert two.save(tmp_path)["samplers"] == one.save(tmp_path)["samplers"]
 
 
 def test_a_draw_depends_on_nothing_but_the_batch_number_and_the_names():

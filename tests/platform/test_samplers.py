@@ -6,12 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from reverie.chunk import make_chunk
 from reverie.protocols import StreamSpec
 from reverie.samplers import make_sampler
 from reverie.store import ChunkStore
 from reverie.types import StreamId
-from scipy import stats
 
 
 def spec(length=4, sampler="uniform", **options):
@@ -159,6 +160,7 @@ def test_untrained_fresh_windows_come_first_again():
     # Batch 0 was trained, batch 1 refunded: its windows are served again before new ones.
     assert names(sampler.sample(rng, 3, 1, 1)) == [(0, 8), (0, 12), (0, 16)]
     assert names(sampler.sample(rng, 1, 2, 2)) == [(0, 20)]
+    assert sampler.state_dict() == {"queue": [], "pending": [[2, [[0, 20]]]], "next": [[0, 0, 24]]}
 
 
 def test_evicted_fresh_windows_are_not_served():

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from reverie.chunk import make_chunk
 from reverie.store import ChunkStore
 from reverie.types import StreamId, step_ids
@@ -74,6 +75,11 @@ def test_a_gap_starts_a_segment_that_no_window_joins():
     with pytest.raises(IndexError, match=r"\(6, 14\).*\(0, 8\)"):
         store.window(store.find(0, 6), 6, 8)
     assert store.find(0, 9) is None
+
+
+def test_a_late_chunk_of_an_earlier_incarnation_does_not_continue_the_new_one():
+    store = filled(chunk(0, 0), chunk(0, 0, number=1, stream=StreamId(0, 0, 1)), chunk(1, 4))
+    assert stored_rows(store) == {(0, 0): [0, 1, 2, 3], (0, 4): [4, 5, 6, 7], (1, 0): [0, 1, 2, 3]}
 
 
 def test_the_same_chunk_twice_changes_nothing_even_after_eviction():

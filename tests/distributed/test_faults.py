@@ -1,0 +1,163 @@
+"""Killed actors, failing environments, bugs and bad losses, on a real cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from reverie.checkpoint import CheckpointStore
+from reverie.config import resolve_config
+from reverie.errors import EnvFailed, NonFiniteLoss, PlacementError, WorkerLost
+from reverie.ray_cluster import plan_placement
+from reverie.storage import Storage
+from reverie.trainer import Trainer
+from tests.fakes import tree
+
+
+def make(folder: Path, **overrides: Any) -> Trainer:
+    return Trainer(resolve_config(tree(run__dir=str(folder / "run"), **overrides)))
+
+
+def process_of(trainer: Trainer, role: str, index: int = 0) -> int:
+    actor = trainer._backend.actors[role, index]
+    return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
+
+
+def lag(trainer: Trainer) -> tuple[float, float]:
+    """How far training is behind, and the most that the design allows, in trained steps."""
+    facts = ray.get(trainer._backend.actors["coordinator", 0].facts.remote())
+    config = trainer.config
+    ratio, batch = config.learner.training_ratio, config.learner.batch_size * config.learner.batch_length
+    ahead = ratio * config.replay.chunk_length * config.num_streams
+    most = ahead + (facts["in_flight"] + 1) * batch
+    # Before the prefill ends nothing is owed, whatever the counts say.
+    return facts["target_lag"] if facts["trained_steps"] else 0.0, most
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_killed_actors_are_replaced_and_the_ratio_holds_throughout(
+    tmp_path: Path, ray_local: None
+) -> None:
+    trainer = make(
+        tmp_path,
+        run={"env_steps": 3000, "prefill": 100},
+        env={"delay_s": 0.002, "length": 9},
+        resources={"num_env_workers": 2, "num_shards": 2},
+    )
+    kills = {400: "env_worker", 900: "replay_shard", 1400: "learner", 1900: "weight_store"}
+    finished = saved = False
+    while not finished:
+        finished = trainer.step().finished
+        behind, most = lag(trainer)
+        batch = 4 * 5
+        assert -batch <= behind <= most
+        if not saved and trainer.progress.env_steps >= 300:
+            trainer.save()
+            saved = True
+        for steps in [steps for steps in kills if trainer.progress.env_steps >= steps]:
+            os.kill(process_of(trainer, kills.pop(steps)), signal.SIGKILL)
+    trainer.finish()
+    trainer.save()
+    summary = trainer._sum_up()
+    trainer.close()
+    assert not kills
+    assert summary.env_steps == 3000
+    assert {role: summary.restarts.get(role) for role in ("env_worker", "replay_shard", "learner")} == {
+        "env_worker": 1,
+        "replay_shard": 1,
+        "learner": 1,
+    }
+    assert summary.lost_steps <= 8
+    assert summary.lost_updates > 0
+    assert summary.lost_rows > 0
+    behind, _ = lag_of(summary, trainer)
+    assert abs(behind) < batch
+    streams = CheckpointStore(Storage(str(trainer.folder)), 2).latest().document("coordinator")
+    assert [0, 0, 2] in streams["incarnations"]
+
+
+def lag_of(summary: Any, trainer: Trainer) -> tuple[float, int]:
+    """The lag that is left at the end, from the summary's own figures."""
+    counted = summary.env_steps - 100 - summary.uncounted_steps
+    return counted * 4 - summary.trained_steps, summary.trained_steps
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("fault", ["raise", "hang", "nan", "shape"])
+def test_a_failing_environment_is_rebuilt_and_counted(
+    fault: str, tmp_path: Path, ray_local: None
+) -> None:
+    # Every environment fails at the 120th step of its life, so the first two lives fail.
+    trainer = make(tmp_path, env={"fault": fault, "at": 150, "step_timeout_s": 0.5})
+    summary = trainer.run()
+    assert summary.env_steps == 400
+    assert summary.restarts == {"env": 2}
+
+
+@pytest.mark.parametrize("fault", ["raise", "hang", "nan", "shape"])
+def test_an_environment_that_keeps_failing_stops_the_run_with_its_own_traceback(
+    fault: str, tmp_path: Path
+) -> None:
+    words = {
+        "raise": "ZeroDivisionError: the simulator fell over",
+        "hang": "time.sleep(3600)",
+        "nan": "'count'",
+        "shape": "(3,)",
+    }
+    config = resolve_config(
+        tree(
+            run__dir=str(tmp_path / "run"),
+            run__max_env_restarts=1,
+            env={"fault": fault, "at": 60, "step_timeout_s": 0.3},
+        )
+    )
+    with pytest.raises(EnvFailed) as error:
+        Trainer(config, local=True).run()
+    assert words[fault] in str(error.value)
+    assert "run.max_env_restarts=1" in str(error.value)
+    kept = CheckpointStore(Storage(str(tmp_path / "run")), 2).latest()
+    assert kept is not None
+
+
+@pytest.mark.ray
+def test_a_bug_in_an_actor_is_reported_with_its_traceback(tmp_path: Path, ray_local: None) -> None:
+    trainer = make(tmp_path, algorithm__bug_at=5)
+    with pytest.raises(AttributeError, match="a bug in the learner") as error:
+        trainer.run()
+    assert "fakes.py" in str(error.value)
+
+
+@pytest.mark.ray
+def test_an_actor_that_keeps_dying_stops_the_run(tmp_path: Path, ray_local: None) -> None:
+    kill = {"kill_at": 3, "kill_flag": str(tmp_path / "flag")}
+    trainer = make(tmp_path, algorithm=kill, run__max_actor_restarts=0)
+    with pytest.raises(WorkerLost, match="learner 0 died 1 times"):
+        trainer.run()
+
+
+def test_a_bad_loss_stops_the_run_by_its_name_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    config = resolve_config(tree(run__dir=str(tmp_path / "run"), algorithm__nan_at=30))
+    trainer = Trainer(config, local=True)
+    while trainer.progress.grad_updates < 20:
+        trainer.step()
+    trainer.save()
+    with pytest.raises(NonFiniteLoss, match="loss/plain became NaN or infinite by update 30"):
+        trainer.run()
+    kept = CheckpointStore(Storage(str(tmp_path / "run")), 2).latest()
+    assert kept.number == 1
+    assert kept.tensors("learner")["grad_updates"] >= 20
+
+
+def test_a_placement_that_cannot_fit_is_refused_and_cpus_are_scaled_to_fit() -> None:
+    config = resolve_config(tree(resources={"num_env_workers": 6, "device": "cuda"}))
+    with pytest.raises(PlacementError, match=r"needs 1 GPU, the cluster has 0"):
+        plan_placement(config, {"CPU": 8.0})
+    fitted = plan_placement(resolve_config(tree(resources__num_env_workers=6)), {"CPU": 2.0})
+    assert fitted.learner_cpus + 6 * fitted.worker_cpus <= 2.0
+    assert fitted.device == "cpu"
