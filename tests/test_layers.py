@@ -14,10 +14,20 @@ from tests.conftest import ROOT
 PACKAGES = {"reverie": "platform", "reverie_algorithms": "algorithms", "reverie_envs": "envs"}
 SEEN_BY_ALL = {"reverie.types", "reverie.protocols"}
 NO_RAY = {"ray_run.py", "ray_actors.py", "ray_cluster.py", "trainable.py", "sweep.py", "rllib.py"}
-NO_TORCH = (
-    "types registry config chunk store samplers rate_limiter codec replay_shard "
-    "replay_coordinator storage weight_store"
-).split()
+NO_TORCH = [
+    "types",
+    "registry",
+    "config",
+    "chunk",
+    "store",
+    "samplers",
+    "rate_limiter",
+    "codec",
+    "replay_shard",
+    "replay_coordinator",
+    "storage",
+    "weight_store",
+]
 
 
 def imports(path: Path, *, top_level: bool = False) -> set[str]:

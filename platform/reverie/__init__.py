@@ -1,8 +1,8 @@
 """Reverie: reinforcement learning inside world models, on one machine or a Ray cluster.
 
-    env = reverie.make_env("atari100k/pong")         # a plain gymnasium.Env
-    policy = reverie.load("runs/x"); policy.act(obs) # needs neither ray nor gymnasium
-    reverie.Trainer(reverie.load_config("tune_configs/dreamerv3/catch.yaml")).run()
+env = reverie.make_env("atari100k/pong")         # a plain gymnasium.Env
+policy = reverie.load("runs/x"); policy.act(obs) # needs neither ray nor gymnasium
+reverie.Trainer(reverie.load_config("tune_configs/dreamerv3/catch.yaml")).run()
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LAZY = {
     "load_config": "reverie.config",
     "Trainer": "reverie.trainer",
 }
-__all__ = ["Trainer", "load", "load_config", "make_env"]  # noqa: F822 (found by __getattr__)
+__all__ = ["Trainer", "load", "load_config", "make_env"]
 
 
 def __getattr__(name: str) -> Any:

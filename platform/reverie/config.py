@@ -223,7 +223,7 @@ _Loader.add_implicit_resolver(
 
 def parse_value(text: str) -> Any:
     """Read one override value as YAML 1.2 would."""
-    return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    return yaml.load(text, _Loader)
 
 
 def load_config(
@@ -240,7 +240,7 @@ def load_config(
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one file, laid over the file its `base:` names."""
     try:
-        tree = yaml.load(path.read_text(), _Loader)  # noqa: S506
+        tree = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
         raise ConfigError(_missing_file(path)) from None
     except yaml.YAMLError as error:
@@ -358,7 +358,9 @@ def _check_task(suite: Any, name: str, task: str) -> None:
     tasks = suite.tasks()
     known = getattr(suite, "knows", tasks.__contains__)
     if tasks and not known(task):
-        raise ConfigError(f"env.task: unknown task {task!r} of {name}; {registry.suggest(task, tasks)}")
+        raise ConfigError(
+            f"env.task: unknown task {task!r} of {name}; {registry.suggest(task, tasks)}"
+        )
 
 
 def _named(where: str, find: Any, name: str) -> Any:

@@ -18,8 +18,14 @@ GL_LIBRARIES = {
     "glfw": ("glfw", "libglfw3"),
 }
 """MUJOCO_GL backend -> library and the Debian packages that bring it."""
-EXTRAS = {"atari": "ale_py", "dmc": "dm_control", "metaworld": "metaworld", "crafter": "crafter",
-          "video": "av", "wandb": "wandb"}
+EXTRAS = {
+    "atari": "ale_py",
+    "dmc": "dm_control",
+    "metaworld": "metaworld",
+    "crafter": "crafter",
+    "video": "av",
+    "wandb": "wandb",
+}
 CORE = ("torch", "ray", "gymnasium", "numpy", "pyarrow", "pydantic")
 LOW_DISK_GB = 5
 
@@ -49,7 +55,9 @@ def report(findings: list[Finding]) -> str:
 def _python() -> Finding:
     good = (3, 11) <= sys.version_info[:2] < (3, 13)
     text = platform.python_version()
-    return Finding("python", "ok" if good else "broken", text + ("" if good else "; 3.11 or 3.12 is needed"))
+    return Finding(
+        "python", "ok" if good else "broken", text + ("" if good else "; 3.11 or 3.12 is needed")
+    )
 
 
 def _package(name: str) -> Finding:
@@ -68,7 +76,9 @@ def _gpu() -> Finding:
         return Finding("gpu", "note", "unknown without torch")
     if not torch.cuda.is_available():
         return Finding("gpu", "note", "torch sees none; the _cpu presets fit this machine")
-    return Finding("gpu", "ok", ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count()))))
+    return Finding(
+        "gpu", "ok", ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
+    )
 
 
 def _extra(extra: str, module: str) -> Finding:
@@ -90,7 +100,9 @@ def _graphics() -> Finding:
         return Finding("graphics", "ok", f"off-screen rendering: {', '.join(found)}")
     name, (library, packages) = next(iter(wanted.items()))
     return Finding(
-        "graphics", "broken", f"lib{library} (MUJOCO_GL={name}) is missing: apt-get install {packages}"
+        "graphics",
+        "broken",
+        f"lib{library} (MUJOCO_GL={name}) is missing: apt-get install {packages}",
     )
 
 

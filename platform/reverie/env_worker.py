@@ -87,9 +87,7 @@ class EnvWorker:
         self._refresh_weights()
         random = quota.random or self._version is None
         version = self._version.grad_updates if self._version else 0
-        found = self._loop.run(
-            quota.steps, random=random, version=version, counters=quota.counters
-        )
+        found = self._loop.run(quota.steps, random=random, version=version, counters=quota.counters)
         lost_rows = self._hand_over(found)
         worked = time.perf_counter() - granted
         return CollectStats(

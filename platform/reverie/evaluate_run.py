@@ -29,9 +29,7 @@ def evaluate_run(
     agent.load_policy_state(policy_arrays(checkpoint))
     progress = checkpoint.document("record")["progress"]
     counters = Counters(env_steps=progress["env_steps"], grad_updates=progress["grad_updates"])
-    result = evaluator.score(
-        config, agent, counters, episodes=episodes, mode=mode, record=video
-    )
+    result = evaluator.score(config, agent, counters, episodes=episodes, mode=mode, record=video)
     found: dict[str, Any] = {
         "run": str(run),
         "checkpoint": checkpoint.number,
@@ -47,7 +45,11 @@ def evaluate_run(
         file.write(json.dumps(found) + "\n")
     if video:
         found["videos"] = [
-            str(write_video(run / "videos" / f"episode_{key}-{result.env_steps:08d}.mp4", frames, 30))
+            str(
+                write_video(
+                    run / "videos" / f"episode_{key}-{result.env_steps:08d}.mp4", frames, 30
+                )
+            )
             for key, frames in result.video.items()
         ]
     return found

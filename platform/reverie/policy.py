@@ -93,7 +93,8 @@ def read_spaces(run: str | Path) -> Spaces:
 
 def _acting_config(run: Path) -> ExperimentConfig:
     """What acting needs of a run's configuration; the suite is left alone, so that a machine
-    without environments can act."""
+    without environments can act.
+    """
     tree = read_yaml(config_file(run))
     return ExperimentConfig(
         algorithm=resolve_algorithm(tree["algorithm"]),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.trainer import Progress, Summary
+from reverie.run_record import Progress, Summary
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two lines where the output is no terminal."""

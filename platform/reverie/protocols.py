@@ -104,9 +104,7 @@ class Agent(Protocol):
         """
         ...
 
-    def act(
-        self, obs: Rows, carry: Carry, mode: Mode, counters: Counters
-    ) -> tuple[Array, Carry]:
+    def act(self, obs: Rows, carry: Carry, mode: Mode, counters: Counters) -> tuple[Array, Carry]:
         """Choose actions [N, *action.shape] for rows [N, ...] (observation keys and flags).
 
         Rows with `is_first` start from the initial state. Returns the new carry.
@@ -127,7 +125,8 @@ class Agent(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs: nested dicts of tensors and plain scalars, with
-        weights, optimizers, normalisers and generator states."""
+        weights, optimizers, normalisers and generator states.
+        """
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -136,7 +135,8 @@ class Agent(Protocol):
 
     def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Run whatever is slow the first time (allocation, compilation) on an example batch,
-        leaving weights, optimizers and generators untouched."""
+        leaving weights, optimizers and generators untouched.
+        """
         ...
 
     def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:

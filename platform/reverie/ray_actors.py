@@ -141,6 +141,7 @@ class ShardActorLink(ActorLink):
             return self.forget()  # being replaced: these values are lost with its rows
         if self._wait_for_feedback:
             ray.get(ref)
+        return None
 
     def _wait(self, ref: Any) -> list[Window]:
         try:
@@ -199,7 +200,8 @@ class CoordinatorActor:
 
     async def trained_up_to(self, count: int) -> None:
         """Confirm the batches below `count`. Async actors may run calls out of their order, so
-        the learner says how far it is instead of which batch it finished."""
+        the learner says how far it is instead of which batch it finished.
+        """
         limiter = self._plain.limiter
         while limiter.trained_batches < count and limiter.in_flight:
             self._plain.batch_trained(limiter.trained_batches)

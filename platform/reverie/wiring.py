@@ -69,9 +69,7 @@ def make_coordinator(
     return cls(**coordinator_arguments(config, specs))
 
 
-def coordinator_arguments(
-    config: ExperimentConfig, specs: dict[str, StreamSpec]
-) -> dict[str, Any]:
+def coordinator_arguments(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> dict[str, Any]:
     return {
         "specs": specs,
         "ratio": config.learner.training_ratio,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import ray
+from tests.fakes import tree
 
 from reverie.checkpoint import CheckpointStore
 from reverie.config import resolve_config
@@ -16,7 +17,6 @@ from reverie.errors import EnvFailed, NonFiniteLoss, PlacementError, WorkerLost
 from reverie.ray_cluster import plan_placement
 from reverie.storage import Storage
 from reverie.trainer import Trainer
-from tests.fakes import tree
 
 
 def make(folder: Path, **overrides: Any) -> Trainer:
@@ -32,7 +32,10 @@ def lag(trainer: Trainer) -> tuple[float, float]:
     """How far training is behind, and the most that the design allows, in trained steps."""
     facts = ray.get(trainer._backend.actors["coordinator", 0].facts.remote())
     config = trainer.config
-    ratio, batch = config.learner.training_ratio, config.learner.batch_size * config.learner.batch_length
+    ratio, batch = (
+        config.learner.training_ratio,
+        config.learner.batch_size * config.learner.batch_length,
+    )
     ahead = ratio * config.replay.chunk_length * config.num_streams
     most = ahead + (facts["in_flight"] + 1) * batch
     # Before the prefill ends nothing is owed, whatever the counts say.
@@ -68,7 +71,9 @@ def test_killed_actors_are_replaced_and_the_ratio_holds_throughout(
     trainer.close()
     assert not kills
     assert summary.env_steps == 3000
-    assert {role: summary.restarts.get(role) for role in ("env_worker", "replay_shard", "learner")} == {
+    assert {
+        role: summary.restarts.get(role) for role in ("env_worker", "replay_shard", "learner")
+    } == {
         "env_worker": 1,
         "replay_shard": 1,
         "learner": 1,

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import ROOT
+from tests.distributed.test_lockstep import DREAMER, flat
+from tests.fakes import tree
 
 from reverie.checkpoint import CheckpointStore
 from reverie.config import ConfigError, resolve_config
@@ -19,9 +22,6 @@ from reverie.env_loop import spaces_of
 from reverie.local_run import LocalRun
 from reverie.storage import Storage
 from reverie.trainer import Trainer
-from tests.conftest import ROOT
-from tests.distributed.test_lockstep import DREAMER, flat
-from tests.fakes import tree
 
 
 def fixed_replay(raw: dict[str, Any], folder: Path, checkpoint: Any = None) -> LocalRun:
@@ -38,11 +38,15 @@ def save(run: LocalRun, folder: Path) -> Any:
 
 @pytest.mark.parametrize("agent", ["Plain", "TwoStreams", "DreamerV3", "freshest"])
 def test_resume_with_the_replay_held_fixed_is_exact(agent: str, tmp_path: Path) -> None:
-    raw = tree(agent, run__env_steps=120, run__prefill=120) if agent in ("Plain", "TwoStreams") else {
-        **DREAMER,
-        "run": {"env_steps": 120, "prefill": 120},
-        "replay": {"chunk_length": 32, "freshest_first": agent == "freshest"},
-    }
+    raw = (
+        tree(agent, run__env_steps=120, run__prefill=120)
+        if agent in ("Plain", "TwoStreams")
+        else {
+            **DREAMER,
+            "run": {"env_steps": 120, "prefill": 120},
+            "replay": {"chunk_length": 32, "freshest_first": agent == "freshest"},
+        }
+    )
     raw["learner"] = raw["learner"] | {"training_ratio": 0, "pretrain": 8}
     runs = [fixed_replay(raw, tmp_path / name) for name in ("straight", "halved")]
     for run in runs:
@@ -84,7 +88,9 @@ def test_signals_write_a_checkpoint_and_the_run_goes_on(
     folder = tmp_path / "run"
     path = tmp_path / "config.yaml"
     path.write_text(
-        resolve_config(tree(run__env_steps=3000, env__delay_s=0.002, run__dir=str(folder))).to_yaml()
+        resolve_config(
+            tree(run__env_steps=3000, env__delay_s=0.002, run__dir=str(folder))
+        ).to_yaml()
     )
     command = [sys.executable, "-m", "reverie.cli"]
     process = subprocess.Popen(

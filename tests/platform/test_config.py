@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.fakes import tree
 
 from reverie.config import ConfigError, load_config, parse_value, resolve_config
-from tests.fakes import tree
 
 
 def write(path: Path, text: str) -> Path:

@@ -1,0 +1,226 @@
+"""What happened in a run so far, added up across resumes: progress, metrics, summary."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie import evaluator
+from reverie.checkpoint import Checkpoint
+from reverie.config import ExperimentConfig
+from reverie.evaluator import EvalResult
+from reverie.types import Counters, EpisodeResult
+from reverie.wiring import Events, Fault
+
+_TIMES = ("worker_waited", "worker_worked", "learner_waited", "learner_worked")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is, and how it is doing; for the live line."""
+
+    budget: int
+    env_steps: int = 0
+    grad_updates: int = 0
+    trained_steps: int = 0
+    episodes: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    steps_at_start: int = 0
+    updates_at_start: int = 0
+    returns: deque[float] = field(default_factory=lambda: deque[float](maxlen=20))
+    last_eval: EvalResult | None = None
+    faults: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def env_fps(self) -> float:
+        """Env steps per second since this process started the run."""
+        return (self.env_steps - self.steps_at_start) / max(self.seconds, 1e-9)
+
+    @property
+    def updates_per_s(self) -> float:
+        return (self.grad_updates - self.updates_at_start) / max(self.seconds, 1e-9)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at the present pace; None before the first steps."""
+        left = self.budget - self.env_steps
+        return left / self.env_fps if self.env_steps > self.steps_at_start else None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a finished run amounted to; also written to summary.json."""
+
+    run: str
+    env_steps: int
+    env_frames: int
+    grad_updates: int
+    trained_steps: int
+    episodes: int
+    seconds: float
+    score: float | None
+    human_normalised: float | None
+    best_score: float | None
+    protocol: str
+    eval_episodes: int
+    train_return: float | None
+    """Mean return of the last 20 training episodes."""
+    learner_idle_share: float
+    """Share of the learner's time without a batch."""
+    worker_idle_share: float
+    """Share of the workers' time without a quota."""
+    restarts: dict[str, int]
+    lost_steps: int
+    """Env steps granted to workers that died; they count as consumed."""
+    lost_rows: int
+    """Replay rows that were in no checkpoint when their shard died."""
+    lost_updates: int
+    """Updates since the last checkpoint when the learner died."""
+    uncounted_steps: int
+    """Env steps taken while nothing could be sampled; the ratio does not count them."""
+    checkpoint: str
+    tensorboard: str
+    videos: list[str]
+
+
+class RunRecord:
+    """Adds up what happens in a run, across resumes."""
+
+    def __init__(self, config: ExperimentConfig, checkpoint: Checkpoint | None) -> None:
+        old = checkpoint.document("record") if checkpoint else {}
+        self._config = config
+        self.action_repeat = evaluator.action_repeat_of(config)
+        self.progress = Progress(config.run.env_steps, **old.get("progress", {}))
+        self.progress.steps_at_start = self.progress.env_steps
+        self.progress.updates_at_start = self.progress.grad_updates
+        self.videos: list[str] = old.get("videos", [])
+        self._seconds_before = float(old.get("seconds", 0.0))
+        self._restarts: dict[str, int] = old.get("restarts", {})
+        self._lost = {"rows": 0, "updates": 0} | old.get("lost", {})
+        self._time = dict.fromkeys(_TIMES, 0.0) | old.get("time", {})
+        self._scores: list[float] = old.get("scores", [])
+        self._window: dict[str, list[float]] = {}
+        self._train: dict[str, float] = {}
+        self._mark = (time.perf_counter(), self.progress.env_steps, self.progress.grad_updates)
+
+    def take(self, events: Events) -> None:
+        progress = self.progress
+        for stats in events.collected:
+            self._lost["rows"] += stats.lost_rows
+            progress.env_steps += stats.env_steps
+            progress.episodes += len(stats.episodes)
+            self._time["worker_waited"] += stats.waited_s
+            self._time["worker_worked"] += stats.worked_s
+            for episode in stats.episodes:
+                self._take_episode(episode)
+        for stats in events.trained:
+            progress.grad_updates = stats.grad_updates
+            progress.trained_steps = stats.trained_steps
+            self._time["learner_waited"] += stats.waited_s
+            self._time["learner_worked"] += stats.worked_s
+            self._train |= stats.metrics
+        for result in events.evaluated:
+            progress.last_eval = result
+            self._scores.append(result.score)
+        for fault in events.faults:
+            self._take_fault(fault)
+
+    def counters(self) -> Counters:
+        progress = self.progress
+        return Counters(
+            progress.env_steps,
+            progress.env_steps * self.action_repeat,
+            progress.trained_steps,
+            progress.grad_updates,
+            progress.episodes,
+        )
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Figures since the last call: means of episodes, the newest training metrics, rates."""
+        now, progress = time.perf_counter(), self.progress
+        seconds = max(now - self._mark[0], 1e-9)
+        metrics = {f"episode/{k}": float(np.mean(v)) for k, v in self._window.items()}
+        metrics |= {f"train/{k}": v for k, v in self._train.items()}
+        metrics["fps/env"] = (progress.env_steps - self._mark[1]) / seconds
+        metrics["fps/updates"] = (progress.grad_updates - self._mark[2]) / seconds
+        metrics["idle/learner"], metrics["idle/workers"] = (
+            self._idle("learner"),
+            self._idle("worker"),
+        )
+        metrics |= {f"faults/{role}_restarts": float(n) for role, n in self._restarts.items()}
+        self._mark = (now, progress.env_steps, progress.grad_updates)
+        self._window, self._train = {}, {}
+        return metrics
+
+    def to_json(self) -> dict[str, Any]:
+        """What a resumed run has to know."""
+        progress = self.progress
+        return {
+            "progress": {
+                key: getattr(progress, key)
+                for key in ("env_steps", "grad_updates", "trained_steps", "episodes", "faults")
+            },
+            "videos": self.videos,
+            "seconds": self._seconds_before + progress.seconds,
+            "restarts": self._restarts,
+            "lost": self._lost,
+            "time": self._time,
+            "scores": self._scores,
+        }
+
+    def summary(self, facts: dict[str, Any], folder: Path, checkpoint: int) -> Summary:
+        progress, last = self.progress, self.progress.last_eval
+        counters = self.counters()
+        return Summary(
+            run=str(folder),
+            env_steps=facts["env_steps"],
+            env_frames=facts["env_steps"] * self.action_repeat,
+            grad_updates=counters.grad_updates,
+            trained_steps=counters.trained_steps,
+            episodes=counters.episodes,
+            seconds=self._seconds_before + progress.seconds,
+            score=last.score if last else None,
+            human_normalised=last.normalised if last else None,
+            best_score=max(self._scores, default=None),
+            protocol=last.protocol if last else "",
+            eval_episodes=len(last.episodes) if last else 0,
+            train_return=float(np.mean(progress.returns)) if progress.returns else None,
+            learner_idle_share=self._idle("learner"),
+            worker_idle_share=self._idle("worker"),
+            restarts=self._restarts,
+            lost_steps=facts["lost_steps"],
+            lost_rows=self._lost["rows"],
+            lost_updates=self._lost["updates"],
+            uncounted_steps=facts["uncounted_steps"],
+            checkpoint=str(folder / "checkpoints" / f"{checkpoint:08d}"),
+            tensorboard=str(folder / "tensorboard"),
+            videos=self.videos,
+        )
+
+    def _idle(self, role: str) -> float:
+        waited, worked = self._time[f"{role}_waited"], self._time[f"{role}_worked"]
+        return waited / (waited + worked) if waited + worked else 0.0
+
+    def _take_episode(self, episode: EpisodeResult) -> None:
+        self.progress.returns.append(episode.ret)
+        figures = {"return": episode.ret, "length": float(episode.length), **episode.logs}
+        for name, value in figures.items():
+            self._window.setdefault(name, []).append(value)
+
+    def _take_fault(self, fault: Fault) -> None:
+        self.progress.faults += 1
+        if fault.role == "env_worker":
+            self.progress.env_steps += fault.lost_steps
+        self._restarts[fault.role] = self._restarts.get(fault.role, 0) + 1
+        self._lost["updates"] += fault.lost_updates
+        if fault.role == "replay_shard":
+            self._lost["rows"] += fault.lost_steps
