@@ -10,6 +10,7 @@ but not terminal; their code calls it terminal, which teaches that a long life e
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -92,7 +93,7 @@ class AtariConfig:
 
 
 class Atari100k:
-    """The suite `atari100k`."""
+    """26 Atari games, RGB 64x64, 4 frames per decision, no sticky actions, sampled evaluation."""
 
     Config = AtariConfig
     extra = "atari"
@@ -113,6 +114,11 @@ class Atari100k:
         random_score, human_score = SCORES[_game(task)]
         name = protocol_id("atari100k-v1", config)
         return EvalProtocol(name, "sample", 100, random_score, human_score)
+
+    def assets(self, task: str) -> dict[str, str]:
+        """SHA-256 of the game's ROM, for the run manifest."""
+        rom = roms.get_rom_path(_game(task))
+        return {rom.name: hashlib.sha256(rom.read_bytes()).hexdigest()}
 
     def make(self, task: str, config: AtariConfig) -> gymnasium.Env[Rows, Any]:
         """Raises: KeyError."""

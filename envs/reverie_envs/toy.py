@@ -31,7 +31,7 @@ class ToyConfig:
 
 
 class Toy:
-    """The suite `toy`."""
+    """Tiny tasks that are learned in minutes: catch, two cameras, several choices at once."""
 
     Config = ToyConfig
     extra = None

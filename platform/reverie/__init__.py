@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 _LAZY = {
-    "make_env": "reverie.env_loop",
+    "make_env": "reverie.env_factory",
     "load": "reverie.policy",
     "load_config": "reverie.config",
     "Trainer": "reverie.trainer",

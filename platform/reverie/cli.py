@@ -196,11 +196,7 @@ def _check_env(arguments: argparse.Namespace) -> int:
 
     sys.path.insert(0, os.getcwd())
     suite = registry.suite("factory")
-    try:
-        config = suite.Config()
-        suite.make(arguments.factory, config).close()
-    except (KeyError, ValueError) as error:
-        raise ConfigError(str(error.args[0])) from error
+    config = suite.Config()
     results = registry.load(registry.CHECK_ENV)(
         lambda: suite.make(arguments.factory, config),
         deterministic=not arguments.nondeterministic,

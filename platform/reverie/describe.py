@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from reverie import env_loop, evaluator, registry
+from reverie import env_factory, evaluator, registry
 from reverie.config import ExperimentConfig
 from reverie.policy import make_agent
 
 
 def describe(config: ExperimentConfig) -> dict[str, Any]:
     """Networks with their trainable parameters, spaces, budgets and ratios; JSON-able."""
-    spaces = env_loop.spaces_of(config.env)
+    spaces = env_factory.spaces_of(config.env)
     agent = make_agent(config, spaces, seed=config.seed, training=True)
     modules, targets = agent.module_sizes()
     streams = agent.streams()

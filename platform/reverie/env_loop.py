@@ -7,9 +7,6 @@ nothing is left open between two calls but the observations that wait for their 
 
 from __future__ import annotations
 
-import queue
-import sys
-import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,187 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from reverie import registry
-from reverie.chunk import make_chunk
-from reverie.config import EnvConfig
+from reverie import env_factory, env_thread
+from reverie.env_factory import derive_seed, make_vector_env
+from reverie.env_thread import EnvThread
 from reverie.errors import EnvFailed
-from reverie.protocols import Agent, Carry, EnvSeed, Mode, VectorEnv
+from reverie.protocols import Agent, Carry, Mode, VectorEnv
 from reverie.replay_coordinator import StreamTicket
-from reverie.types import LOG_PREFIX, Array, Chunk, Counters, EpisodeResult, Rows, Spaces
+from reverie.row_buffer import EpisodeMeter, RowBuffer
+from reverie.settings import EnvConfig
+from reverie.types import Array, Chunk, Counters, EpisodeResult, Rows
 
 RANDOM_VERSION = -1
 """`policy_version` of rows whose action was drawn at random."""
-
-
-class EnvTimeout(RuntimeError):
-    """An environment did not come back in time; the message shows where it hangs."""
-
-
-def derive_seed(*path: int) -> int:
-    """Mix non-negative integers into one 31-bit seed; different paths give unrelated seeds."""
-    return int(np.random.SeedSequence(path).generate_state(1)[0] >> 1)
-
-
-def make_env(name: str | EnvConfig, **options: Any) -> Any:
-    """Build one environment, e.g. `make_env("atari100k/pong")`: a plain `gymnasium.Env`.
-
-    Raises:
-        ConfigError: an unknown suite, task or option.
-    """
-    from reverie.config import resolve_env
-
-    config = name if isinstance(name, EnvConfig) else resolve_env(_env_tree(name, options))
-    return registry.suite(config.suite).make(config.task, config.options)
-
-
-def make_vector_env(config: EnvConfig, count: int, seeds: EnvSeed) -> VectorEnv:
-    """Build `count` environments behind one `VectorEnv`, natively where the suite can."""
-    suite = registry.suite(config.suite)
-    if hasattr(suite, "make_vector"):
-        return suite.make_vector(config.task, config.options, count, seeds)
-    makers = [lambda: suite.make(config.task, config.options)] * count
-    return registry.load(registry.VECTOR_ENV)(makers, seeds)
-
-
-def spaces_of(config: EnvConfig) -> Spaces:
-    """Read the spaces of an environment by building one and closing it again."""
-    vector = make_vector_env(config, 1, lambda env, episode: 0)
-    try:
-        return vector.spaces
-    finally:
-        vector.close()
-
-
-class EnvThread:
-    """A daemon thread that runs calls with a time limit.
-
-    Environments live in it from their construction on: some bind graphics contexts to a thread.
-    """
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s, self.is_lost = timeout_s, False
-        self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="env", daemon=True)
-        self._thread.start()
-
-    def call(self, function: Callable[[], Any]) -> Any:
-        """Run `function` there and wait for it.
-
-        Raises:
-            EnvTimeout: it took longer than the limit; the thread is lost.
-        """
-        self._calls.put(function)
-        try:
-            result, error = self._results.get(timeout=self._timeout_s or None)
-        except queue.Empty:
-            self.is_lost = True
-            raise EnvTimeout(self._where_it_hangs()) from None
-        if error is not None:
-            raise error
-        return result
-
-    def stop(self) -> None:
-        self._calls.put(None)
-
-    def _serve(self) -> None:
-        while (function := self._calls.get()) is not None:
-            try:
-                self._results.put((function(), None))
-            except BaseException as error:  # handed to the caller, whatever it is
-                self._results.put((None, error))
-
-    def _where_it_hangs(self) -> str:
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        stack = "".join(traceback.format_stack(frame)) if frame else ""
-        return f"no answer within env.step_timeout_s={self._timeout_s:g} s; it hangs at:\n{stack}"
-
-
-class EpisodeMeter:
-    """Adds up returns, lengths and log keys of N environments, episode by episode."""
-
-    def __init__(self, count: int) -> None:
-        self._ret = np.zeros(count)
-        self._length = np.zeros(count, np.int64)
-        self._sums: dict[str, Array] = {}
-        self._maxima: dict[str, Array] = {}
-
-    def add(self, rows: Rows, mask: Array) -> list[tuple[int, EpisodeResult]]:
-        """Take in rows [N, ...] where `mask` is set; return (env, result) of finished episodes."""
-        self._ret[mask] += rows["reward"][mask]
-        self._length[mask] += ~rows["is_first"][mask]
-        for key in rows:
-            if key.startswith(LOG_PREFIX):
-                self._add_log(key.removeprefix(LOG_PREFIX), rows[key], mask)
-        finished = np.flatnonzero(mask & rows["is_last"])
-        return [(int(env), self._pop(int(env))) for env in finished]
-
-    def _add_log(self, name: str, values: Array, mask: Array) -> None:
-        sums = self._sums.setdefault(name, np.zeros(len(self._ret)))
-        maxima = self._maxima.setdefault(name, np.full(len(self._ret), -np.inf))
-        sums[mask] += values[mask]
-        maxima[mask] = np.maximum(maxima[mask], values[mask])
-
-    def _pop(self, env: int) -> EpisodeResult:
-        logs = {f"{name}_sum": float(sums[env]) for name, sums in self._sums.items()}
-        logs |= {f"{name}_max": float(maxima[env]) for name, maxima in self._maxima.items()}
-        result = EpisodeResult(float(self._ret[env]), int(self._length[env]), logs)
-        self.reset(env)
-        return result
-
-    def reset(self, env: int) -> None:
-        self._ret[env] = self._length[env] = 0
-        for sums in self._sums.values():
-            sums[env] = 0
-        for maxima in self._maxima.values():
-            maxima[env] = -np.inf
-
-
-class RowBuffer:
-    """Rows of N environments on their way into chunks of at most `length` rows."""
-
-    def __init__(self, tickets: list[StreamTicket], length: int) -> None:
-        self._tickets, self._length = tickets, length
-        self._arrays: Rows = {}
-        self._counts = np.zeros(len(tickets), np.int64)
-        self._rows_before = np.zeros(len(tickets), np.int64)
-        self._sequences = np.zeros(len(tickets), np.int64)
-        self._ready: list[tuple[int, Chunk]] = []
-
-    def add(self, rows: Rows, envs: Array) -> None:
-        """Append one row for each environment index in `envs`; the values are copied."""
-        if not self._arrays:
-            self._arrays = {key: self._allocate(value) for key, value in rows.items()}
-        at = self._counts[envs]
-        for key, array in self._arrays.items():
-            array[envs, at] = rows[key][envs]
-        self._counts[envs] += 1
-        for env in envs[self._counts[envs] == self._length]:
-            self._cut(int(env))
-
-    def flush(self) -> list[tuple[int, Chunk]]:
-        """Close every open chunk; return (shard, chunk) of all that are complete."""
-        for env in np.flatnonzero(self._counts):
-            self._cut(int(env))
-        ready, self._ready = self._ready, []
-        return ready
-
-    def _allocate(self, values: Array) -> Array:
-        return np.zeros((len(self._tickets), self._length, *values.shape[1:]), values.dtype)
-
-    def _cut(self, env: int) -> None:
-        ticket, count = self._tickets[env], int(self._counts[env])
-        chunk = make_chunk(
-            ticket.stream,
-            ticket.number,
-            int(self._sequences[env]),
-            int(self._rows_before[env]),
-            {key: array[env, :count] for key, array in self._arrays.items()},
-        )
-        self._ready.append((ticket.shard, chunk))
-        self._sequences[env] += 1
-        self._rows_before[env] += count
-        self._counts[env] = 0
+_OWN_FILES = {__file__, env_factory.__file__, env_thread.__file__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,13 +221,8 @@ def _scattered(old: Any, index: Array, new: Any) -> Any:
 
 
 def _own_traceback(error: BaseException) -> str:
-    """The traceback of `error` without the frames of this file."""
+    """The traceback of `error` without the frames of the files that only pass calls on."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != __file__]
+    own = [frame for frame in frames if frame.filename not in _OWN_FILES]
     lines = traceback.format_list(own) + traceback.format_exception_only(error)
     return "".join(lines)
-
-
-def _env_tree(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    suite, _, task = name.partition("/")
-    return {"suite": suite, "task": task, **options}

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from reverie.config import ExperimentConfig
-from reverie.env_loop import Collected, EnvLoop, derive_seed
+from reverie.env_factory import derive_seed
+from reverie.env_loop import Collected, EnvLoop
 from reverie.errors import ReplayLost
 from reverie.policy import make_agent
 from reverie.replay_coordinator import StreamTicket

@@ -8,7 +8,7 @@ from typing import Any
 
 from reverie import evaluator
 from reverie.config import load_config
-from reverie.env_loop import derive_seed
+from reverie.env_factory import derive_seed
 from reverie.policy import config_file, make_agent, newest_checkpoint, policy_arrays, read_spaces
 from reverie.protocols import Mode
 from reverie.types import Counters

@@ -10,9 +10,11 @@ import numpy as np
 
 from reverie import registry
 from reverie.config import ExperimentConfig
-from reverie.env_loop import EpisodeMeter, act_where, derive_seed, make_vector_env
+from reverie.env_factory import derive_seed, make_vector_env
+from reverie.env_loop import act_where
 from reverie.policy import make_agent
 from reverie.protocols import Agent, EnvSeed, EvalProtocol, Mode, VectorEnv
+from reverie.row_buffer import EpisodeMeter
 from reverie.types import Array, Counters, EpisodeResult, Spaces
 
 EVAL_ENV_INDEX = 1 << 20

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reverie.batch_stream import BatchStream, Ready
 from reverie.config import ExperimentConfig
-from reverie.env_loop import derive_seed
+from reverie.env_factory import derive_seed
 from reverie.errors import NonFiniteLoss
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent

@@ -13,15 +13,9 @@ import numpy as np
 
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import (
-    EnvConfig,
-    ExperimentConfig,
-    LearnerConfig,
-    build,
-    read_yaml,
-    resolve_algorithm,
-)
+from reverie.config import build, read_yaml, resolve_algorithm
 from reverie.protocols import Agent, AgentContext, Mode
+from reverie.settings import EnvConfig, ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
 from reverie.types import FLAG_KEYS, Array, Counters, Rows, Spaces
 

@@ -197,6 +197,10 @@ class Suite(Protocol):
         """Known task names; empty where any name may be given."""
         ...
 
+    # Optional: `knows(task) -> bool` where other spellings than `tasks()` are accepted,
+    # `make_vector(task, config, count, seeds) -> VectorEnv` where many are stepped natively, and
+    # `assets(task) -> {file name: hash}` for the run manifest.
+
     def action_repeat(self, config: Any) -> int: ...
 
     def protocol(self, task: str, config: Any) -> EvalProtocol: ...

@@ -44,6 +44,9 @@ def connect(config: ExperimentConfig, address: str | None) -> bool:
         return True
     if not in_job:
         options["runtime_env"] = _runtime_env(config)
+    elif "PYTHONPATH" in os.environ:
+        # In a job's uploaded folder the sources are found by path, here and in the actors.
+        options["runtime_env"] = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
     ray.init(address=address or "auto", **options)
     return False
 

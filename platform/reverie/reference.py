@@ -16,7 +16,7 @@ import typing
 from typing import Any
 
 from reverie import registry
-from reverie.config import SECTIONS, EnvConfig, ExperimentConfig
+from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig
 
 HEADER = """\
 # Reference: every configuration key

@@ -70,6 +70,8 @@ def load(target: str) -> Any:
 def suggest(name: str, known: Iterable[str]) -> str:
     """`did you mean a?` where a name is near, else the list of known names."""
     names = sorted(known)
+    if not names:
+        return "there are none"
     near = difflib.get_close_matches(name, names, n=3)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from reverie import env_loop, evaluator
+from reverie import env_factory, evaluator, registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import ConfigError, ExperimentConfig
 from reverie.errors import NonFiniteLoss, RunError
@@ -68,7 +68,7 @@ class Trainer:
         self.folder = run_folder(config)
         self._store = CheckpointStore(Storage(str(self.folder)), config.run.keep_checkpoints)
         self._claim_folder(resume)
-        self.spaces = env_loop.spaces_of(config.env)
+        self.spaces = env_factory.spaces_of(config.env)
         self._protocol = evaluator.protocol_of(config)
         self._write_files()
         self._metrics = self._make_logger()
@@ -232,7 +232,11 @@ class Trainer:
         storage = Storage(str(self.folder))
         storage.write_atomic(CONFIG_FILE, self.config.to_yaml().encode())
         storage.write_atomic(SPACES_FILE, json.dumps(self.spaces.to_json(), indent=2).encode())
-        write_run_manifest(self.folder, self.config, self.spaces, self._protocol.id, sys.argv)
+        suite, task = registry.suite(self.config.env.suite), self.config.env.task
+        assets = suite.assets(task) if hasattr(suite, "assets") else {}
+        write_run_manifest(
+            self.folder, self.config, self.spaces, self._protocol.id, sys.argv, assets=assets
+        )
 
     def _make_logger(self) -> MetricsLogger:
         logging_config = self.config.logging

@@ -18,7 +18,7 @@ from tests.fakes import tree
 
 from reverie.checkpoint import CheckpointStore
 from reverie.config import ConfigError, resolve_config
-from reverie.env_loop import spaces_of
+from reverie.env_factory import spaces_of
 from reverie.local_run import LocalRun
 from reverie.storage import Storage
 from reverie.trainer import Trainer

@@ -1,0 +1,192 @@
+"""The settings of a run: frozen dataclasses, one per section of the YAML file.
+
+Every field has a default where a sensible one exists, and a line that says what it means;
+`config.py` reads, merges and checks what a user wrote and builds these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import yaml
+
+from reverie.protocols import Precision
+from reverie.types import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvConfig:
+    """Which environment, and how long it may take. Further keys belong to the suite."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    suite: str
+    """Registered suite (`reverie envs` lists them) or `module:Class`."""
+    task: str
+    """Task of the suite; `env=atari100k/pong` sets suite and task at once."""
+    factory: str | None = None
+    """`module:function` returning a gymnasium.Env: your own environment, in place of suite/task."""
+    step_timeout_s: float = 60.0
+    """Seconds one step or reset may take before the environment is rebuilt; 0 waits for ever."""
+    options: Any = None
+    """The suite's own options; written directly under `env`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayConfig:
+    """How experience is kept."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    capacity: int = 1_000_000
+    """Rows kept over all shards; the oldest chunks (or episodes) go first."""
+    chunk_length: int = 64
+    """Most rows per chunk; workers insert twice per chunk_length steps of each environment."""
+    codec: Literal["none", "lz4", "zstd"] = "none"
+    """Compression of image keys in memory; `none` samples fastest."""
+    freshest_first: bool = False
+    """Serve each new window once before sampling uniformly."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerConfig:
+    """How batches become gradient steps."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    training_ratio: float = 1024.0
+    """Trained steps (batch_size x batch_length per update) per env step."""
+    batch_size: int = 16
+    """Windows per batch."""
+    batch_length: int = 64
+    """Rows per window."""
+    pretrain: int = 0
+    """Updates owed at once when the prefill ends."""
+    precision: Precision = "float32"
+    """Arithmetic of the networks; losses and optimizers stay in float32."""
+    prefetch: int = 2
+    """Batches requested ahead."""
+    publish_every_updates: int = 16
+    """Updates between two publications of weights to the environment workers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourcesConfig:
+    """Who runs where."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    num_env_workers: int = 1
+    """Actors that step environments."""
+    envs_per_worker: int = 1
+    """Environments each of them steps together."""
+    num_shards: int = 1
+    """Replay shards."""
+    num_learners: int = 1
+    """Learner actors; only 1 in this version."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the learner trains; `auto` takes a GPU if torch sees one."""
+    num_cpus_per_env_worker: float = 1.0
+    """CPUs Ray reserves for each env worker, scaled down where the cluster has fewer."""
+    num_cpus_per_learner: float = 1.0
+    """CPUs Ray reserves for the learner."""
+    num_gpus_per_learner: float = 1.0
+    """GPUs Ray reserves for the learner when it trains on CUDA; below 1 shares one."""
+    learner_threads: int = 0
+    """Threads of the learner's CPU arithmetic; 0 takes every core."""
+    worker_threads: int = 1
+    """Threads of each acting process."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalConfig:
+    """Evaluation apart from training, by the suite's protocol."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    every: int = 10_000
+    """Env steps between two pinned evaluations; 0 evaluates at the end only."""
+    episodes: int | None = None
+    """Episodes per evaluation; the suite's own number by default."""
+    envs: int = 4
+    """Environments the evaluator steps together."""
+    video: bool = True
+    """Write an mp4 of imagined beside real futures with each evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Budget, safety and housekeeping of one run."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    env_steps: int = 100_000
+    """Budget in decisions, prefill included; met exactly."""
+    dir: str | None = None
+    """Run folder; by default runs/<algorithm>-<task>-s<seed>-<time>."""
+    prefill: int = 1_024
+    """First env steps, taken with random actions and not trained on at the ratio."""
+    lockstep: bool = False
+    """Strict order chunk, updates, publication; then a distributed run equals --local."""
+    checkpoint_every_s: float = 600.0
+    """Seconds between checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept; older ones are deleted."""
+    log_every_s: float = 10.0
+    """Seconds between lines of metrics.jsonl."""
+    max_env_restarts: int = 10
+    """Times each worker rebuilds a failing environment before the run stops."""
+    max_actor_restarts: int = 10
+    """Times each killed actor is replaced before the run stops."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggingConfig:
+    """Where metrics go besides metrics.jsonl."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    tensorboard: bool = True
+    """Write event files to <run>/tensorboard."""
+    wandb: bool = False
+    """Send metrics to Weights & Biases (pip install "reverie[wandb]")."""
+    wandb_project: str = "reverie"
+    """Project there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExperimentConfig:
+    """Everything one run needs."""
+
+    algorithm: Any
+    env: EnvConfig
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    seed: int = 0
+    """Seed of networks, sampling, acting and environments."""
+
+    @property
+    def num_streams(self) -> int:
+        return self.resources.num_env_workers * self.resources.envs_per_worker
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts that `resolve_config` turns into this configuration again."""
+        tree: dict[str, Any] = dataclasses.asdict(self)
+        env = tree["env"]
+        options = env.pop("options")
+        if env["factory"] is not None:
+            env.pop("suite"), env.pop("task")
+        tree["env"] = {k: v for k, v in env.items() if v is not None} | (options or {})
+        return tree
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+SECTIONS: dict[str, type] = {
+    "replay": ReplayConfig,
+    "learner": LearnerConfig,
+    "resources": ResourcesConfig,
+    "eval": EvalConfig,
+    "run": RunConfig,
+    "logging": LoggingConfig,
+}

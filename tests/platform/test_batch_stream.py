@@ -1,0 +1,178 @@
+"""Windows become batches exactly, and no granted batch is lost when a shard is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reverie.batch_stream import BatchStream
+from reverie.chunk import make_chunk
+from reverie.errors import ReplayLost
+from reverie.local_run import LocalShard
+from reverie.protocols import StreamSpec
+from reverie.replay_coordinator import ReplayCoordinator
+from reverie.replay_shard import ReplayShard
+from reverie.types import STEP_ID, StreamId, step_ids
+
+ROWS, CHUNK = 40, 7
+SPECS = {"replay": StreamSpec(6, 5), "rare": StreamSpec(2, 12, every=3)}
+
+
+def reward_of(number: Any, row: Any) -> Any:
+    """Every row of the test says which one it is."""
+    return np.float32(number * 1000 + row)
+
+
+def history(number: int) -> list[Any]:
+    """One stream of ROWS rows in chunks of CHUNK, with an episode end every 9 rows."""
+    chunks = []
+    for sequence, start in enumerate(range(0, ROWS, CHUNK)):
+        rows = np.arange(start, min(start + CHUNK, ROWS))
+        data = {
+            "image": np.broadcast_to((rows % 256).astype(np.uint8), (2, 2, 3, len(rows))).T.copy(),
+            "reward": reward_of(number, rows),
+            "is_first": rows % 9 == 0,
+            "is_last": rows % 9 == 8,
+            "is_terminal": rows % 9 == 8,
+            "log/success": np.ones(len(rows), np.float32),
+        }
+        chunks.append(make_chunk(StreamId(0, number, 0), number, sequence, start, data))
+    return chunks
+
+
+def parts(prefetch: int = 2, shards: int = 2) -> tuple[BatchStream, Any, list[ReplayShard]]:
+    """A coordinator that owes 50 batches, and shards of two streams each."""
+    coordinator = ReplayCoordinator(
+        SPECS,
+        ratio=0,
+        prefill=4,
+        pretrain_batches=50,
+        budget=100,
+        chunk_length=CHUNK,
+        envs_per_worker=1,
+        num_workers=1,
+        num_shards=shards,
+    )
+    made = [ReplayShard(index, SPECS, 1000) for index in range(shards)]
+    quota = coordinator.request_steps(0, 4)
+    masses = {
+        index: shard.insert([c for n in (index, index + shards) for c in history(n)])
+        for index, shard in enumerate(made)
+    }
+    coordinator.report(0, quota.steps, 0, masses)
+    links = [LocalShard(shard) for shard in made]
+    return BatchStream(SPECS, coordinator, links, device="cpu", prefetch=prefetch), coordinator, made
+
+
+def take(stream: BatchStream, coordinator: Any) -> Any:
+    ready = stream.next(coordinator.limiter.trained_batches)
+    assert ready is not None
+    coordinator.batch_trained(ready.number)
+    return ready
+
+
+def test_batches_hold_the_inserted_rows_exactly_across_chunk_borders() -> None:
+    stream, coordinator, _ = parts()
+    crossings = 0
+    for _ in range(12):
+        batch = take(stream, coordinator).batches["replay"]
+        ids = batch[STEP_ID].numpy()
+        number, row = ids >> 32, ids & 0xFFFFFFFF
+        np.testing.assert_array_equal(np.diff(row, axis=1), 1)
+        np.testing.assert_array_equal(number, number[:, :1].repeat(5, 1))
+        np.testing.assert_array_equal(batch["reward"].numpy(), reward_of(number, row))
+        np.testing.assert_array_equal(batch["image"].numpy()[:, :, 1, 1, 2], row % 256)
+        np.testing.assert_array_equal(batch["is_last"].numpy(), row % 9 == 8)
+        crossings += int((row[:, 0] // CHUNK != row[:, -1] // CHUNK).sum())
+    assert crossings > 20
+
+
+def test_batches_have_their_shapes_and_dtypes_and_no_log_keys() -> None:
+    stream, coordinator, _ = parts()
+    batch = take(stream, coordinator).batches["replay"]
+    found = {key: (tuple(value.shape), value.dtype) for key, value in batch.items()}
+    flags = dict.fromkeys(("is_first", "is_last", "is_terminal"), ((6, 5), torch.bool))
+    assert found == flags | {
+        "image": ((6, 5, 2, 2, 3), torch.uint8),
+        "reward": ((6, 5), torch.float32),
+        STEP_ID: ((6, 5), torch.int64),
+    }
+
+
+def test_a_stream_comes_only_when_it_is_due() -> None:
+    stream, coordinator, _ = parts()
+    found = [take(stream, coordinator) for _ in range(7)]
+    assert [ready.number for ready in found] == list(range(7))
+    assert ["rare" in ready.batches for ready in found] == [True, False, False] * 2 + [True]
+    assert [ready.counters.grad_updates for ready in found] == list(range(7))
+    assert found[0].batches["rare"]["reward"].shape == (2, 12)
+
+
+def test_side_values_missing_from_one_shard_are_zero_there_and_exact_elsewhere() -> None:
+    stream, coordinator, shards = parts(prefetch=1)
+    ids = np.concatenate([step_ids(number, 0, ROWS) for number in (0, 2)])
+    shards[0].write_back(ids, {"latent": np.stack([ids % 97, ids % 89], 1).astype(np.float32)})
+    seen = set()
+    for _ in range(8):
+        batch = take(stream, coordinator).batches["replay"]
+        drawn = batch[STEP_ID].numpy()
+        here = (drawn >> 32) % 2 == 0
+        wanted = np.stack([drawn % 97, drawn % 89], -1) * here[..., None]
+        np.testing.assert_array_equal(batch["side/latent"].numpy(), wanted.astype(np.float32))
+        np.testing.assert_array_equal(batch["side/valid"].numpy(), here)
+        seen |= set(here.ravel().tolist())
+    assert seen == {True, False}
+
+
+def test_a_batch_stays_valid_while_the_next_one_is_made() -> None:
+    stream, coordinator, _ = parts()
+    first = take(stream, coordinator).batches["replay"]
+    kept = {key: value.clone() for key, value in first.items()}
+    second = take(stream, coordinator).batches["replay"]
+    assert all(torch.equal(value, kept[key]) for key, value in first.items())
+    assert not torch.equal(first[STEP_ID], second[STEP_ID])
+
+
+def test_no_more_than_prefetch_batches_are_granted_ahead() -> None:
+    stream, coordinator, _ = parts(prefetch=3)
+    stream.next(0)
+    assert coordinator.limiter.in_flight == 3
+    assert stream.drop() == 2
+
+
+def test_without_a_grant_there_is_no_batch() -> None:
+    stream, coordinator, _ = parts()
+    while coordinator.can_grant() or coordinator.limiter.in_flight:
+        take(stream, coordinator)
+    assert coordinator.limiter.trained_batches == 50
+    assert stream.next(50) is None
+
+
+@pytest.mark.parametrize("when", ["asked", "short"])
+def test_a_lost_shard_sends_back_every_batch_in_flight(when: str) -> None:
+    stream, coordinator, _ = parts(prefetch=3)
+    take(stream, coordinator)
+    numbers = [take(stream, coordinator).number]
+    link, real = stream._shards[1], stream._shards[1].sample
+
+    def lost(*arguments: Any) -> Any:
+        def wait() -> Any:
+            if when == "asked":
+                raise ReplayLost("shard 1 died")
+            return real(*arguments)()[:-1]
+
+        return wait
+
+    link.sample = lost
+    while (ready := stream.next(coordinator.limiter.trained_batches)) is not None:
+        coordinator.batch_trained(ready.number)
+        numbers.append(ready.number)
+    assert coordinator.limiter.in_flight == 0
+    assert stream.drop() == 0
+    link.sample = real
+    assert take(stream, coordinator).number == numbers[-1] + 1
+    # Whoever was refunded is granted again: no batch of the run is missing or counted twice.
+    assert coordinator.limiter.trained_batches == numbers[-1] + 2
