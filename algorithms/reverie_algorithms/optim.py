@@ -34,7 +34,8 @@ class Adam:
         self.groups, self.all_reduce = groups, all_reduce
         self.params = {name: p for group in groups for name, p in group.params.items()}
         options = [{"params": [*g.params.values()], "lr": g.lr, "eps": g.eps} for g in groups]
-        self.optimizer = torch.optim.Adam(options, fused=True)
+        on_cuda = all(param.is_cuda for param in self.params.values())
+        self.optimizer = torch.optim.Adam(options, fused=True, capturable=on_cuda)
         for param in self.params.values():
             self.optimizer.state[param] = {
                 "step": torch.zeros((), device=param.device),

@@ -118,6 +118,7 @@ class Atari100k:
     def assets(self, task: str) -> dict[str, str]:
         """SHA-256 of the game's ROM, for the run manifest."""
         rom = roms.get_rom_path(_game(task))
+        assert rom is not None, f"ale-py ships no ROM of {task}"
         return {rom.name: hashlib.sha256(rom.read_bytes()).hexdigest()}
 
     def make(self, task: str, config: AtariConfig) -> gymnasium.Env[Rows, Any]:

@@ -7,7 +7,13 @@ reverie.Trainer(reverie.load_config("tune_configs/dreamerv3/catch.yaml")).run()
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reverie.config import load_config
+    from reverie.env_factory import make_env
+    from reverie.policy import load
+    from reverie.trainer import Trainer
 
 __version__ = "0.1.0"
 _LAZY = {

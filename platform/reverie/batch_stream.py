@@ -3,6 +3,9 @@
 Windows arrive as pieces of chunks; here, and only here, they become arrays [B, T, ...].
 """
 
+# torch.from_numpy has no types.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import logging

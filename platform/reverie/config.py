@@ -5,6 +5,9 @@ as `base:`. `algorithm.name` and `env.suite` choose the dataclass that checks th
 sub-trees. A resolved configuration, written to the run folder, is enough to start the run again.
 """
 
+# PyYAML's loader has no types.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -29,7 +32,7 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-4 as a number, as YAML 1.2 does, and refuses repeated keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys: list[Any] = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 raise ConfigError(f"{node.start_mark.name}: key {key!r} stands twice")
@@ -77,13 +80,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def apply_overrides(
     tree: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Lay dotted overrides over `tree`: `["learner.batch_size=8"]` or `{"learner.batch_size": 8}`."""
-    if not isinstance(overrides, Mapping):
-        overrides = dict(_split_override(text) for text in overrides)
-    for key, value in overrides.items():
-        for part in reversed(str(key).split(".")):
-            value = {part: value}
-        tree = merge(tree, cast(dict[str, Any], value))
+    """Lay overrides over `tree`: `["learner.batch_size=8"]` or `{"learner.batch_size": 8}`."""
+    if isinstance(overrides, Mapping):
+        values = cast(Mapping[str, Any], overrides)
+    else:
+        values = dict(_split_override(text) for text in overrides)
+    for key, value in values.items():
+        tree = merge(tree, _nest(key, value))
     return tree
 
 
@@ -249,6 +252,12 @@ def _forget_other_env(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[st
     if "suite" in new:
         return {key: value for key, value in old.items() if key != "factory"}
     return dict(old)
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    """Turn `a.b` and a value into `{"a": {"b": value}}`."""
+    head, dot, rest = key.partition(".")
+    return {head: _nest(rest, value) if dot else value}
 
 
 def _split_override(text: str) -> tuple[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -88,7 +88,8 @@ class EnvLoop:
             EnvFailed: an environment failed once more than `max_restarts` allows; the message
                 ends with its own traceback.
         """
-        steps, episodes, fault = 0, [], None
+        episodes: list[EpisodeResult] = []
+        steps, fault = 0, None
         try:
             while steps < quota:
                 steps += self._decide(quota - steps, random, version, counters, episodes)
@@ -107,7 +108,12 @@ class EnvLoop:
         self._thread.stop()
 
     def _decide(
-        self, limit: int, random: bool, version: int, counters: Counters, episodes: list[Any]
+        self,
+        limit: int,
+        random: bool,
+        version: int,
+        counters: Counters,
+        episodes: list[EpisodeResult],
     ) -> int:
         """Choose and record actions for up to `limit` rows that wait for one."""
         if self._rows is None:
@@ -215,7 +221,7 @@ def act_where(
 
 def _scattered(old: Any, index: Array, new: Any) -> Any:
     """A copy of `old` [N, ...] (array or tensor) with `new` written at `index`."""
-    copy = old.copy() if isinstance(old, np.ndarray) else old.clone()
+    copy = cast(Any, old.copy() if isinstance(old, np.ndarray) else old.clone())
     copy[index] = new
     return copy
 

@@ -54,6 +54,8 @@ class EnvThread:
                 self._results.put((None, error))
 
     def _where_it_hangs(self) -> str:
-        frame = sys._current_frames().get(self._thread.ident or 0)
+        frame = sys._current_frames().get(  # pyright: ignore[reportPrivateUsage]
+            self._thread.ident or 0
+        )
         stack = "".join(traceback.format_stack(frame)) if frame else ""
         return f"no answer within env.step_timeout_s={self._timeout_s:g} s; it hangs at:\n{stack}"

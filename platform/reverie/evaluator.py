@@ -35,7 +35,7 @@ class EvalResult:
     """Human-normalised score, where the suite has references."""
     protocol: str
     seconds: float
-    video: dict[str, Array] = field(default_factory=dict)
+    video: dict[str, Array] = field(default_factory=dict[str, Array])
     """First episode of the first environment, uint8 [T, H, W, 3] per image key, if recorded."""
 
     def metrics(self) -> dict[str, float]:

@@ -1,11 +1,14 @@
 """The learner: granted batches in, gradient steps, versioned weights out."""
 
+# torch.from_numpy has no types.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,8 +30,8 @@ class Report:
     """What was looked at when weights were pinned for an evaluation."""
 
     env_steps: int
-    videos: Videos = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
+    videos: Videos = field(default_factory=Videos)
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,8 @@ class Learner:
         if self._grad_updates - max(self._published, 0) >= self._publish_every:
             self.publish()
         every = self._config.eval.every
-        if every and counters.env_steps >= self._next_pin:
+        # The end of the budget has an evaluation of its own, of the last weights.
+        if every and self._next_pin <= counters.env_steps < self._config.run.env_steps:
             self.pin(counters.env_steps)
             self._next_pin = (counters.env_steps // every + 1) * every
 
@@ -205,7 +209,8 @@ class Learner:
     def _check_finite(self) -> None:
         if not self._bad:
             return
-        flags = torch.stack([flag.reshape(()) for flag in self._bad.values()]).tolist()
+        stacked = torch.stack([flag.reshape(()) for flag in self._bad.values()])
+        flags = cast(list[bool], stacked.tolist())
         names = [name for name, bad in zip(self._bad, flags, strict=True) if bad]
         if names:
             raise NonFiniteLoss(

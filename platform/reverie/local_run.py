@@ -108,7 +108,7 @@ class LocalRun:
         """Nothing is ever under way between two steps."""
         return Events()
 
-    def save(self) -> Saved:
+    def save(self, *, go_on: bool = True) -> Saved:
         """Cut the state of every part; chunk files are written here, the rest is returned."""
         fragments = [shard.save(self._replay_folder) for shard in self.shards]
         return Saved(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import build, read_yaml, resolve_algorithm
-from reverie.protocols import Agent, AgentContext, Mode
+from reverie.protocols import Agent, AgentContext, Carry, Mode
 from reverie.settings import EnvConfig, ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
 from reverie.types import FLAG_KEYS, Array, Counters, Rows, Spaces
@@ -107,8 +107,9 @@ class Policy:
     """A trained agent that acts; it carries its recurrent state from call to call."""
 
     def __init__(self, agent: Agent, spaces: Spaces, mode: Mode) -> None:
-        self._agent, self.spaces, self._mode = agent, spaces, mode
-        self._carry: Any = None
+        self._agent, self.spaces = agent, spaces
+        self._mode: Mode = mode
+        self._carry: Carry | None = None
         self._count = 0
 
     def reset(self) -> None:
@@ -130,12 +131,13 @@ class Policy:
         """
         rows, single = self._rows(obs)
         count = len(next(iter(rows.values())))
-        first = self._carry is None or count != self._count
-        if first:
-            self._carry, self._count = self._agent.initial_carry(count), count
+        past = self._carry if count == self._count else None
+        first = past is None
+        carry = self._agent.initial_carry(count) if past is None else past
         rows |= {key: np.full(count, first and key == "is_first") for key in FLAG_KEYS}
         rows["reward"] = np.zeros(count, np.float32)
-        action, self._carry = self._agent.act(rows, self._carry, self._mode, Counters())
+        action, self._carry = self._agent.act(rows, carry, self._mode, Counters())
+        self._count = count
         return action[0] if single else action
 
     def _rows(self, obs: Rows | Array) -> tuple[Rows, bool]:

@@ -73,7 +73,8 @@ def summary_text(summary: Summary) -> str:
         f"{summary.episodes:,} episodes)",
         "updates": f"{summary.grad_updates:,} ({summary.trained_steps:,} trained steps)",
         "time": _duration(summary.seconds),
-        "idle": f"learner {summary.learner_idle_share:.0%}, workers {summary.worker_idle_share:.0%}",
+        "idle": f"learner {summary.learner_idle_share:.0%}, "
+        f"workers {summary.worker_idle_share:.0%}",
         "faults mended": _faults(summary),
         "checkpoint": summary.checkpoint,
         "TensorBoard": f"tensorboard --logdir {summary.tensorboard}",

@@ -4,12 +4,15 @@ An actor gets a configuration and a run id and finds the others by name, so that
 replaced is found again.
 """
 
+# Ray's remote calls have no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import ray
 from ray.exceptions import ObjectLostError, RayActorError
@@ -24,6 +27,7 @@ from reverie.replay_shard import ReplayShard
 from reverie.types import Array, Chunk, Spaces, Window
 from reverie.weight_store import WeightStore
 
+T = TypeVar("T")
 NAMESPACE = "reverie"
 PATIENCE_S = 60.0
 """Seconds a link waits for a dead actor to be replaced."""
@@ -46,7 +50,8 @@ class ActorLink:
     """Calls an actor by name; looks it up again after it was replaced."""
 
     def __init__(self, run_id: str, role: str, index: int = 0) -> None:
-        self._name, self._handle = actor_name(run_id, role, index), None
+        self._name = actor_name(run_id, role, index)
+        self._handle: Any = None
 
     def handle(self) -> Any:
         """Raises: ActorGone."""
@@ -149,7 +154,7 @@ class ShardActorLink(ActorLink):
         except (RayActorError, ObjectLostError) as error:
             self._fail(error)
 
-    def _fail(self, error: Exception) -> Any:
+    def _fail(self, error: Exception) -> NoReturn:
         self.forget()
         raise ReplayLost(f"{self._name}: {str(error).splitlines()[0]}") from error
 
@@ -214,7 +219,7 @@ class CoordinatorActor:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _until(self, ask: Any, good: Any, patience: float) -> Any:
+    async def _until(self, ask: Callable[[], T], good: Callable[[T], bool], patience: float) -> T:
         deadline = time.monotonic() + patience
         while True:
             answer = ask()

@@ -1,5 +1,8 @@
 """Joining or starting a Ray cluster, and fitting a run into it."""
 
+# ray.init is partly untyped.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import importlib.util

@@ -6,6 +6,9 @@ per actor. Actors are named `<run id>/<role>/<index>` in namespace `reverie`, so
 runs share a cluster without seeing each other.
 """
 
+# Ray's remote calls have no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import logging
@@ -13,10 +16,10 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
@@ -72,7 +75,9 @@ class RayRun:
         self._folder = folder.resolve()
         self._replay_folder = str(self._folder / wiring.REPLAY_FOLDER)
         self._started_ray = connect(config, address)
-        self._placement: Placement = plan_placement(config, ray.cluster_resources())
+        self._placement: Placement = plan_placement(
+            config, cast(dict[str, float], ray.cluster_resources())
+        )
         self.run_id = f"{folder.name}-{uuid.uuid4().hex[:6]}"
         self._specs = wiring.agent_streams(config, spaces)
         self._store = CheckpointStore(Storage(str(self._folder)), config.run.keep_checkpoints)
@@ -109,8 +114,8 @@ class RayRun:
             self._pump(events, timeout=0.2)
         return events
 
-    def save(self) -> Saved:
-        """Cut the state of every part (behind `quiesce`) and let the run go on."""
+    def save(self, *, go_on: bool = True) -> Saved:
+        """Cut the state of every part (behind `quiesce`) and let the run go on, or not."""
         try:
             fragments = [
                 self._ask("replay_shard", i, "save", self._replay_folder)
@@ -119,9 +124,10 @@ class RayRun:
             tensors = self._ask("learner", 0, "state_dict")
             coordinator = self._ask("coordinator", 0, "state_dict")
         finally:
-            self._quiet = False
-            self._ask("coordinator", 0, "unpause")
-        self._send_idle()
+            if go_on:
+                self._quiet = False
+                self._ask("coordinator", 0, "unpause")
+                self._send_idle()
         documents = {"coordinator": coordinator, "replay": fragments}
         return Saved(tensors, documents, wiring.replay_files(fragments))
 
@@ -147,10 +153,22 @@ class RayRun:
         """End this run's actors, and the cluster if this run started it."""
         if not ray.is_initialized():
             return
-        for actor in self.actors.values():
-            ray.kill(actor)
+        # Those who ask first, those who answer last: nobody is left waiting for a dead actor.
+        for role in ("learner", "env_worker", "evaluator", *(role for role, _ in self.actors)):
+            for key in [key for key in self.actors if key[0] == role]:
+                ray.kill(self.actors.pop(key))
+        self._drop_futures()
         if self._started_ray:
             ray.shutdown()
+
+    def _drop_futures(self) -> None:
+        """Fetch what was under way when the actors ended, so that Ray does not report it later."""
+        for ref in self._futures:
+            try:
+                ray.get(ref, timeout=5)
+            except RayError as error:
+                log.debug("%s", error)
+        self._futures.clear()
 
     # Launching
 
@@ -180,7 +198,7 @@ class RayRun:
         deadline = time.monotonic() + NAME_PATIENCE_S
         while True:
             try:
-                actor = ray.remote(maker).options(**options).remote(*fixed, *arguments)
+                actor: Any = ray.remote(maker).options(**options).remote(*fixed, *arguments)
             except ValueError:
                 if time.monotonic() > deadline:
                     raise
@@ -273,10 +291,9 @@ class RayRun:
             return
         self._next_ping = time.perf_counter() + PING_EVERY_S
         waiting = set(self._futures.values())
-        for role, index in self.actors:
-            if role in ("replay_shard", "weight_store", "coordinator"):
-                if (role, index) not in waiting:
-                    self._futures[self.actors[role, index].stats.remote()] = (role, index)
+        for key, actor in self.actors.items():
+            if key[0] in ("replay_shard", "weight_store", "coordinator") and key not in waiting:
+                self._futures[actor.stats.remote()] = key
 
     def _start_evaluation(self) -> None:
         if ("evaluator", 0) in self._futures.values():

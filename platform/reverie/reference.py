@@ -73,9 +73,11 @@ def field_docs(cls: type) -> dict[str, str]:
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     docs: dict[str, str] = {}
     for statement, following in itertools.pairwise(body):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-                docs[statement.target.id] = " ".join(str(following.value.value).split())
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
+                docs[name] = " ".join(str(text).split())
+            case _:
+                pass
     return docs
 
 

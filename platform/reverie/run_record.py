@@ -96,7 +96,7 @@ class RunRecord:
     """Adds up what happens in a run, across resumes."""
 
     def __init__(self, config: ExperimentConfig, checkpoint: Checkpoint | None) -> None:
-        old = checkpoint.document("record") if checkpoint else {}
+        old: dict[str, Any] = checkpoint.document("record") if checkpoint else {}
         self._config = config
         self.action_repeat = evaluator.action_repeat_of(config)
         self.progress = Progress(config.run.env_steps, **old.get("progress", {}))
@@ -105,8 +105,8 @@ class RunRecord:
         self.videos: list[str] = old.get("videos", [])
         self._seconds_before = float(old.get("seconds", 0.0))
         self._restarts: dict[str, int] = old.get("restarts", {})
-        self._lost = {"rows": 0, "updates": 0} | old.get("lost", {})
-        self._time = dict.fromkeys(_TIMES, 0.0) | old.get("time", {})
+        self._lost: dict[str, int] = {"rows": 0, "updates": 0} | old.get("lost", {})
+        self._time: dict[str, float] = dict.fromkeys(_TIMES, 0.0) | old.get("time", {})
         self._scores: list[float] = old.get("scores", [])
         self._window: dict[str, list[float]] = {}
         self._train: dict[str, float] = {}

@@ -174,7 +174,7 @@ class ExperimentConfig:
         env = tree["env"]
         options = env.pop("options")
         if env["factory"] is not None:
-            env.pop("suite"), env.pop("task")
+            del env["suite"], env["task"]
         tree["env"] = {k: v for k, v in env.items() if v is not None} | (options or {})
         return tree
 

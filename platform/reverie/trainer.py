@@ -110,7 +110,7 @@ class Trainer:
                     on_progress(self.progress)
                 self._stop_if_told()
             self.finish()
-            self.save()
+            self.save(go_on=False)
             return self._sum_up()
         except (Interrupted, NonFiniteLoss):
             raise
@@ -129,10 +129,13 @@ class Trainer:
         self._log()
         return events
 
-    def save(self) -> None:
-        """Write a checkpoint now; the previous one stays valid until this one is durable."""
+    def save(self, *, go_on: bool = True) -> None:
+        """Write a checkpoint now; the previous one stays valid until this one is durable.
+
+        With `go_on=False` the parts stay at rest behind it: the run is about to end.
+        """
         self._take(self._backend.quiesce())
-        saved = self._backend.save()
+        saved = self._backend.save(go_on=go_on)
         documents = saved.documents | {"record": self._record.to_json()}
         self._number = self._store.next_number()
         self._store.save(self._number, saved.tensors, documents, saved.files)
@@ -190,12 +193,12 @@ class Trainer:
     def _stop_if_told(self) -> None:
         if self._signal is not None:
             self._log()
-            self.save()
+            self.save(go_on=False)
             raise Interrupted(self._signal, self.folder)
 
     def _save_what_is_left(self) -> None:
         try:
-            self.save()
+            self.save(go_on=False)
         except Exception as error:
             log.warning("no last checkpoint could be written (%s); the previous one stands", error)
 
@@ -233,7 +236,7 @@ class Trainer:
         storage.write_atomic(CONFIG_FILE, self.config.to_yaml().encode())
         storage.write_atomic(SPACES_FILE, json.dumps(self.spaces.to_json(), indent=2).encode())
         suite, task = registry.suite(self.config.env.suite), self.config.env.task
-        assets = suite.assets(task) if hasattr(suite, "assets") else {}
+        assets: dict[str, str] = suite.assets(task) if hasattr(suite, "assets") else {}
         write_run_manifest(
             self.folder, self.config, self.spaces, self._protocol.id, sys.argv, assets=assets
         )

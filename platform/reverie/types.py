@@ -180,7 +180,7 @@ Window = list[Piece]
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How far a run is. The units are `style.md`'s: decisions, frames, updates."""
+    """How far a run is, in decisions, frames and updates."""
 
     env_steps: int = 0
     """Decisions taken, lost ones included."""
@@ -200,7 +200,7 @@ class EpisodeResult:
     """Undiscounted sum of rewards."""
     length: int
     """Decisions."""
-    logs: dict[str, float] = field(default_factory=dict)
+    logs: dict[str, float] = field(default_factory=dict[str, float])
     """For each `log/x` key of the environment: `x_max` and `x_sum` over the episode."""
 
 

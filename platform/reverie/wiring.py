@@ -37,10 +37,10 @@ class Fault:
 class Events:
     """What happened during one step of a run."""
 
-    collected: list[CollectStats] = field(default_factory=list)
-    trained: list[TrainStats] = field(default_factory=list)
-    evaluated: list[EvalResult] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    collected: list[CollectStats] = field(default_factory=list[CollectStats])
+    trained: list[TrainStats] = field(default_factory=list[TrainStats])
+    evaluated: list[EvalResult] = field(default_factory=list[EvalResult])
+    faults: list[Fault] = field(default_factory=list[Fault])
     finished: bool = False
 
 

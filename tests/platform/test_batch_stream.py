@@ -32,7 +32,7 @@ def history(number: int) -> list[Any]:
     for sequence, start in enumerate(range(0, ROWS, CHUNK)):
         rows = np.arange(start, min(start + CHUNK, ROWS))
         data = {
-            "image": np.broadcast_to((rows % 256).astype(np.uint8), (2, 2, 3, len(rows))).T.copy(),
+            "image": np.repeat((rows % 256).astype(np.uint8), 12).reshape(-1, 2, 2, 3),
             "reward": reward_of(number, rows),
             "is_first": rows % 9 == 0,
             "is_last": rows % 9 == 8,

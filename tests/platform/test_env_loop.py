@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from reverie.config import resolve_config
-from reverie.env_loop import RANDOM_VERSION, EnvLoop, EnvThread, EnvTimeout, act_where, spaces_of
+from reverie.env_factory import spaces_of
+from reverie.env_loop import RANDOM_VERSION, EnvLoop, act_where
 from reverie.errors import EnvFailed
 from reverie.policy import make_agent
 from reverie.replay_coordinator import StreamTicket
@@ -253,33 +254,11 @@ def test_rebuilt_environments_write_into_fresh_streams_with_other_episodes() -> 
     assert not numbers[0] & numbers[1]
 
 
-def test_a_call_that_takes_too_long_names_the_place_where_it_hangs() -> None:
-    thread = EnvThread(0.2)
-    with pytest.raises(EnvTimeout, match=r"env\.step_timeout_s=0\.2 s; it hangs at") as error:
-        thread.call(lambda: CountingEnv(fault="hang", at=1).reset() and hang_here())
-    assert "in hang_here" in str(error.value)
-    assert thread.is_lost
-
-
-def hang_here() -> None:
-    import time
-
-    time.sleep(5)
-
-
 def test_an_environment_that_hangs_is_left_behind_and_replaced() -> None:
     loop = make_loop(envs=1, fault="hang", at=4, step_timeout_s=0.3)
     first, second = collect(loop, 10, 2)
     assert "time.sleep(3600)" in first.fault
     assert (first.env_steps, second.env_steps, second.fault) == (4, 2, None)
-
-
-def test_an_error_in_the_env_thread_arrives_as_it_was_raised() -> None:
-    thread = EnvThread(5.0)
-    with pytest.raises(KeyError, match="lost"):
-        thread.call(lambda: {}["lost"])
-    assert thread.call(lambda: 3) == 3
-    thread.stop()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""Scores count exactly the episodes they say, and say by which protocol they were taken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reverie import registry
+from reverie.config import resolve_config
+from reverie.env_factory import derive_seed, spaces_of
+from reverie.evaluator import EVAL_ENV_INDEX, Evaluator, play, protocol_of, score
+from reverie.local_run import LocalRun
+from reverie.policy import make_agent
+from reverie.protocols import Agent
+from reverie.types import Counters, Version
+from reverie.weight_store import WeightStore
+from tests.fakes import EPISODE, CountingEnv, tree
+
+
+def vector_of(*lengths: int) -> Any:
+    makers = [lambda length=length: CountingEnv(length) for length in lengths]
+    return registry.load(registry.VECTOR_ENV)(makers, lambda env, episode: 10 * env + episode)
+
+
+def agent_for(agent: str = "Plain", **overrides: Any) -> tuple[Any, Agent]:
+    config = resolve_config(tree(agent, **overrides))
+    return config, make_agent(config, spaces_of(config.env), seed=0, training=False)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "shares"), [(7, (3, 2, 2)), (3, (1, 1, 1)), (2, (1, 1, 0)), (12, (4, 4, 4))]
+)
+def test_every_environment_plays_its_fixed_share_however_long_its_episodes_are(
+    episodes: int, shares: tuple[int, ...]
+) -> None:
+    _, agent = agent_for()
+    played, _ = play(vector_of(2, 20, 5), agent, "sample", episodes, Counters())
+    assert len(played) == episodes
+    wanted = {length: share for length, share in zip((2, 20, 5), shares, strict=True) if share}
+    assert Counter(result.length for result in played) == wanted
+
+
+def test_a_score_is_the_mean_return_under_the_suite_s_protocol() -> None:
+    config, agent = agent_for(eval__episodes=5)
+    result = score(config, agent, Counters(env_steps=70, grad_updates=4))
+    returns = [episode.ret for episode in result.episodes]
+    assert len(returns) == 5
+    assert result.score == np.mean(returns)
+    assert (result.protocol, result.normalised) == ("counting-v1", None)
+    assert (result.env_steps, result.grad_updates) == (70, 4)
+    metrics = result.metrics()
+    assert metrics["eval/score"] == result.score
+    assert metrics["eval/episodes"] == 5
+    assert metrics["eval/length"] == EPISODE
+    assert "eval/human_normalised" not in metrics
+
+
+def test_the_protocol_says_how_many_episodes_if_nobody_else_does() -> None:
+    config, agent = agent_for(eval={"episodes": None})
+    assert len(score(config, agent, Counters()).episodes) == protocol_of(config).episodes == 2
+    assert len(score(config, agent, Counters(), episodes=3).episodes) == 3
+
+
+def test_acting_by_another_mode_is_another_protocol() -> None:
+    config, agent = agent_for()
+    modes: list[str] = []
+    act = agent.act
+
+    def noting(obs: Any, carry: Any, mode: Any, counters: Any) -> Any:
+        modes.append(mode)
+        return act(obs, carry, mode, counters)
+
+    agent.act = noting  # type: ignore[method-assign]
+    assert score(config, agent, Counters(), mode="sample").protocol == "counting-v1"
+    assert set(modes) == {"sample"}
+    modes.clear()
+    assert score(config, agent, Counters(), mode="mode").protocol == "counting-v1-mode"
+    assert set(modes) == {"mode"}
+
+
+def test_a_suite_with_references_gets_a_normalised_score() -> None:
+    config, agent = agent_for("Planner", env="toy/catch", eval__episodes=8)
+    result = score(config, agent, Counters())
+    assert result.normalised == pytest.approx((result.score + 0.6) / 1.6)
+    assert result.metrics()["eval/human_normalised"] == result.normalised
+
+
+@pytest.mark.parametrize("envs", [1, 2])
+def test_recorded_frames_are_the_first_episode_of_the_first_environment(envs: int) -> None:
+    config, agent = agent_for(eval__episodes=4, eval__envs=envs)
+    frames = score(config, agent, Counters(), record=True).video
+    assert frames.keys() == {"image"}
+    env = CountingEnv()
+    obs, _ = env.reset(seed=derive_seed(config.seed, EVAL_ENV_INDEX, 0))
+    shown = [obs["image"], *(env.step(0)[0]["image"] for _ in range(EPISODE))]
+    np.testing.assert_array_equal(frames["image"], shown)
+
+
+def test_nothing_is_recorded_unless_asked() -> None:
+    config, agent = agent_for()
+    assert score(config, agent, Counters()).video == {}
+
+
+def test_evaluations_repeat_and_differ_from_training_episodes() -> None:
+    config, agent = agent_for(eval__episodes=1)
+    first, second = (
+        score(config, agent, Counters(), record=True).video["image"] for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)
+    training = CountingEnv().reset(seed=derive_seed(config.seed, 0, 0, 0))[0]["image"]
+    assert not np.array_equal(first[0], training)
+
+
+def test_an_evaluator_scores_the_pinned_weights_and_unpins_them() -> None:
+    config, agent = agent_for(eval__episodes=3)
+    eager = agent.policy_state()
+    eager["bias"][:] = [-50, 50, -50]
+    lazy = {key: value.copy() for key, value in eager.items()}
+    lazy["bias"][:] = [50, -50, -50]
+    weights = WeightStore()
+    weights.pin(Version(0, 3), 100, eager)
+    weights.pin(Version(0, 5), 200, lazy)
+    evaluator = Evaluator(config, spaces_of(config.env), weights)
+    results = [evaluator.evaluate(at) for at in weights.pins()]
+    # Action 1 pays 1 at every step, the others nothing.
+    assert [(r.env_steps, r.grad_updates, r.score) for r in results] == [
+        (100, 3, float(EPISODE)),
+        (200, 5, 0.0),
+    ]
+    assert weights.pins() == []
+    with pytest.raises(KeyError):
+        evaluator.evaluate(100)
+
+
+def test_evaluating_does_not_disturb_training(tmp_path: Path) -> None:
+    states = []
+    for every in (0, 50):
+        config = resolve_config(tree(run__env_steps=150, eval__every=every, eval__video=False))
+        run = LocalRun(config, spaces_of(config.env), tmp_path / str(every))
+        while not run.step().finished:
+            pass
+        states.append(run.learner.agent.policy_state())
+    assert all((states[0][key] == states[1][key]).all() for key in states[0])
