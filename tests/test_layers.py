@@ -1,4 +1,4 @@
-"""The import table of the design, and the trap of a package called platform."""
+"""Who may import what, and the trap of a folder called platform."""
 
 from __future__ import annotations
 

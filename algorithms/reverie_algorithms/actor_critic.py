@@ -102,7 +102,7 @@ def imagine(rssm: RSSM, actor: Actor, start: LatentState, noise: Noise) -> Rollo
 
 
 def rollout_weights(cont: Tensor, gamma: float) -> Tensor:
-    """Chance [H + 1, N] that a rollout is still going: cumprod(gamma cont) / gamma (spec 2.1)."""
+    """Chance [H + 1, N] that a rollout is still going: cumprod(gamma cont) / gamma."""
     return (torch.cumprod(gamma * cont, 0) / gamma).detach()
 
 
@@ -112,7 +112,7 @@ def actor_loss(
     """Return the loss and the policy's mean entropy (arXiv:2301.04104v1, eq. 11).
 
     Discrete actions use Reinforce; continuous ones back-propagate the advantage [H, N] through
-    the model (spec 2.1).
+    the model, as in danijar/dreamerv3@8fa35f8.
     """
     entropy = dist.entropy(rollout.params)
     if dist.reparameterised:

@@ -79,7 +79,7 @@ class Behavior(nn.Module):
         return Dream(rollout, reward, logits, value, ret, weight)
 
     def losses(self, dream: Dream, scale: Tensor) -> tuple[Tensor, Tensor, Metrics]:
-        """Return the actor's loss, the critic's loss and metrics (spec 2.1)."""
+        """Return the actor's loss, the critic's loss and metrics."""
         advantage = (dream.ret - dream.value[:-1]) / scale
         policy_loss, entropy = actor_loss(
             self.actor.dist, dream.rollout, advantage, dream.weight, self.config.entropy_scale

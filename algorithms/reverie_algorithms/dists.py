@@ -170,7 +170,7 @@ class OneHotActions:
 class BoundedNormal:
     """Normal with mean tanh(m) and std between two bounds, whose samples are not squashed.
 
-    The environment receives them clipped to [-1, 1]; spec 2.1.
+    The environment receives them clipped to [-1, 1], as in danijar/dreamerv3@8fa35f8.
     """
 
     reparameterised = True

@@ -1,4 +1,4 @@
-"""Settings of DreamerV3-2023 and its named sizes; sources are places in the specification."""
+"""Settings of DreamerV3-2023 (danijar/dreamerv3@8fa35f8) and its named sizes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from reverie_algorithms.world_model import HEADS, HeadConfig, HeadName
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossScales:
-    """Fixed weights of the losses; those of harmonised groups do not apply (spec 3.3)."""
+    """Fixed weights of the losses; those of harmonised groups do not apply."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
 
     image: float = 1.0
-    """Squared error, summed over pixels and image keys (spec 2.1)."""
+    """Squared error, summed over pixels and image keys (source: danijar/dreamerv3@8fa35f8)."""
     vector: float = 1.0
-    """Squared error of symlog values, summed over entries (spec 2.1)."""
+    """Squared error of symlog values, summed over entries (source: danijar/dreamerv3@8fa35f8)."""
     reward: float = 1.0
-    """Two-hot cross-entropy (spec 2.1)."""
+    """Two-hot cross-entropy (source: danijar/dreamerv3@8fa35f8)."""
     cont: float = 1.0
-    """Continuation log-likelihood (spec 2.1)."""
+    """Continuation log-likelihood (source: danijar/dreamerv3@8fa35f8)."""
     dyn: float = 0.5
-    """KL that trains the prior (spec 2.1)."""
+    """KL that trains the prior (source: danijar/dreamerv3@8fa35f8)."""
     rep: float = 0.1
-    """KL that trains the posterior (spec 2.1)."""
+    """KL that trains the posterior (source: danijar/dreamerv3@8fa35f8)."""
     slow_critic: float = 1.0
-    """Pull of the critic towards its slow copy (spec 2.1)."""
+    """Pull of the critic towards its slow copy (source: danijar/dreamerv3@8fa35f8)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,8 @@ class DreamerV3Config:
     dialect: Literal["2023"] = "2023"
     """Published version of the algorithm."""
     size: str = "small"
-    """Named network sizes: small, medium, large, xlarge (spec 2.1), or our own tiny for CPUs."""
+    """Network sizes: `small`, `medium`, `large` or `xlarge` as published, or `tiny`, which is ours
+    and trains on two CPU cores in minutes (source: danijar/dreamerv3@8fa35f8)."""
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
     """Latent state."""
     encoder: ObsNetConfig = field(default_factory=ObsNetConfig)
@@ -55,59 +56,62 @@ class DreamerV3Config:
     heads: HeadConfig = field(default_factory=HeadConfig)
     """Reward, continuation, actor and critic."""
     harmony: HarmonyConfig = field(default_factory=HarmonyConfig)
-    """How losses are balanced (spec 3.3)."""
+    """How losses are balanced."""
     loss_scales: LossScales = field(default_factory=LossScales)
     """Fixed weights of the losses."""
     free_nats: float = 1.0
-    """KL below which a step is not trained on, per element (spec 2.1)."""
+    """KL below which a step is not trained on, per element (source: danijar/dreamerv3@8fa35f8)."""
     grad_heads: tuple[HeadName, ...] = HEADS
-    """Heads whose loss reaches the latent state; all but `cont` on Meta-World (spec 7, item 8)."""
+    """Heads whose loss reaches the latent state; HarmonyDream's Meta-World runs leave out `cont`
+    (source: danijar/dreamerv3@8fa35f8)."""
     horizon: int = 15
-    """Imagined steps (spec 2.1)."""
+    """Imagined steps (source: danijar/dreamerv3@8fa35f8)."""
     gamma: float = 1 - 1 / 333
-    """Discount per step (spec 2.1)."""
+    """Discount per step (source: danijar/dreamerv3@8fa35f8)."""
     gae_lambda: float = 0.95
-    """Lambda of the lambda-return (spec 2.1)."""
+    """Lambda of the lambda-return (source: danijar/dreamerv3@8fa35f8)."""
     entropy_scale: float = 3e-4
-    """Weight of the policy's entropy (spec 2.1)."""
+    """Weight of the policy's entropy (source: danijar/dreamerv3@8fa35f8)."""
     actor_unimix: float = 0.01
-    """Share of a uniform distribution in a discrete policy (spec 2.1)."""
+    """Share of a uniform distribution in a discrete policy (source: danijar/dreamerv3@8fa35f8)."""
     actor_min_std: float = 0.1
-    """Least standard deviation of a continuous policy (spec 2.1)."""
+    """Least standard deviation of a continuous policy (source: danijar/dreamerv3@8fa35f8)."""
     actor_max_std: float = 1.0
-    """Largest standard deviation of a continuous policy (spec 2.1)."""
+    """Largest standard deviation of a continuous policy (source: danijar/dreamerv3@8fa35f8)."""
     return_low: float = 0.05
-    """Lower percentile of the return range, as a fraction (spec 2.1)."""
+    """Lower percentile of the return range, as a fraction (source: danijar/dreamerv3@8fa35f8)."""
     return_high: float = 0.95
-    """Upper percentile of the return range, as a fraction (spec 2.1)."""
+    """Upper percentile of the return range, as a fraction (source: danijar/dreamerv3@8fa35f8)."""
     return_rate: float = 0.01
-    """Weight of the newest percentiles in their moving averages (spec 2.1)."""
+    """Weight of the newest percentiles in their moving averages
+    (source: danijar/dreamerv3@8fa35f8)."""
     return_min_scale: float = 1.0
-    """Least scale that advantages are divided by (spec 2.1)."""
+    """Least scale that advantages are divided by (source: danijar/dreamerv3@8fa35f8)."""
     slow_critic_fraction: float = 0.02
-    """Step of the slow critic towards the critic, per update (spec 2.1)."""
+    """Step of the slow critic towards the critic, per update
+    (source: danijar/dreamerv3@8fa35f8)."""
     world_model_lr: float = 1e-4
-    """Learning rate of the world model (spec 2.1)."""
+    """Learning rate of the world model (source: danijar/dreamerv3@8fa35f8)."""
     world_model_eps: float = 1e-8
-    """Adam's epsilon for the world model (spec 2.1)."""
+    """Adam's epsilon for the world model (source: danijar/dreamerv3@8fa35f8)."""
     world_model_clip: float = 1000.0
-    """Largest gradient norm of the world model (spec 2.1)."""
+    """Largest gradient norm of the world model (source: danijar/dreamerv3@8fa35f8)."""
     actor_lr: float = 3e-5
-    """Learning rate of the actor (spec 2.1)."""
+    """Learning rate of the actor (source: danijar/dreamerv3@8fa35f8)."""
     actor_eps: float = 1e-5
-    """Adam's epsilon for the actor (spec 2.1)."""
+    """Adam's epsilon for the actor (source: danijar/dreamerv3@8fa35f8)."""
     actor_clip: float = 100.0
-    """Largest gradient norm of the actor (spec 2.1)."""
+    """Largest gradient norm of the actor (source: danijar/dreamerv3@8fa35f8)."""
     critic_lr: float = 3e-5
-    """Learning rate of the critic (spec 2.1)."""
+    """Learning rate of the critic (source: danijar/dreamerv3@8fa35f8)."""
     critic_eps: float = 1e-5
-    """Adam's epsilon for the critic (spec 2.1)."""
+    """Adam's epsilon for the critic (source: danijar/dreamerv3@8fa35f8)."""
     critic_clip: float = 100.0
-    """Largest gradient norm of the critic (spec 2.1)."""
+    """Largest gradient norm of the critic (source: danijar/dreamerv3@8fa35f8)."""
 
 
 class Size(NamedTuple):
-    """One column of the size table (spec 2.1)."""
+    """One named size: layer widths of all networks (source: danijar/dreamerv3@8fa35f8)."""
 
     deter: int
     units: int
@@ -135,4 +139,4 @@ SIZES = {
     "large": Size(2048, 768, 4, 64),
     "xlarge": Size(4096, 1024, 5, 96),
 }
-"""All of spec 2.1 but `tiny`, which is ours: it trains on two CPU cores in minutes."""
+"""`tiny` is ours: it trains on two CPU cores in minutes. The others are the published ones."""

@@ -1,4 +1,4 @@
-"""Harmonious loss: balances what the world model learns (arXiv:2310.00344; spec 3).
+"""Harmonious loss: balances what the world model learns (arXiv:2310.00344).
 
 Losses are put into groups i, and each group gets a trained scalar sigma_i = exp(s_i):
 
@@ -30,11 +30,11 @@ class HarmonyConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
 
     mode: HarmonyMode = "off"
-    """`off` fixed `loss_scales`; `paper` spec 3.3, sigmas in the model's Adam and clip;
-    `own_group` the same loss with an Adam of their own, outside the clip (spec 3.4);
-    `unrectified` log sigma in place of log(1 + sigma) (spec 3.1); `fixed` constant `sigma`."""
+    """`off`: fixed `loss_scales`; `paper`: a trained sigma per group, in the model's Adam and clip;
+    `own_group`: the same loss, the sigmas in an Adam of their own and outside the clip;
+    `unrectified`: log sigma in place of log(1 + sigma); `fixed`: constant `sigma`."""
     lr: float = 1e-3
-    """Learning rate of `own_group`; lr x updates of 10 to 15 lets sigma settle (spec 3.4)."""
+    """Learning rate of `own_group`; lr x updates of 10 to 15 lets sigma settle."""
     sigma: dict[str, float] = field(default_factory=dict)
     """Constants of `fixed` by group: `image`, `reward`, `kl`."""
 
@@ -53,14 +53,14 @@ GROUPS = {
     "reward": LossGroup({"reward": 1.0}),
     "kl": LossGroup({"dyn": 5 / 6, "rep": 1 / 6}, regulariser=5 / 6),
 }
-"""Groups of DreamerV3-2023. Differs from the paper: 5/6, as in thuml/HarmonyDream-JAX, where the
-regulariser is added to the `dyn` term before its share is applied (spec 3.3)."""
+"""Groups of DreamerV3-2023. Differs from the paper: 5/6, as in thuml/HarmonyDream, dreamerv3-jax,
+where the regulariser is added to the `dyn` term before its share is applied."""
 
 
 class Harmonizer(nn.Module):
     """Adds up named losses, harmonised or with fixed weights.
 
-    Groups none of whose losses are passed are left out; a loss in no group keeps its weight
+    A group stands only if `scales` names all its losses; a loss in no group keeps its weight
     from `scales`. In mode `off` all do.
     """
 

@@ -23,7 +23,7 @@ SMALLEST_SIDE = 4
 """Image sides are halved until the shorter one has this many pixels."""
 
 
-# Initialisers (spec 2.1)
+# Initialisers, as in danijar/dreamerv3@8fa35f8
 
 
 def average_fan(weight: Tensor) -> float:

@@ -30,11 +30,12 @@ class ObsNetConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
 
     depth: int = 32
-    """Channels at the finest resolution; they double with each halving (spec 2.1)."""
+    """Channels at the finest resolution; they double with each halving
+    (source: danijar/dreamerv3@8fa35f8)."""
     layers: int = 2
-    """Hidden layers of the MLP for vectors (spec 2.1)."""
+    """Hidden layers of the MLP for vectors (source: danijar/dreamerv3@8fa35f8)."""
     units: int = 512
-    """Width of that MLP (spec 2.1)."""
+    """Width of that MLP (source: danijar/dreamerv3@8fa35f8)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def _interpolate(ranked: Tensor, fraction: float) -> Tensor:
 class ReturnNormalizer(nn.Module):
     """Moving range of returns (arXiv:2301.04104v1, eq. 12).
 
-    The averages start at 0 and are not debiased (spec 2.1).
+    The averages start at 0 and are not debiased, as in danijar/dreamerv3@8fa35f8.
     With several learners, percentiles are averaged, which differs from those of all returns.
     """
 

@@ -1,4 +1,4 @@
-"""Recurrent state-space model of DreamerV3-2023 (arXiv:2301.04104v1, eq. 3; spec 2.1).
+"""Recurrent state-space model of DreamerV3-2023 (arXiv:2301.04104v1, eq. 3).
 
 Shape legend: B batch, T time, A flat action, E embed, D deter, S stoch variables, K classes,
 X = S * K, U units.
@@ -25,15 +25,17 @@ class RSSMConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
 
     deter: int = 512
-    """Width of the deterministic state (spec 2.1)."""
+    """Width of the deterministic state (source: danijar/dreamerv3@8fa35f8)."""
     units: int = 512
-    """Width of the hidden layers before the GRU and before the logits (spec 2.1)."""
+    """Width of the hidden layers before the GRU and before the logits
+    (source: danijar/dreamerv3@8fa35f8)."""
     stoch: int = 32
-    """Number of categorical variables (spec 2.1)."""
+    """Number of categorical variables (source: danijar/dreamerv3@8fa35f8)."""
     classes: int = 32
-    """Classes of each variable (spec 2.1)."""
+    """Classes of each variable (source: danijar/dreamerv3@8fa35f8)."""
     unimix: float = 0.01
-    """Share of a uniform distribution in prior and posterior (spec 2.1)."""
+    """Share of a uniform distribution in prior and posterior
+    (source: danijar/dreamerv3@8fa35f8)."""
 
 
 class LatentState(NamedTuple):
@@ -197,5 +199,5 @@ class RSSM(nn.Module):
 
 
 def bounded(action: Tensor) -> Tensor:
-    """Divide each component by max(1, |component|), a constant to the gradient (spec 2.1)."""
+    """Divide each component by max(1, |component|), a constant to the gradient."""
     return action / action.detach().abs().clamp(min=1)

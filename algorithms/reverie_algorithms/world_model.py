@@ -27,9 +27,9 @@ class HeadConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
 
     layers: int = 2
-    """Hidden layers (spec 2.1)."""
+    """Hidden layers (source: danijar/dreamerv3@8fa35f8)."""
     units: int = 512
-    """Their width (spec 2.1)."""
+    """Width of each (source: danijar/dreamerv3@8fa35f8)."""
 
 
 class RewardHead(nn.Module):

@@ -72,16 +72,18 @@ class AtariConfig:
 
     __pydantic_config__: ClassVar[Any] = STRICT
     size: int = 64
-    """Height and width of the image in pixels."""
+    """Height and width of the image in pixels (source: danijar/dreamerv3@8fa35f8)."""
     repeat: int = 4
-    """Raw frames per decision."""
+    """Raw frames per decision (source: danijar/dreamerv3@8fa35f8)."""
     noops: int = 30
-    """Episodes start with a random number of no-op frames below this; 0 and 1 mean none."""
+    """Episodes start with a random number of no-op frames below this; 0 and 1 mean none
+    (source: danijar/dreamerv3@8fa35f8)."""
     sticky: float = 0.0
-    """Chance per raw frame that the console repeats the last action instead."""
+    """Chance per raw frame that the console repeats the last action instead
+    (source: danijar/dreamerv3@8fa35f8)."""
     frame_cap: int = 108_000
-    """Raw frames of play after which an episode is cut off (5,400 in HarmonyDream's Chopper
-    Command)."""
+    """Raw frames of play after which an episode is cut off; HarmonyDream's runs of Chopper
+    Command used 5,400 (source: danijar/dreamerv3@8fa35f8)."""
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.repeat < 1 or self.frame_cap < 1 or self.noops < 0:

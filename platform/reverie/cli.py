@@ -28,16 +28,28 @@ Ctrl-C writes a checkpoint and stops (exit code 130; SIGTERM 143; SIGUSR1 138)."
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for what the user has to mend, 1 for a bug."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", force=True)
     try:
         return arguments.command(arguments) or 0
     except RunError as error:
         print(f"reverie: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
-    except (ConfigError, FileNotFoundError, ImportError) as error:
+    except (ConfigError, OSError, ImportError) as error:
         print(f"reverie: {error}", file=sys.stderr)
         return 2
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line; overrides may stand before, between and behind the options."""
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = [token for token in rest if "=" in token and not token.startswith("-")]
+    if len(overrides) < len(rest) or (rest and not hasattr(arguments, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += overrides
+    return arguments
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -96,7 +108,9 @@ def _add_resume(commands: Any) -> None:
 def _add_eval(commands: Any) -> None:
     parser = _add(commands, "eval", _eval, "score the newest checkpoint of a run")
     parser.add_argument("run", help="run folder")
-    parser.add_argument("--episodes", type=int, help="episodes; the suite's protocol by default")
+    parser.add_argument(
+        "--episodes", type=_at_least_one, help="episodes; the suite's protocol by default"
+    )
     parser.add_argument("--mode", choices=["sample", "mode"], help="override the protocol's acting")
     parser.add_argument("--video", action="store_true", help="write an mp4 of the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -122,6 +136,12 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help="Ray cluster to join (auto or host:port)")
 
 
+def _at_least_one(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted at least 1, got {text}")
+    return int(text)
+
+
 def _train(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
     return _run(config, arguments, arguments.resume)
@@ -139,6 +159,7 @@ def _run(config: Any, arguments: argparse.Namespace, resume: Any) -> int:
     from reverie.progress import ProgressLine, summary_text
     from reverie.trainer import Trainer
 
+    print("starting: environments, replay, learner ...", flush=True)
     trainer = Trainer(config, local=arguments.local, address=arguments.address, resume=resume)
     print(f"run folder: {trainer.folder}", flush=True)
     with ProgressLine() as line:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 
-from reverie.storage import TMP_SUFFIX
+from reverie.storage import whole_file
 from reverie.types import Array, Rows
 
 pa = cast(Any, pyarrow)
@@ -82,26 +81,14 @@ def decode(value: Array | Packed) -> Array:
 
 
 def write_records(path: Path, records: Sequence[Record]) -> FileInfo:
-    """Write `records` to a new file: under a temporary name, synced, then renamed.
-
-    A crash leaves either no file of that name or a whole one. Waits for the disk.
-    """
+    """Write `records` to a new file, wholly or not at all. Waits for the disk."""
     names = sorted({name for _, arrays in records for name in arrays})
     schema = pa.schema([("header", pa.string()), *((n, pa.large_binary()) for n in names)])
-    partial = path.with_name(f".{path.name}{TMP_SUFFIX}")
-    try:
-        with partial.open("wb") as file:
-            sink = _CheckedSink(file)
-            with pa.ipc.new_file(sink, schema) as writer:
-                for header, arrays in records:
-                    writer.write_batch(_record_batch(header, arrays, names, schema))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with whole_file(path) as file:
+        sink = _CheckedSink(file)
+        with pa.ipc.new_file(sink, schema) as writer:
+            for header, arrays in records:
+                writer.write_batch(_record_batch(header, arrays, names, schema))
     return FileInfo(path.name, sink.num_bytes, sink.crc32)
 
 
@@ -176,14 +163,6 @@ def _check_file(path: Path, info: FileInfo) -> None:
             f"{path}: corrupted, got {size} bytes with CRC-32 {crc:#010x}, wanted"
             f" {info.num_bytes} with {info.crc32:#010x}; restore it or resume an older checkpoint"
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _CheckedSink:

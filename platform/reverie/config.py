@@ -154,7 +154,7 @@ def resolve_algorithm(raw: Any) -> Any:
     agent = _named("algorithm.name", registry.algorithm, str(raw["name"]))
     try:
         defaults = agent.config_defaults(raw)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"algorithm: {error}") from None
     return build(agent.Config, merge(defaults, raw), "algorithm")
 
@@ -264,7 +264,10 @@ def _split_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {text!r}: wanted key=value, e.g. learner.batch_size=8")
-    return key, parse_value(value)
+    try:
+        return key, parse_value(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}: not a YAML value: {value!r}: {error}") from None
 
 
 def _missing_file(path: Path) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import numpy as np
 
 from reverie import registry
-from reverie.config import resolve_env
+from reverie.config import ConfigError, resolve_env
+from reverie.env_thread import EnvThread
+from reverie.errors import EnvFailed
 from reverie.protocols import EnvSeed, VectorEnv
 from reverie.settings import EnvConfig
 from reverie.types import Spaces
@@ -38,12 +41,39 @@ def make_vector_env(config: EnvConfig, count: int, seeds: EnvSeed) -> VectorEnv:
 
 
 def spaces_of(config: EnvConfig) -> Spaces:
-    """Read the spaces of an environment by building one and closing it again."""
-    vector = make_vector_env(config, 1, lambda env, episode: 0)
+    """Read the spaces of an environment by building one and closing it again.
+
+    Waits at most `env.step_timeout_s` seconds for it.
+
+    Raises:
+        ConfigError: what the suite itself refuses, e.g. an unknown task.
+        ImportError: a package is missing.
+        EnvFailed: the environment raised or hung; the message ends with its own traceback.
+    """
+    thread = EnvThread(config.step_timeout_s)
     try:
-        return vector.spaces
+        vector = thread.call(lambda: make_vector_env(config, 1, lambda env, episode: 0))
+        thread.call(vector.close)
+    except ImportError:
+        raise
+    except Exception as error:
+        if _is_refusal(error, config.suite):
+            raise ConfigError(f"env: {error.args[0]}") from error
+        trace = "".join(traceback.format_exception(error))
+        name = f"{config.suite}/{config.task}"
+        raise EnvFailed(f"environment {name} cannot be built:\n{trace}") from error
     finally:
-        vector.close()
+        thread.stop()
+    return vector.spaces
+
+
+def _is_refusal(error: Exception, suite: str) -> bool:
+    """Whether the suite's own package raised `error`, in words meant for its user."""
+    if not isinstance(error, KeyError | ValueError | TypeError):
+        return False
+    package = type(registry.suite(suite)).__module__.partition(".")[0]
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].partition(".")[0] == package
 
 
 def _env_tree(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -23,5 +23,9 @@ class WorkerLost(RunError):
     """An actor died more often than is allowed."""
 
 
+class PartLost(RuntimeError):
+    """A part died while its state was being saved; it is replaced, and the save may be repeated."""
+
+
 class ReplayLost(RuntimeError):
     """A replay shard did not answer; the request may be repeated once it is back."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from reverie.batch_stream import BatchStream, Ready
-from reverie.config import ExperimentConfig
+from reverie.config import ConfigError, ExperimentConfig
 from reverie.env_factory import derive_seed
 from reverie.errors import NonFiniteLoss
 from reverie.metrics import MeanMetrics
@@ -251,10 +251,10 @@ def pick_device(wanted: str) -> str:
     """Resolve `resources.device`.
 
     Raises:
-        ValueError: CUDA is asked for and torch sees none.
+        ConfigError: CUDA is asked for and torch sees none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ValueError("resources.device: wanted cuda, but torch sees no GPU on this machine")
+        raise ConfigError("resources.device: wanted cuda, but torch sees no GPU on this machine")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted

@@ -146,13 +146,19 @@ class Policy:
         if missing := self.spaces.obs.keys() - obs.keys():
             raise ValueError(f"observation lacks {sorted(missing)}, got {sorted(obs)}")
         rows = {key: np.asarray(obs[key], spec.dtype) for key, spec in self.spaces.obs.items()}
-        single = all(rows[key].shape == spec.shape for key, spec in self.spaces.obs.items())
+        batches = {key: self._batch_axes(key, value) for key, value in rows.items()}
+        if len(set(batches.values())) > 1:
+            raise ValueError(f"observation keys differ in their batch axes, got {batches}")
+        single = () in batches.values()
         if single:
             rows = {key: value[None] for key, value in rows.items()}
-        for key, spec in self.spaces.obs.items():
-            if rows[key].shape[1:] != spec.shape:
-                raise ValueError(
-                    f"observation {key!r}: wanted {spec.shape} or [N, *{spec.shape}], "
-                    f"got {np.shape(obs[key])}"
-                )
         return rows, single
+
+    def _batch_axes(self, key: str, value: Array) -> tuple[int, ...]:
+        shape = self.spaces.obs[key].shape
+        at = max(0, value.ndim - len(shape))
+        if value.shape[at:] != shape or at > 1:
+            raise ValueError(
+                f"observation {key!r}: wanted {shape} or [N, *{shape}], got {value.shape}"
+            )
+        return value.shape[:at]

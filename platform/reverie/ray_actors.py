@@ -22,13 +22,13 @@ from reverie.env_worker import EnvWorker
 from reverie.errors import ReplayLost
 from reverie.evaluator import Evaluator
 from reverie.learner import Learner
+from reverie.ray_cluster import NAMESPACE
 from reverie.replay_coordinator import Grant, Quota, ReplayCoordinator
 from reverie.replay_shard import ReplayShard
 from reverie.types import Array, Chunk, Spaces, Window
 from reverie.weight_store import WeightStore
 
 T = TypeVar("T")
-NAMESPACE = "reverie"
 PATIENCE_S = 60.0
 """Seconds a link waits for a dead actor to be replaced."""
 QUOTA_PATIENCE_S = 1.0

@@ -24,7 +24,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import ExperimentConfig
-from reverie.errors import RunError, WorkerLost
+from reverie.errors import PartLost, RunError, WorkerLost
 from reverie.ray_actors import (
     CoordinatorActor,
     EnvWorkerActor,
@@ -115,7 +115,11 @@ class RayRun:
         return events
 
     def save(self, *, go_on: bool = True) -> Saved:
-        """Cut the state of every part (behind `quiesce`) and let the run go on, or not."""
+        """Cut the state of every part (behind `quiesce`) and let the run go on, or not.
+
+        Raises:
+            PartLost: an actor died meanwhile; the next step replaces it.
+        """
         try:
             fragments = [
                 self._ask("replay_shard", i, "save", self._replay_folder)
@@ -123,6 +127,8 @@ class RayRun:
             ]
             tensors = self._ask("learner", 0, "state_dict")
             coordinator = self._ask("coordinator", 0, "state_dict")
+        except RayActorError as error:
+            raise PartLost(f"an actor died during the save: {error}") from error
         finally:
             if go_on:
                 self._quiet = False

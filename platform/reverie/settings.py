@@ -26,7 +26,7 @@ class EnvConfig:
     task: str
     """Task of the suite; `env=atari100k/pong` sets suite and task at once."""
     factory: str | None = None
-    """`module:function` returning a gymnasium.Env: your own environment, in place of suite/task."""
+    """`module:function` returning a `gymnasium.Env` of yours, in place of suite and task."""
     step_timeout_s: float = 60.0
     """Seconds one step or reset may take before the environment is rebuilt; 0 waits for ever."""
     options: Any = None
@@ -41,7 +41,7 @@ class ReplayConfig:
     capacity: int = 1_000_000
     """Rows kept over all shards; the oldest chunks (or episodes) go first."""
     chunk_length: int = 64
-    """Most rows per chunk; workers insert twice per chunk_length steps of each environment."""
+    """Most rows per chunk; workers insert twice per `chunk_length` steps of an environment."""
     codec: Literal["none", "lz4", "zstd"] = "none"
     """Compression of image keys in memory; `none` samples fastest."""
     freshest_first: bool = False
@@ -54,7 +54,7 @@ class LearnerConfig:
 
     __pydantic_config__: ClassVar[Any] = STRICT
     training_ratio: float = 1024.0
-    """Trained steps (batch_size x batch_length per update) per env step."""
+    """Trained steps (`batch_size` x `batch_length` per update) per env step."""
     batch_size: int = 16
     """Windows per batch."""
     batch_length: int = 64
@@ -64,7 +64,7 @@ class LearnerConfig:
     precision: Precision = "float32"
     """Arithmetic of the networks; losses and optimizers stay in float32."""
     prefetch: int = 2
-    """Batches requested ahead."""
+    """Batches under way at once: the next one and those requested ahead of it."""
     publish_every_updates: int = 16
     """Updates between two publications of weights to the environment workers."""
 
@@ -102,7 +102,7 @@ class EvalConfig:
 
     __pydantic_config__: ClassVar[Any] = STRICT
     every: int = 10_000
-    """Env steps between two pinned evaluations; 0 evaluates at the end only."""
+    """Env steps between two evaluations of the weights of that moment; 0: only at the end."""
     episodes: int | None = None
     """Episodes per evaluation; the suite's own number by default."""
     envs: int = 4
@@ -119,11 +119,11 @@ class RunConfig:
     env_steps: int = 100_000
     """Budget in decisions, prefill included; met exactly."""
     dir: str | None = None
-    """Run folder; by default runs/<algorithm>-<task>-s<seed>-<time>."""
+    """Run folder; by default `runs/<algorithm>-<task>-s<seed>-<time>`."""
     prefill: int = 1_024
-    """First env steps, taken with random actions and not trained on at the ratio."""
+    """First env steps, taken with random actions; `learner.training_ratio` counts from there."""
     lockstep: bool = False
-    """Strict order chunk, updates, publication; then a distributed run equals --local."""
+    """Collect, train and publish in strict turns: slower, but Ray then equals `--local`."""
     checkpoint_every_s: float = 600.0
     """Seconds between checkpoints."""
     keep_checkpoints: int = 2
@@ -142,11 +142,11 @@ class LoggingConfig:
 
     __pydantic_config__: ClassVar[Any] = STRICT
     tensorboard: bool = True
-    """Write event files to <run>/tensorboard."""
+    """Write event files to `tensorboard/` in the run folder."""
     wandb: bool = False
-    """Send metrics to Weights & Biases (pip install "reverie[wandb]")."""
+    """Send metrics to Weights & Biases (`pip install "reverie[wandb]"`)."""
     wandb_project: str = "reverie"
-    """Project there."""
+    """Weights & Biases project."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

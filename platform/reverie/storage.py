@@ -11,8 +11,10 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow.fs  # pyright: ignore[reportMissingTypeStubs]
@@ -206,12 +208,17 @@ def _check_name(name: str) -> str:
     return str(path)
 
 
-def _write_local(path: Path, view: memoryview) -> None:
-    _make_folder(path.parent)
+@contextmanager
+def whole_file(path: Path) -> Generator[BinaryIO]:
+    """Open a new local file that takes the name `path` when the block ends without an error.
+
+    It is written under a temporary name, synced, then renamed: a crash leaves either no file of
+    that name or a whole one. Waits for the disk.
+    """
     tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TMP_SUFFIX}")
     try:
         with tmp.open("xb") as file:
-            file.write(view)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         tmp.replace(path)
@@ -219,6 +226,12 @@ def _write_local(path: Path, view: memoryview) -> None:
         tmp.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _write_local(path: Path, view: memoryview) -> None:
+    _make_folder(path.parent)
+    with whole_file(path) as file:
+        file.write(view)
 
 
 def _make_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from reverie import env_factory, evaluator, registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import ConfigError, ExperimentConfig
-from reverie.errors import NonFiniteLoss, RunError
+from reverie.errors import NonFiniteLoss, PartLost, RunError
 from reverie.metrics import MetricsLogger
 from reverie.policy import CONFIG_FILE, SPACES_FILE
 from reverie.run_manifest import write_run_manifest
@@ -91,7 +91,7 @@ class Trainer:
         if time.perf_counter() - self._last_log >= self.config.run.log_every_s:
             self._log()
         if time.perf_counter() - self._last_save >= self.config.run.checkpoint_every_s:
-            self.save()
+            self._save_or_postpone()
         return events
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> Summary:
@@ -140,6 +140,10 @@ class Trainer:
         self._number = self._store.next_number()
         self._store.save(self._number, saved.tensors, documents, saved.files)
         self._last_save = time.perf_counter()
+
+    def facts(self) -> dict[str, Any]:
+        """What the coordinator counted so far, lost and uncounted steps apart."""
+        return self._backend.facts()
 
     def close(self) -> None:
         self._backend.close()
@@ -195,6 +199,12 @@ class Trainer:
             self._log()
             self.save(go_on=False)
             raise Interrupted(self._signal, self.folder)
+
+    def _save_or_postpone(self) -> None:
+        try:
+            self.save()
+        except PartLost as error:
+            log.warning("no checkpoint now, the next step tries again: %s", error)
 
     def _save_what_is_left(self) -> None:
         try:

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from tests.algorithms.small_agents import uniform
 
 from reverie.types import ActionSpec
 from reverie_algorithms.dists import (
@@ -20,6 +19,7 @@ from reverie_algorithms.dists import (
     symlog,
     unimix,
 )
+from tests.algorithms.small_agents import uniform
 
 
 def test_symexp_inverts_symlog():

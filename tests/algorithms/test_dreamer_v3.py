@@ -7,6 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from reverie.protocols import AgentContext
+from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
+from reverie_algorithms.dists import categorical_kl, unimix
+from reverie_algorithms.dreamer_v3 import DreamerV3
+from reverie_algorithms.observations import ObsKeys
+from reverie_algorithms.rssm import Observed
 from tests.algorithms.small_agents import (
     BOX,
     DISCRETE,
@@ -18,14 +26,6 @@ from tests.algorithms.small_agents import (
     sized,
     update,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from reverie.protocols import AgentContext
-from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.dists import categorical_kl, unimix
-from reverie_algorithms.dreamer_v3 import DreamerV3
-from reverie_algorithms.observations import ObsKeys
-from reverie_algorithms.rssm import Observed
 
 ATARI = {"image": ArraySpec((64, 64, 3), "uint8")}
 

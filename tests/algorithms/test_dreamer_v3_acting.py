@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from reverie.types import Counters
 from tests.algorithms.small_agents import (
     BOX,
     DISCRETE,
@@ -16,8 +18,6 @@ from tests.algorithms.small_agents import (
     random_batch,
     update,
 )
-
-from reverie.types import Counters
 
 
 @pytest.mark.parametrize("action", [DISCRETE, MULTI, BOX])

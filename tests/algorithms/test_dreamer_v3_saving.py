@@ -7,6 +7,8 @@ import io
 import numpy as np
 import pytest
 import torch
+
+from reverie.types import ActionSpec, Counters
 from tests.algorithms.small_agents import (
     BOX,
     DISCRETE,
@@ -18,8 +20,6 @@ from tests.algorithms.small_agents import (
     random_batch,
     update,
 )
-
-from reverie.types import ActionSpec, Counters
 
 
 def through_a_file(state):

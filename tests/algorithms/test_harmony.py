@@ -106,7 +106,7 @@ def test_the_harmonised_loss_is_stationary_there(group, loss, sigma):
 
 def trajectory(losses, lr, steps):
     """Log sigma of constant reward and image losses after the given numbers of Adam steps."""
-    module = Harmonizer(HarmonyConfig(mode="paper"), {"image": 1.0, "reward": 1.0})
+    module = Harmonizer(HarmonyConfig(mode="paper"), dict.fromkeys(losses, 1.0))
     adam = Adam([AdamGroup(module.trained, lr, 1e-5, None)])
     values = {k: torch.tensor(v) for k, v in losses.items()}
     seen = {}

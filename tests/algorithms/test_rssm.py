@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.algorithms.small_agents import uniform
 
 from reverie_algorithms.rssm import GRU, RSSM, LatentState, RSSMConfig, bounded
+from tests.algorithms.small_agents import uniform
 
 B, T, E, A, S, K = 3, 6, 7, 2, 4, 5
 

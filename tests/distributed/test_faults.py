@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import ray
-from tests.fakes import tree
 
 from reverie.checkpoint import CheckpointStore
 from reverie.config import resolve_config
@@ -17,6 +16,7 @@ from reverie.errors import EnvFailed, NonFiniteLoss, PlacementError, WorkerLost
 from reverie.ray_cluster import plan_placement
 from reverie.storage import Storage
 from reverie.trainer import Trainer
+from tests.fakes import tree
 
 
 def make(folder: Path, **overrides: Any) -> Trainer:
@@ -29,7 +29,7 @@ def process_of(trainer: Trainer, role: str, index: int = 0) -> int:
 
 
 def lag(trainer: Trainer) -> tuple[float, float]:
-    """How far training is behind, and the most that the design allows, in trained steps."""
+    """How far training is behind, and the most that is allowed, in trained steps."""
     facts = ray.get(trainer._backend.actors["coordinator", 0].facts.remote())
     config = trainer.config
     ratio, batch = (

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes import tree
 
 from reverie.checkpoint import CheckpointStore
 from reverie.config import resolve_config
 from reverie.storage import Storage
 from reverie.trainer import Trainer
+from tests.fakes import tree
 
 DREAMER: dict[str, Any] = {
     "algorithm": {

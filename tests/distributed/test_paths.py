@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes import tree
 
 from reverie.config import resolve_config
 from reverie.metrics import read_metrics
 from reverie.trainer import Trainer
+from tests.fakes import tree
 
 AGENTS = ["Plain", "TwoStreams", "Planner"]
 WAYS = ["local", pytest.param("ray", marks=pytest.mark.ray)]

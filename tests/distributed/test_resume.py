@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.conftest import ROOT
-from tests.distributed.test_lockstep import DREAMER, flat
-from tests.fakes import tree
 
 from reverie.checkpoint import CheckpointStore
 from reverie.config import ConfigError, resolve_config
@@ -22,6 +19,9 @@ from reverie.env_factory import spaces_of
 from reverie.local_run import LocalRun
 from reverie.storage import Storage
 from reverie.trainer import Trainer
+from tests.conftest import ROOT
+from tests.distributed.test_lockstep import DREAMER, flat
+from tests.fakes import tree
 
 
 def fixed_replay(raw: dict[str, Any], folder: Path, checkpoint: Any = None) -> LocalRun:

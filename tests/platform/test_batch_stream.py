@@ -64,7 +64,11 @@ def parts(prefetch: int = 2, shards: int = 2) -> tuple[BatchStream, Any, list[Re
     }
     coordinator.report(0, quota.steps, 0, masses)
     links = [LocalShard(shard) for shard in made]
-    return BatchStream(SPECS, coordinator, links, device="cpu", prefetch=prefetch), coordinator, made
+    return (
+        BatchStream(SPECS, coordinator, links, device="cpu", prefetch=prefetch),
+        coordinator,
+        made,
+    )
 
 
 def take(stream: BatchStream, coordinator: Any) -> Any:

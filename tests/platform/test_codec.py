@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -75,7 +77,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr(codec.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_records(tmp_path / "a.arrow", [({}, rows())])
     assert list(tmp_path.iterdir()) == []

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.fakes import tree
 
 from reverie.config import ConfigError, load_config, parse_value, resolve_config
+from tests.fakes import tree
 
 
 def write(path: Path, text: str) -> Path:
@@ -65,7 +65,7 @@ def test_an_exponent_may_give_a_whole_number() -> None:
         ("algorithm.nan_ta", 1, "algorithm.nan_ta: unknown key; did you mean nan_at?"),
         ("learner.batchsize", 1, "learner.batchsize: unknown key; did you mean batch_size"),
         ("lerner.batch_size", 1, "lerner: unknown key; did you mean learner?"),
-        ("env.lenght", 1, "env.lenght: unknown key; did you mean length?"),
+        ("env.lenght", 1, "env.lenght: unknown key; did you mean length?"),  # codespell:ignore
         ("env.task", "cuont", "env.task: unknown task 'cuont' of tests.fakes:Counting; did you"),
         ("env.suite", "atari", "unknown environment suite 'atari'; did you mean atari100k?"),
         ("algorithm.name", "dreamer", "unknown algorithm 'dreamer'; did you mean dreamerv3?"),

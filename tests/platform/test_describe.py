@@ -79,7 +79,9 @@ def test_a_suite_whose_package_is_missing_is_listed_with_its_pip_line(
     monkeypatch.setitem(sys.modules, "ale_py", None)
     monkeypatch.delitem(sys.modules, "reverie_envs.atari", raising=False)
     text = list_envs()
-    assert 'not installed: the suite \'atari100k\' needs ale-py: pip install "reverie[atari]"' in text
+    assert (
+        "not installed: the suite 'atari100k' needs ale-py: pip install \"reverie[atari]\"" in text
+    )
     assert "catch" in text
 
 

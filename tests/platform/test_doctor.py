@@ -44,7 +44,11 @@ def test_an_extra_that_breaks_on_import_is_broken_and_tells_why(
 
 @pytest.mark.parametrize(
     ("backend", "library", "package"),
-    [("egl", "libEGL", "libegl1"), ("osmesa", "libOSMesa", "libosmesa6"), ("", "libEGL", "libegl1")],
+    [
+        ("egl", "libEGL", "libegl1"),
+        ("osmesa", "libOSMesa", "libosmesa6"),
+        ("", "libEGL", "libegl1"),
+    ],
 )
 def test_a_missing_gl_library_names_its_apt_package(
     backend: str, library: str, package: str, monkeypatch: pytest.MonkeyPatch

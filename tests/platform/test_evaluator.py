@@ -107,9 +107,7 @@ def test_nothing_is_recorded_unless_asked() -> None:
 
 def test_evaluations_repeat_and_differ_from_training_episodes() -> None:
     config, agent = agent_for(eval__episodes=1)
-    first, second = (
-        score(config, agent, Counters(), record=True).video["image"] for _ in range(2)
-    )
+    first, second = (score(config, agent, Counters(), record=True).video["image"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     training = CountingEnv().reset(seed=derive_seed(config.seed, 0, 0, 0))[0]["image"]
     assert not np.array_equal(first[0], training)

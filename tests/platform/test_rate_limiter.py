@@ -39,7 +39,7 @@ class Schedule:
         return self.prefilled + self.counted + self.uncounted
 
     def check(self) -> None:
-        """The contract of design.md 5, from this tally alone."""
+        """What the limiter promises, worked out from this tally alone."""
         over = self.prefilled >= self.prefill
         target = self.ratio * self.counted + self.pretrain * self.batch if over else 0
         done = self.trained * self.batch

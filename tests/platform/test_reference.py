@@ -16,7 +16,9 @@ from tests.conftest import ROOT
 def leaves(value: object, path: str = "") -> set[str]:
     if not isinstance(value, dict) or not value:
         return {path}
-    return {leaf for key, part in value.items() for leaf in leaves(part, f"{path}.{key}".strip("."))}
+    return {
+        leaf for key, part in value.items() for leaf in leaves(part, f"{path}.{key}".strip("."))
+    }
 
 
 def test_every_key_of_a_resolved_configuration_stands_on_the_page() -> None:
@@ -58,7 +60,7 @@ class Outer:
 
 def test_defaults_meanings_and_sources_come_from_the_dataclass() -> None:
     assert [dataclasses.astuple(entry) for entry in reference.entries(Outer, "x")] == [
-        ("x.count", "`1,000,000`", "How many | in all.", ""),
+        ("x.count", "`1_000_000`", "How many | in all.", ""),
         ("x.inner.rate", "`0.0001`", "How fast.", "arXiv:2301.04104v1, table 1"),
         ("x.name", "required", "Required one.", ""),
     ]
