@@ -15,6 +15,9 @@ from reverie.protocols import EnvSeed, VectorEnv
 from reverie.settings import EnvConfig
 from reverie.types import Spaces
 
+BUILD_S = 10.0
+"""Least seconds that building an environment may take: simulators load slower than they step."""
+
 
 def derive_seed(*path: int) -> int:
     """Mix non-negative integers into one 31-bit seed; different paths give unrelated seeds."""
@@ -43,14 +46,15 @@ def make_vector_env(config: EnvConfig, count: int, seeds: EnvSeed) -> VectorEnv:
 def spaces_of(config: EnvConfig) -> Spaces:
     """Read the spaces of an environment by building one and closing it again.
 
-    Waits at most `env.step_timeout_s` seconds for it.
+    Waits at most `env.step_timeout_s` seconds for it, or `BUILD_S` if that is longer.
 
     Raises:
         ConfigError: what the suite itself refuses, e.g. an unknown task.
         ImportError: a package is missing.
         EnvFailed: the environment raised or hung; the message ends with its own traceback.
     """
-    thread = EnvThread(config.step_timeout_s)
+    limit_s = config.step_timeout_s
+    thread = EnvThread(max(limit_s, BUILD_S) if limit_s else 0.0)
     try:
         vector = thread.call(lambda: make_vector_env(config, 1, lambda env, episode: 0))
         thread.call(vector.close)

@@ -1,9 +1,7 @@
-"""The parts of a run as Ray actors: launched, fed, watched, replaced when they die.
+"""A run on a Ray cluster: parts launched as actors, fed, watched, replaced when they die.
 
-The parts themselves are the plain classes of the other files. Here stand what only Ray needs:
-links that reach an actor by its name, thin actor classes, and `RayRun`, which holds one future
-per actor. Actors are named `<run id>/<role>/<index>` in namespace `reverie`, so that several
-runs share a cluster without seeing each other.
+`RayRun` holds one future per actor. Actors are named `<run id>/<role>/<index>` in namespace
+`reverie`, so that several runs share a cluster without seeing each other.
 """
 
 # Ray's remote calls have no types.
@@ -19,22 +17,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError
 
 from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import ExperimentConfig
-from reverie.errors import PartLost, RunError, WorkerLost
-from reverie.ray_actors import (
-    CoordinatorActor,
-    EnvWorkerActor,
-    EvaluatorActor,
-    LearnerActor,
-    ShardActor,
-    WeightStoreActor,
-    actor_name,
-)
-from reverie.ray_cluster import NAMESPACE, Placement, connect, plan_placement
+from reverie.errors import PartLost, WorkerLost
+from reverie.ray_cluster import connect, plan_placement
+from reverie.ray_fleet import Fleet, Key, fetch
 from reverie.storage import Storage
 from reverie.types import Counters, Spaces
 from reverie.wiring import Events, Fault, Saved
@@ -44,11 +34,10 @@ log = logging.getLogger(__name__)
 TRAIN_SLICE_S = 1.0
 """Seconds the learner trains between two returns to the supervisor."""
 PING_EVERY_S = 1.0
-NAME_PATIENCE_S = 30.0
-"""Seconds a dead actor's name may take to become free."""
+PINGED_ROLES = ("replay_shard", "weight_store", "coordinator")
+"""Roles that only answer: they are asked now and then whether they live."""
 OVERDUE_S = 300.0
 """Seconds a worker may hold a quota before it counts as hung, at least."""
-Key = tuple[str, int]
 
 
 class RayRun:
@@ -71,25 +60,22 @@ class RayRun:
         *,
         address: str | None = None,
     ) -> None:
-        self._config, self._spaces = config, spaces
-        self._folder = folder.resolve()
-        self._replay_folder = str(self._folder / wiring.REPLAY_FOLDER)
+        self._config = config
+        root = folder.resolve()
+        self._replay_folder = str(root / wiring.REPLAY_FOLDER)
+        self._store = CheckpointStore(Storage(str(root)), config.run.keep_checkpoints)
         self._started_ray = connect(config, address)
-        self._placement: Placement = plan_placement(
-            config, cast(dict[str, float], ray.cluster_resources())
-        )
+        placement = plan_placement(config, cast(dict[str, float], ray.cluster_resources()))
         self.run_id = f"{folder.name}-{uuid.uuid4().hex[:6]}"
-        self._specs = wiring.agent_streams(config, spaces)
-        self._store = CheckpointStore(Storage(str(self._folder)), config.run.keep_checkpoints)
+        specs = wiring.agent_streams(config, spaces)
+        self.fleet = Fleet(config, spaces, specs, self.run_id, placement)
         self._futures: dict[Any, Key] = {}
-        self._restarts: dict[Key, int] = {}
+        self._deaths: dict[Key, int] = {}
         self._done_workers: set[int] = set()
         self._rows: dict[int, int] = {}
-        self._grad_updates = 0
-        self._incarnation = 0
+        self._grad_updates = self._incarnation = self._turn = 0
         self._quiet = False
         self._next_ping = self._next_overdue_check = 0.0
-        self.actors: dict[Key, Any] = {}
         self._start_all(checkpoint)
 
     def step(self) -> Events:
@@ -100,16 +86,15 @@ class RayRun:
         self._pump(events, timeout=1.0)
         if len(self._done_workers) == self._config.resources.num_env_workers:
             # Stalled: the shard that held the rows is back without them, nothing more can come.
-            events.finished = self._ask("coordinator", 0, "finished") or self._ask(
-                "coordinator", 0, "stalled"
-            )
+            ended = self._ask_coordinator("finished") or self._ask_coordinator("stalled")
+            events.finished = ended
         return events
 
     def quiesce(self) -> Events:
         """Hold quotas and training back and wait until everything granted has arrived."""
         events = Events()
         self._quiet = True
-        self._ask("coordinator", 0, "pause")
+        self._ask_coordinator("pause")
         while self._busy():
             self._pump(events, timeout=0.2)
         return events
@@ -122,47 +107,42 @@ class RayRun:
         """
         try:
             fragments = [
-                self._ask("replay_shard", i, "save", self._replay_folder)
-                for i in range(self._config.resources.num_shards)
+                self.fleet.ask("replay_shard", index, "save", self._replay_folder)
+                for index in range(self._config.resources.num_shards)
             ]
-            tensors = self._ask("learner", 0, "state_dict")
-            coordinator = self._ask("coordinator", 0, "state_dict")
+            tensors = self.fleet.ask("learner", 0, "state_dict")
+            coordinator = self._ask_coordinator("state_dict")
         except RayActorError as error:
             raise PartLost(f"an actor died during the save: {error}") from error
         finally:
             if go_on:
                 self._quiet = False
-                self._ask("coordinator", 0, "unpause")
-                self._send_idle()
+                self._ask_coordinator("unpause")
+                self._send_all()
         documents = {"coordinator": coordinator, "replay": fragments}
         return Saved(tensors, documents, wiring.replay_files(fragments))
 
     def finish(self) -> Events:
         """Play the evaluations that are still pinned and one of the last weights."""
         events = self.quiesce()
-        env_steps = self._ask("coordinator", 0, "counters").env_steps
-        self._ask("learner", 0, "pin", env_steps)
-        events.trained.append(self._ask("learner", 0, "train"))
+        self.fleet.ask("learner", 0, "pin", self.counters().env_steps)
+        events.trained.append(self.fleet.ask("learner", 0, "train"))
         while ("evaluator", 0) in self._futures.values() or self._pins():
-            self._start_evaluation()
             self._pump(events, timeout=1.0)
         return events
 
     def counters(self) -> Counters:
-        return self._ask("coordinator", 0, "counters")
+        return self._ask_coordinator("counters")
 
     def facts(self) -> dict[str, Any]:
         """What the coordinator counted, for the summary."""
-        return self._ask("coordinator", 0, "facts")
+        return self._ask_coordinator("facts")
 
     def close(self) -> None:
         """End this run's actors, and the cluster if this run started it."""
         if not ray.is_initialized():
             return
-        # Those who ask first, those who answer last: nobody is left waiting for a dead actor.
-        for role in ("learner", "env_worker", "evaluator", *(role for role, _ in self.actors)):
-            for key in [key for key in self.actors if key[0] == role]:
-                ray.kill(self.actors.pop(key))
+        self.fleet.close()
         self._drop_futures()
         if self._started_ray:
             ray.shutdown()
@@ -179,69 +159,38 @@ class RayRun:
     # Launching
 
     def _start_all(self, checkpoint: Checkpoint | None) -> None:
+        """Launch everything at once, then wait: processes take seconds to import torch."""
         resources = self._config.resources
-        self._start("coordinator", 0)
-        self._start("weight_store", 0)
+        self.fleet.start("coordinator", 0)
+        self.fleet.start("weight_store", 0)
         if checkpoint is not None:
-            self._ask("coordinator", 0, "load_state_dict", checkpoint.document("coordinator"))
+            self._ask_coordinator("load_state_dict", checkpoint.document("coordinator"))
         for index in range(resources.num_shards):
             self._start_shard(index, checkpoint)
-        self._start_learner(checkpoint)
+        self.fleet.start("learner", 0, self._incarnation)
         for index in range(resources.num_env_workers):
-            self._start("env_worker", index)
-        if not self._config.run.lockstep:
-            self._send("learner", 0)
-            for index in range(resources.num_env_workers):
-                self._send("env_worker", index)
-
-    def _start(self, role: str, index: int, *arguments: Any) -> None:
-        """Launch one actor under its name; waits until a dead one's name is free."""
-        maker, fixed = self._recipe(role, index)
-        name = actor_name(self.run_id, role, index)
-        options = self._placement.options(role) | {"name": name, "namespace": NAMESPACE}
-        if (role, index) in self.actors:
-            ray.kill(self.actors[role, index])  # one that is unreachable keeps its name otherwise
-        deadline = time.monotonic() + NAME_PATIENCE_S
-        while True:
-            try:
-                actor: Any = ray.remote(maker).options(**options).remote(*fixed, *arguments)
-            except ValueError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-            else:
-                self.actors[role, index] = actor
-                return
-
-    def _recipe(self, role: str, index: int) -> tuple[type, tuple[Any, ...]]:
-        config, spaces, run_id = self._config, self._spaces, self.run_id
-        if role == "coordinator":
-            return CoordinatorActor, (wiring.coordinator_arguments(config, self._specs),)
-        if role == "weight_store":
-            return WeightStoreActor, ()
-        if role == "replay_shard":
-            return ShardActor, (wiring.shard_arguments(config, self._specs, index),)
-        if role == "learner":
-            device, threads = self._placement.device, self._placement.learner_threads
-            return LearnerActor, (run_id, config, spaces, device, threads, self._incarnation)
-        if role == "env_worker":
-            return EnvWorkerActor, (run_id, config, spaces, index)
-        return EvaluatorActor, (run_id, config, spaces)
-
-    def _start_learner(self, checkpoint: Checkpoint | None, batches: int | None = None) -> None:
-        self._start("learner", 0)
-        state = checkpoint.tensors("learner") if checkpoint else None
-        self._grad_updates = self._ask("learner", 0, "begin", state, batches)
+            self.fleet.start("env_worker", index)
+        for index in range(resources.num_shards):
+            self._note_masses(index)
+        self._begin_learning(checkpoint)
+        self._send_all()
 
     def _start_shard(self, index: int, checkpoint: Checkpoint | None) -> None:
-        """Launch a shard with what the checkpoint holds of it, and tell the coordinator.
+        """Launch a shard with what the checkpoint holds of it.
 
         It loads while it is built: workers find it by name and would fill an empty one.
         """
         fragment = checkpoint.document("replay")[index] if checkpoint else None
-        self._start("replay_shard", index, self._replay_folder, fragment)
-        masses = self._ask("replay_shard", index, "masses")
-        self._ask("coordinator", 0, "set_masses", index, masses)
+        self.fleet.start("replay_shard", index, self._replay_folder, fragment)
+
+    def _note_masses(self, index: int) -> None:
+        masses = self.fleet.ask("replay_shard", index, "masses")
+        self._ask_coordinator("set_masses", index, masses)
+
+    def _begin_learning(self, checkpoint: Checkpoint | None, batches: int | None = None) -> None:
+        """Give a new learner its state; it publishes weights, so that workers act with them."""
+        state = checkpoint.tensors("learner") if checkpoint else None
+        self._grad_updates = self.fleet.ask("learner", 0, "begin", state, batches)
 
     # Feeding
 
@@ -255,7 +204,7 @@ class RayRun:
         for ref in ready:
             role, index = self._futures.pop(ref)
             try:
-                self._take(role, index, _get(ref), events)
+                self._take(role, index, fetch(ref), events)
             except RayActorError as error:
                 self._replace(role, index, error, events)
             self._send(role, index)
@@ -279,17 +228,18 @@ class RayRun:
         """Give an actor its next piece of work, unless there is none for it."""
         if self._quiet or (role, index) in self._futures.values():
             return
-        actor = self.actors[role, index]
         if role == "env_worker" and index not in self._done_workers:
-            self._futures[actor.collect.remote()] = (role, index)
+            self._await(role, index, "collect")
         elif role == "learner":
-            self._futures[actor.train.remote(TRAIN_SLICE_S, TRAIN_SLICE_S)] = (role, index)
+            self._await(role, index, "train", TRAIN_SLICE_S, TRAIN_SLICE_S)
 
-    def _send_idle(self) -> None:
-        if self._config.run.lockstep:
-            return
-        for role, index in self.actors:
-            self._send(role, index)
+    def _await(self, role: str, index: int, method: str, *arguments: Any) -> None:
+        self._futures[self.fleet.call(role, index, method, *arguments)] = (role, index)
+
+    def _send_all(self) -> None:
+        if not self._config.run.lockstep:
+            for role, index in self.fleet.actors:
+                self._send(role, index)
 
     def _ping(self) -> None:
         """Ask the parts that only answer whether they live, once a second."""
@@ -297,51 +247,49 @@ class RayRun:
             return
         self._next_ping = time.perf_counter() + PING_EVERY_S
         waiting = set(self._futures.values())
-        for key, actor in self.actors.items():
-            if key[0] in ("replay_shard", "weight_store", "coordinator") and key not in waiting:
-                self._futures[actor.stats.remote()] = key
+        for role, index in self.fleet.actors:
+            if role in PINGED_ROLES and (role, index) not in waiting:
+                self._await(role, index, "stats")
 
     def _start_evaluation(self) -> None:
         if ("evaluator", 0) in self._futures.values():
             return
         pins = self._pins()
         if pins:
-            if ("evaluator", 0) not in self.actors:
-                self._start("evaluator", 0)
-            ref = self.actors["evaluator", 0].evaluate.remote(pins[0])
-            self._futures[ref] = ("evaluator", 0)
+            self._ensure_evaluator()
+            self._await("evaluator", 0, "evaluate", pins[0])
+
+    def _ensure_evaluator(self) -> None:
+        if ("evaluator", 0) not in self.fleet.actors:
+            self.fleet.start("evaluator", 0)
 
     def _pins(self) -> list[int]:
         try:
-            return self._ask("weight_store", 0, "pins")
+            return self.fleet.ask("weight_store", 0, "pins")
         except RayActorError:
             return []  # the next ping finds it dead and replaces it
 
     def _busy(self) -> bool:
-        waiting = set(self._futures.values())
-        learning = ("learner", 0) in waiting
-        collecting = any(role == "env_worker" for role, _ in waiting)
-        return learning or collecting or self._ask("coordinator", 0, "outstanding") > 0
+        waiting = {role for role, _ in self._futures.values()}
+        return bool({"learner", "env_worker"} & waiting) or self._ask_coordinator("outstanding") > 0
 
     def _lockstep_step(self) -> Events:
         events = Events()
-        turn = self._restarts.setdefault(("turn", 0), 0)
-        self._restarts["turn", 0] += 1
-        index = turn % self._config.resources.num_env_workers
-        self._take("env_worker", index, self._ask("env_worker", index, "collect"), events)
-        self._take("learner", 0, self._ask("learner", 0, "train"), events)
+        worker = self._turn % self._config.resources.num_env_workers
+        self._turn += 1
+        self._take("env_worker", worker, self.fleet.ask("env_worker", worker, "collect"), events)
+        self._take("learner", 0, self.fleet.ask("learner", 0, "train"), events)
         for env_steps in self._pins():
-            if ("evaluator", 0) not in self.actors:
-                self._start("evaluator", 0)
-            events.evaluated.append(self._ask("evaluator", 0, "evaluate", env_steps))
-        events.finished = self._ask("coordinator", 0, "finished")
+            self._ensure_evaluator()
+            events.evaluated.append(self.fleet.ask("evaluator", 0, "evaluate", env_steps))
+        events.finished = self._ask_coordinator("finished")
         return events
 
     # Replacing
 
     def _replace(self, role: str, index: int, error: Exception, events: Events) -> None:
         """Launch a dead actor again, count it, and say what went with it."""
-        count = self._restarts[role, index] = self._restarts.get((role, index), 0) + 1
+        count = self._deaths[role, index] = self._deaths.get((role, index), 0) + 1
         if role == "coordinator" or count > self._config.run.max_actor_restarts:
             raise WorkerLost(
                 f"{role} {index} died {count} times "
@@ -359,30 +307,32 @@ class RayRun:
         events.faults.append(Fault(role, index, text, **lost))
 
     def _replace_worker(self, index: int) -> dict[str, int]:
-        lost = self._ask("coordinator", 0, "worker_lost", index)
-        self._start("env_worker", index)
+        lost = self._ask_coordinator("worker_lost", index)
+        self.fleet.start("env_worker", index)
         return {"lost_steps": lost}
 
     def _replace_shard(self, index: int) -> dict[str, int]:
-        self._ask("coordinator", 0, "shard_lost", index)
+        self._ask_coordinator("shard_lost", index)
         self._start_shard(index, self._store.latest())
-        kept = self._ask("replay_shard", index, "stats")["rows"]
+        self._note_masses(index)
+        kept = self.fleet.ask("replay_shard", index, "stats")["rows"]
         return {"lost_steps": max(0, self._rows.get(index, 0) - kept)}
 
     def _replace_learner(self, index: int) -> dict[str, int]:
         before = self._grad_updates
-        batches = self._ask("coordinator", 0, "learner_lost")
+        batches = self._ask_coordinator("learner_lost")
         self._incarnation += 1
-        self._start_learner(self._store.latest(), batches)
+        self.fleet.start("learner", index, self._incarnation)
+        self._begin_learning(self._store.latest(), batches)
         return {"lost_updates": max(0, before - self._grad_updates)}
 
     def _replace_weight_store(self, index: int) -> dict[str, int]:
-        self._start("weight_store", index)
-        self.actors["learner", 0].publish_first.remote()
+        self.fleet.start("weight_store", index)
+        self.fleet.call("learner", 0, "publish_first")
         return {}
 
     def _replace_evaluator(self, index: int) -> dict[str, int]:
-        del self.actors["evaluator", index]
+        self.fleet.forget("evaluator", index)
         return {}
 
     def _kill_overdue(self) -> None:
@@ -391,20 +341,9 @@ class RayRun:
             return
         self._next_overdue_check = time.perf_counter() + 10.0
         limit = max(OVERDUE_S, 10 * self._config.env.step_timeout_s)
-        for index in self._ask("coordinator", 0, "overdue", limit):
+        for index in self._ask_coordinator("overdue", limit):
             log.warning("env_worker %d holds a quota for over %.0f s; it is ended", index, limit)
-            ray.kill(self.actors["env_worker", index])
+            self.fleet.kill("env_worker", index)
 
-    def _ask(self, role: str, index: int, method: str, *arguments: Any) -> Any:
-        """Call an actor and wait for the answer."""
-        return _get(getattr(self.actors[role, index], method).remote(*arguments))
-
-
-def _get(ref: Any) -> Any:
-    """`ray.get`, with our own errors as themselves instead of wrapped in a remote traceback."""
-    try:
-        return ray.get(ref)
-    except RayTaskError as error:
-        if isinstance(error.cause, RunError):
-            raise error.cause from None
-        raise
+    def _ask_coordinator(self, method: str, *arguments: Any) -> Any:
+        return self.fleet.ask("coordinator", 0, method, *arguments)

@@ -76,7 +76,11 @@ class Trainer:
         if self._checkpoint is not None:
             self._metrics.resumed(self._record.counters())
         self._number = self._checkpoint.number if self._checkpoint else 0
-        self._backend = self._make_backend(local, address)
+        try:
+            self._backend = self._make_backend(local, address)
+        except BaseException:
+            self._metrics.close()
+            raise
         self._last_log = self._last_save = time.perf_counter()
         self._signal: int | None = None
 

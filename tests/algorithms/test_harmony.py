@@ -126,6 +126,7 @@ def test_sigma_anneals_as_simulated():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("lr", "wanted"),
     [

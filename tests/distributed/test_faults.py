@@ -24,13 +24,13 @@ def make(folder: Path, **overrides: Any) -> Trainer:
 
 
 def process_of(trainer: Trainer, role: str, index: int = 0) -> int:
-    actor = trainer._backend.actors[role, index]
+    actor = trainer._backend.fleet.actors[role, index]
     return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
 
 
 def lag(trainer: Trainer) -> tuple[float, float]:
     """How far training is behind, and the most that is allowed, in trained steps."""
-    facts = ray.get(trainer._backend.actors["coordinator", 0].facts.remote())
+    facts = ray.get(trainer._backend.fleet.actors["coordinator", 0].facts.remote())
     config = trainer.config
     ratio, batch = (
         config.learner.training_ratio,
@@ -94,12 +94,9 @@ def lag_of(summary: Any, trainer: Trainer) -> tuple[float, int]:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("fault", ["raise", "hang", "nan", "shape"])
-def test_a_failing_environment_is_rebuilt_and_counted(
-    fault: str, tmp_path: Path, ray_local: None
-) -> None:
-    # Every environment fails at the 120th step of its life, so the first two lives fail.
-    trainer = make(tmp_path, env={"fault": fault, "at": 150, "step_timeout_s": 0.5})
+def test_a_hanging_environment_is_rebuilt_and_counted(tmp_path: Path, ray_local: None) -> None:
+    # Every environment hangs at the 150th step of its life, so the first two lives end so.
+    trainer = make(tmp_path, env={"fault": "hang", "at": 150, "step_timeout_s": 2.0})
     summary = trainer.run()
     assert summary.env_steps == 400
     assert summary.restarts == {"env": 2}

@@ -158,6 +158,21 @@ def test_behind_random_actions_the_recurrent_state_starts_anew() -> None:
     assert seen == [[3, 3], None, [2, 2]]
 
 
+def test_the_agent_is_told_of_a_start_behind_random_actions_and_the_rows_are_not() -> None:
+    loop = make_loop(envs=2)
+    collect(loop, 4, random=True)
+    told, act = [], loop._agent.act
+
+    def noting(obs: Rows, *arguments: Any) -> Any:
+        told.append(obs["is_first"].tolist())
+        return act(obs, *arguments)
+
+    loop._agent.act = noting  # type: ignore[method-assign]
+    found = collect(loop, 4)
+    assert told == [[True, True], [False, False]]
+    assert not any(rows["is_first"].any() for rows in streams(found).values())
+
+
 def test_rows_that_do_not_act_keep_their_recurrent_state() -> None:
     loop = make_loop(envs=3)
     collect(loop, 6)

@@ -1,0 +1,346 @@
+"""Every registered algorithm, and every stub of the tests, keeps the promises of `Agent`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from reverie import registry
+from reverie.config import resolve_algorithm
+from reverie.protocols import AgentContext, StreamSpec
+from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces, step_ids
+from tests.distributed.test_lockstep import DREAMER
+
+SMALLEST: dict[str, dict[str, Any]] = {"dreamerv3": DREAMER["algorithm"]}
+"""Settings of each algorithm at which it is quick; a new algorithm adds its own."""
+ACTIONS = {
+    "discrete": ActionSpec("discrete", (3,)),
+    "multidiscrete": ActionSpec("multidiscrete", (3, 2)),
+    "box": ActionSpec("box", (), 2),
+}
+OBSERVATIONS = {
+    "image": {"image": ArraySpec((64, 64, 3), "uint8")},
+    "vector": {"proprio": ArraySpec((4,), "float32")},
+    "mixed": {
+        "wrist": ArraySpec((16, 32, 3), "uint8"),
+        "image": ArraySpec((64, 64, 3), "uint8"),
+        "proprio": ArraySpec((4,), "float32"),
+    },
+}
+STUBS = {
+    f"tests.fakes:{name}": Spaces(
+        {"image": ArraySpec((8, 8, 3), "uint8"), "count": ArraySpec((2,), "float32")},
+        ACTIONS["discrete"],
+    )
+    for name in ("Plain", "TwoStreams", "Planner")
+}
+KINDS = [("discrete", "image"), ("box", "vector"), ("multidiscrete", "mixed")]
+CASES = [
+    *((name, Spaces(OBSERVATIONS[obs], ACTIONS[act])) for name in SMALLEST for act, obs in KINDS),
+    *STUBS.items(),
+]
+IDS = [f"{name.split(':')[-1]}-{s.action.kind}-{'+'.join(s.obs)}" for name, s in CASES]
+MODES = ("train", "sample", "mode")
+
+every_agent = pytest.mark.parametrize(("name", "spaces"), CASES, ids=IDS)
+
+
+def make(name: str, spaces: Spaces, training: bool = True, seed: int = 0) -> Any:
+    config = resolve_algorithm(SMALLEST.get(name, {"name": name}))
+    context = AgentContext(batch_size=3, batch_length=6, seed=seed, training=training)
+    return registry.algorithm(name)(config, spaces, context)
+
+
+def batch(spaces: Spaces, spec: StreamSpec, seed: int) -> dict[str, Tensor]:
+    """Random rows of one stream's shape, as the platform hands them over."""
+    rng = np.random.default_rng(seed)
+    shape = (spec.batch_size, spec.window_length)
+    rows: dict[str, Any] = {
+        key: rng.integers(0, 256, (*shape, *obs.shape)).astype(obs.dtype)
+        if obs.is_image
+        else rng.normal(size=(*shape, *obs.shape)).astype(obs.dtype)
+        for key, obs in spaces.obs.items()
+    }
+    action = spaces.action.sample(rng, shape[0] * shape[1])
+    rows["action"] = action.reshape(*shape, *spaces.action.shape)
+    rows["reward"] = rng.normal(size=shape).astype(np.float32)
+    rows["is_last"] = rng.random(shape) < 0.2
+    rows["is_terminal"] = rows["is_last"] & (rng.random(shape) < 0.5)
+    rows["is_first"] = np.roll(rows["is_last"], 1, 1)
+    rows["policy_version"] = np.zeros(shape, np.int64)
+    rows[STEP_ID] = np.stack([step_ids(n, 9, shape[1]) for n in range(shape[0])])
+    return {key: torch.from_numpy(value) for key, value in rows.items()}
+
+
+def batches(agent: Any, spaces: Spaces, number: int) -> dict[str, dict[str, Tensor]]:
+    """One batch of every stream that is due in update `number`."""
+    return {
+        name: batch(spaces, spec, number)
+        for name, spec in agent.streams().items()
+        if number % spec.every == 0
+    }
+
+
+def learn(agent: Any, spaces: Spaces, *numbers: int) -> list[dict[str, float]]:
+    found = []
+    for number in numbers:
+        metrics, _ = agent.update(batches(agent, spaces, number), Counters(grad_updates=number))
+        found.append({key: float(value) for key, value in metrics.items()})
+    return found
+
+
+def observe(spaces: Spaces, count: int, seed: int = 0, first: bool = True) -> dict[str, Any]:
+    rows = {
+        key: value[:, 0].numpy() for key, value in batch(spaces, StreamSpec(count, 1), seed).items()
+    }
+    flags = {"is_last": np.zeros(count, bool), "is_terminal": np.zeros(count, bool)}
+    seen = {key: rows[key] for key in (*spaces.obs, "reward")}
+    return seen | flags | {"is_first": np.full(count, first)}
+
+
+def play(agent: Any, spaces: Spaces, mode: str = "train", count: int = 2, steps: int = 3) -> Any:
+    """Actions [steps, count, ...] from a fresh carry."""
+    carry, actions = agent.initial_carry(count), []
+    for step in range(steps):
+        obs = observe(spaces, count, step, first=step == 0)
+        action, carry = agent.act(obs, carry, mode, Counters())
+        actions.append(action)
+    return np.stack(actions)
+
+
+def through_a_file(state: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def assert_same(one: Any, two: Any, path: str = "") -> None:
+    if isinstance(one, Mapping):
+        assert one.keys() == two.keys(), path
+        for key in one:
+            assert_same(one[key], two[key], f"{path}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(two), path
+        for index, (left, right) in enumerate(zip(one, two, strict=True)):
+            assert_same(left, right, f"{path}/{index}")
+    elif torch.is_tensor(one):
+        assert torch.equal(one, two), path
+    else:
+        np.testing.assert_array_equal(one, two, err_msg=path)
+
+
+def test_every_registered_algorithm_is_tried_here() -> None:
+    assert SMALLEST.keys() == registry.ALGORITHMS.keys()
+
+
+@every_agent
+def test_streams_are_valid_and_the_first_is_drawn_for_every_update(
+    name: str, spaces: Spaces
+) -> None:
+    streams = make(name, spaces).streams()
+    assert next(iter(streams.values())).every == 1
+    for spec in streams.values():
+        assert isinstance(spec, StreamSpec)
+        assert min(spec.batch_size, spec.batch_length, spec.every) >= 1
+        assert spec.context >= 0
+        assert spec.sampler in ("uniform", "freshest", "episodes")
+    # The coordinator asks an agent that only acts.
+    assert make(name, spaces, training=False).streams() == streams
+
+
+@every_agent
+def test_an_update_returns_scalars_with_a_finite_loss_and_feedback_by_step_id(
+    name: str, spaces: Spaces
+) -> None:
+    agent = make(name, spaces)
+    losses = []
+    for number in range(4):
+        drawn = batches(agent, spaces, number)
+        metrics, feedback = agent.update(drawn, Counters(grad_updates=number))
+        for key, value in metrics.items():
+            assert torch.is_tensor(value), key
+            assert value.numel() == 1, key
+            assert not value.requires_grad, key
+        own = {key: float(value) for key, value in metrics.items() if key.startswith("loss/")}
+        assert own
+        assert np.isfinite(list(own.values())).all(), own
+        losses.append(own)
+        if feedback:
+            assert feedback[STEP_ID].dtype == torch.int64
+            ids = torch.cat([rows[STEP_ID].flatten() for rows in drawn.values()])
+            assert set(feedback[STEP_ID].flatten().tolist()) <= set(ids.tolist())
+            for key, value in feedback.items():
+                assert value.shape[:2] == feedback[STEP_ID].shape, key
+    assert losses[0] != losses[1]
+
+
+@every_agent
+def test_an_update_leaves_its_batch_as_it_was(name: str, spaces: Spaces) -> None:
+    agent = make(name, spaces)
+    drawn = batches(agent, spaces, 0)
+    agent.update(drawn, Counters())
+    assert_same(drawn, batches(agent, spaces, 0))
+
+
+@every_agent
+def test_updates_repeat_with_the_seed_and_differ_without(name: str, spaces: Spaces) -> None:
+    first, same = (make(name, spaces) for _ in range(2))
+    assert learn(first, spaces, 0, 1, 2) == learn(same, spaces, 0, 1, 2)
+    assert_same(first.state_dict(), same.state_dict())
+
+
+@every_agent
+@pytest.mark.parametrize("count", [1, 5])
+def test_carry_is_a_flat_dict_with_one_row_per_environment(
+    name: str, spaces: Spaces, count: int
+) -> None:
+    agent = make(name, spaces, training=False)
+    carry = agent.initial_carry(count)
+    _, after = agent.act(observe(spaces, count), carry, "train", Counters())
+    assert after.keys() == carry.keys()
+    for key, value in carry.items():
+        assert isinstance(value, np.ndarray | Tensor), key
+        assert len(value) == count, key
+        assert after[key].shape == value.shape, key
+        assert after[key].dtype == value.dtype, key
+
+
+@every_agent
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("count", [1, 5])
+def test_actions_have_the_form_and_range_of_the_space(
+    name: str, spaces: Spaces, mode: str, count: int
+) -> None:
+    agent = make(name, spaces, training=False)
+    actions = play(agent, spaces, mode, count, steps=4)
+    wanted = spaces.action
+    assert actions.shape == (4, count, *wanted.shape)
+    assert actions.dtype == wanted.dtype
+    if wanted.kind == "box":
+        assert (np.abs(actions) <= 1).all()
+    else:
+        assert (actions >= 0).all()
+        assert (actions < np.array(wanted.num if wanted.shape else wanted.num[0])).all()
+
+
+@every_agent
+def test_first_rows_start_from_the_initial_state(name: str, spaces: Spaces) -> None:
+    agent, fresh = make(name, spaces, training=False), make(name, spaces, training=False)
+    carry = agent.initial_carry(2)
+    for step in range(3):
+        _, carry = agent.act(observe(spaces, 2, step), carry, "mode", Counters())
+    fresh.load_policy_state(agent.policy_state())
+    set_generator(fresh, agent)
+    obs = observe(spaces, 2, 7)
+    left = agent.act(obs, carry, "mode", Counters())
+    right = fresh.act(obs, fresh.initial_carry(2), "mode", Counters())
+    assert_same(left, right)
+
+
+def set_generator(agent: Any, like: Any) -> None:
+    """Put the acting generator where that of `like` stands."""
+    for name in ("act_generator", "act_rng"):
+        if hasattr(agent, name):
+            getattr(agent, name).set_state(getattr(like, name).get_state())
+
+
+@every_agent
+@pytest.mark.parametrize("training", [True, False])
+def test_policy_state_moves_the_behaviour_to_another_agent(
+    name: str, spaces: Spaces, training: bool
+) -> None:
+    agent = make(name, spaces)
+    learn(agent, spaces, 0, 1)
+    other = make(name, spaces, training, seed=7)
+    state = agent.policy_state()
+    assert all(isinstance(value, np.ndarray) for value in state.values())
+    other.load_policy_state(state)
+    set_generator(other, agent)
+    np.testing.assert_array_equal(play(agent, spaces), play(other, spaces))
+    kept = {key: value.copy() for key, value in state.items()}
+    learn(agent, spaces, 2)
+    assert_same(state, kept)
+    assert any((agent.policy_state()[key] != kept[key]).any() for key in kept)
+
+
+@every_agent
+def test_a_saved_state_goes_on_to_the_last_bit_and_needs_no_pickle(
+    name: str, spaces: Spaces
+) -> None:
+    agent = make(name, spaces)
+    learn(agent, spaces, 0, 1)
+    saved = through_a_file(agent.state_dict())
+    wanted = learn(agent, spaces, 2, 3, 4)
+    other = make(name, spaces, seed=7)
+    other.load_state_dict(saved)
+    assert learn(other, spaces, 2, 3, 4) == wanted
+    assert_same(other.state_dict(), agent.state_dict())
+
+
+@every_agent
+def test_acting_does_not_disturb_learning(name: str, spaces: Spaces) -> None:
+    acting, still = make(name, spaces), make(name, spaces)
+    learn(acting, spaces, 0)
+    play(acting, spaces)
+    learn(still, spaces, 0)
+    assert learn(acting, spaces, 1) == learn(still, spaces, 1)
+
+
+@every_agent
+def test_warm_up_leaves_no_trace(name: str, spaces: Spaces) -> None:
+    warm, cold = make(name, spaces), make(name, spaces)
+    warm.warm_up(batches(warm, spaces, 9))
+    assert_same(warm.state_dict(), cold.state_dict())
+    assert learn(warm, spaces, 0) == learn(cold, spaces, 0)
+    np.testing.assert_array_equal(play(warm, spaces), play(cold, spaces))
+
+
+@every_agent
+def test_a_report_holds_videos_and_figures_and_leaves_no_trace(name: str, spaces: Spaces) -> None:
+    agent, other = make(name, spaces), make(name, spaces)
+    videos, metrics = agent.report(batches(agent, spaces, 0))
+    for key, frames in videos.items():
+        assert isinstance(frames, np.ndarray), key
+        assert frames.dtype == np.uint8, key
+        assert frames.ndim == 4, key
+        assert frames.shape[-1] == 3, key
+    images = [key for key, spec in spaces.obs.items() if spec.is_image]
+    assert len(videos) >= bool(images)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    assert learn(agent, spaces, 0) == learn(other, spaces, 0)
+
+
+@every_agent
+def test_module_sizes_add_up_to_what_is_trained(name: str, spaces: Spaces) -> None:
+    agent = make(name, spaces)
+    modules, targets = agent.module_sizes()
+    assert all(isinstance(count, int) and count > 0 for count in modules.values())
+    assert all(isinstance(count, int) and count > 0 for count in targets.values())
+    policy = sum(value.size for value in agent.policy_state().values())
+    assert sum(modules.values()) + sum(targets.values()) >= policy
+    if hasattr(agent, "learned"):
+        parts = [p for part in agent.learned.values() for p in part.parameters()]
+        trained = {id(p): p.numel() for p in parts if p.requires_grad}
+        assert sum(modules.values()) == sum(trained.values())
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_state_of_another_agent_is_refused_with_the_tensor_s_name(name: str) -> None:
+    spaces = Spaces(OBSERVATIONS["vector"], ACTIONS["box"])
+    wider = Spaces({"proprio": ArraySpec((9,), "float32")}, ACTIONS["box"])
+    agent = make(name, spaces)
+    before = agent.policy_state()
+    for load, state in (
+        (agent.load_state_dict, make(name, wider).state_dict()),
+        (agent.load_policy_state, make(name, wider).policy_state()),
+    ):
+        with pytest.raises(ValueError, match=r"'[\w./]+': wanted shape \(.*\), got \(.*\)"):
+            load(state)
+    assert_same(agent.policy_state(), before)
