@@ -23,6 +23,14 @@ from pydantic import TypeAdapter, ValidationError
 from reverie import registry
 from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig
 
+ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
+    "suite",
+    "task",
+    "factory",
+    "options",
+}
+"""Keys under `env` that hold for any environment."""
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message has one line per fault."""
@@ -246,11 +254,10 @@ def _expand_env(value: Any) -> Any:
 
 
 def _forget_other_env(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Choosing a factory drops suite and task, and the other way round."""
-    if new.get("factory") is not None:
-        return {key: value for key, value in old.items() if key not in ("suite", "task")}
-    if "suite" in new:
-        return {key: value for key, value in old.items() if key != "factory"}
+    """Choosing another suite or a factory drops the options of the former one."""
+    for key, kept in {"factory": ENV_KEYS, "suite": ENV_KEYS | {"task"}}.items():
+        if new.get(key) not in (None, old.get(key)):
+            return {name: value for name, value in old.items() if name in kept}
     return dict(old)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -67,20 +68,14 @@ class Trainer:
         self._checkpoint: Checkpoint | None = None
         self.folder = run_folder(config)
         self._store = CheckpointStore(Storage(str(self.folder)), config.run.keep_checkpoints)
-        self._claim_folder(resume)
-        self.spaces = env_factory.spaces_of(config.env)
-        self._protocol = evaluator.protocol_of(config)
-        self._write_files()
-        self._metrics = self._make_logger()
-        self._record = RunRecord(config, self._checkpoint)
-        if self._checkpoint is not None:
-            self._metrics.resumed(self._record.counters())
-        self._number = self._checkpoint.number if self._checkpoint else 0
+        is_new = self._claim_folder(resume)
         try:
-            self._backend = self._make_backend(local, address)
+            self._begin(local, address)
         except BaseException:
-            self._metrics.close()
+            if is_new:  # a run that never began leaves no folder that is in the way
+                shutil.rmtree(self.folder)
             raise
+        self._number = self._checkpoint.number if self._checkpoint else 0
         self._last_log = self._last_save = time.perf_counter()
         self._signal: int | None = None
 
@@ -222,9 +217,25 @@ class Trainer:
         Storage(str(self.folder)).write_atomic("summary.json", text.encode())
         return summary
 
-    def _claim_folder(self, resume: Resume) -> None:
+    def _begin(self, local: bool, address: str | None) -> None:
+        self.spaces = env_factory.spaces_of(self.config.env)
+        self._protocol = evaluator.protocol_of(self.config)
+        self._write_files()
+        self._record = RunRecord(self.config, self._checkpoint)
+        self._metrics = self._make_logger()
+        try:
+            if self._checkpoint is not None:
+                self._metrics.resumed(self._record.counters())
+            self._backend = self._make_backend(local, address)
+        except BaseException:
+            self._metrics.close()
+            raise
+
+    def _claim_folder(self, resume: Resume) -> bool:
+        """Make the run folder or find the checkpoint in it; True if the folder was empty."""
         exists = (self.folder / CONFIG_FILE).exists()
-        if self.folder.exists() and resume == "never" and any(self.folder.iterdir()):
+        is_empty = not self.folder.exists() or not any(self.folder.iterdir())
+        if resume == "never" and not is_empty:
             raise ConfigError(
                 f"run.dir: {self.folder} exists; choose another, or go on with it: "
                 f"reverie resume {self.folder}"
@@ -236,6 +247,7 @@ class Trainer:
         if self._checkpoint is not None:
             self._check_shards(self._checkpoint)
         self.folder.mkdir(parents=True, exist_ok=True)
+        return is_empty
 
     def _check_shards(self, checkpoint: Checkpoint) -> None:
         had, wanted = len(checkpoint.document("replay")), self.config.resources.num_shards

@@ -35,11 +35,20 @@ def test_files_lie_over_their_base_and_overrides_over_files(tmp_path: Path) -> N
     assert (learner.batch_size, learner.batch_length) == (6, 7)
 
 
-def test_env_shorthand_keeps_other_env_keys() -> None:
-    config = resolve_config(tree(env__length=3) | {})
-    again = load_overridden(config.to_dict(), {"env": "tests.fakes:CountingMany/count"})
-    assert again.env.suite == "tests.fakes:CountingMany"
-    assert again.env.options.length == 3
+def test_env_shorthand_keeps_the_options_of_the_same_suite() -> None:
+    low = resolve_config(tree(env__length=3, env__step_timeout_s=9.0)).to_dict()
+    same = load_overridden(low, {"env": "tests.fakes:Counting/count"})
+    assert (same.env.options.length, same.env.step_timeout_s) == (3, 9.0)
+
+
+@pytest.mark.parametrize(
+    "env", ["gym/CartPole-v1", {"factory": "tests.fakes:CountingEnv"}, "toy/catch"]
+)
+def test_another_environment_drops_the_options_of_the_former_one(env: object) -> None:
+    low = resolve_config(tree(env__length=3, env__step_timeout_s=9.0)).to_dict()
+    other = load_overridden(low, {"env": env})
+    assert other.env.suite != "tests.fakes:Counting"
+    assert other.env.step_timeout_s == 9.0
 
 
 def load_overridden(low: dict, high: dict):

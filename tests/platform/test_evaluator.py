@@ -100,6 +100,12 @@ def test_recorded_frames_are_the_first_episode_of_the_first_environment(envs: in
     np.testing.assert_array_equal(frames["image"], shown)
 
 
+def test_recording_outlasts_shorter_episodes_elsewhere() -> None:
+    _, agent = agent_for()
+    _, frames = play(vector_of(9, 2), agent, "sample", 4, Counters(), record=True)
+    assert len(frames["image"]) == 10
+
+
 def test_nothing_is_recorded_unless_asked() -> None:
     config, agent = agent_for()
     assert score(config, agent, Counters()).video == {}

@@ -218,3 +218,13 @@ def test_faults_reach_the_log_with_their_traceback(
     assert summary.restarts == {"env": 1}
     assert "env 0: " in caplog.text
     assert "ZeroDivisionError: the simulator fell over" in caplog.text
+
+
+def test_a_run_that_never_began_leaves_no_folder_in_the_way(tmp_path: Path) -> None:
+    config = resolve_config(tree(run__dir=str(tmp_path / "run"), env={"fault": "raise", "at": 1}))
+    broken = resolve_config(tree(run__dir=str(tmp_path / "run"), resources__device="cuda"))
+    with pytest.raises(ConfigError, match="sees no GPU"):
+        Trainer(broken, local=True)
+    assert not (tmp_path / "run").exists()
+    Trainer(config, local=True).close()
+    assert (tmp_path / "run" / "config.yaml").is_file()
