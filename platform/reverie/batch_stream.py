@@ -84,6 +84,7 @@ class BatchStream:
         self._device, self._prefetch = torch.device(device), prefetch
         self._pending: deque[_Pending] = deque()
         self._buffers: dict[tuple[str, int], dict[str, Array]] = {}
+        self._copied: dict[tuple[str, int], Any] = {}
         self._turn = 0
 
     def next(self, trained_batches: int) -> Ready | None:
@@ -140,6 +141,8 @@ class BatchStream:
     def _assemble(self, name: str, windows: list[Window]) -> Batch:
         shape = (len(windows), self._specs[name].window_length)
         buffers = self._buffers.setdefault((name, self._turn), {})
+        if (copied := self._copied.get((name, self._turn))) is not None:
+            copied.synchronize()  # the GPU may still be reading what lay in these buffers
         for piece in (piece for window in windows for piece in window):
             for key in piece.data.keys() - buffers.keys():
                 value = piece.data[key]
@@ -148,7 +151,10 @@ class BatchStream:
         buffers.setdefault(STEP_ID, np.zeros(shape, np.int64))
         for row, window in enumerate(windows):
             _copy_window(window, {key: array[row] for key, array in buffers.items()})
-        return {key: self._to_device(array) for key, array in buffers.items()}
+        batch = {key: self._to_device(array) for key, array in buffers.items()}
+        if self._device.type == "cuda":
+            self._copied[name, self._turn] = torch.cuda.current_stream().record_event()
+        return batch
 
     def _allocate(self, shape: tuple[int, ...], dtype: Any) -> Array:
         tensor = torch.from_numpy(np.zeros(shape, dtype))
