@@ -178,7 +178,7 @@ def _eval(arguments: argparse.Namespace) -> int:
         print(json.dumps(result, indent=2))
         return 0
     for key, value in result.items():
-        print(f"{key:20} {value}")
+        print(f"{key:24} {round(value, 3) if isinstance(value, float) else value}")
     return 0
 
 
