@@ -15,7 +15,8 @@ PACKAGES = {"reverie": "platform", "reverie_algorithms": "algorithms", "reverie_
 SEEN_BY_ALL = {"reverie.types", "reverie.protocols"}
 MAY_IMPORT_RAY = {
     "ray_run.py",
-    "ray_actors.py",
+    "ray_links.py",
+    "ray_light_actors.py",
     "ray_cluster.py",
     "ray_fleet.py",
     "trainable.py",
@@ -82,6 +83,12 @@ def test_parts_that_live_in_light_actors_never_import_torch() -> None:
         path = ROOT / "platform/reverie" / f"{name}.py"
         tops = {module.split(".")[0] for module in imports(path, top_level=True)}
         assert "torch" not in tops, path.name
+
+
+def test_light_actors_really_run_without_torch() -> None:
+    code = "import sys, reverie.ray_light_actors; sys.exit('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
 
 
 def test_nothing_shadows_the_standard_platform_module() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,7 +25,9 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         if sys.stdout.isatty():
+            plain = sys.stderr
             self._live = _make_live()
+            _move_log(plain, sys.stderr)  # which now prints above the live line
         return self
 
     def __exit__(
@@ -34,7 +37,9 @@ class ProgressLine:
         trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
+            above = sys.stderr
             self._live.stop()
+            _move_log(above, sys.stderr)
 
     def show(self, progress: Progress) -> None:
         """Show how far the run is; cheap enough to call at every step."""
@@ -105,7 +110,7 @@ def _faults(summary: Summary) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "no episode ended" if value is None else f"{value:.2f} (mean of the last 20 episodes)"
+    return "no episode ended" if value is None else f"{value:.2f} (mean of at most 20 episodes)"
 
 
 def _duration(seconds: float | None) -> str:
@@ -114,6 +119,13 @@ def _duration(seconds: float | None) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def _move_log(old: Any, new: Any) -> None:
+    """Point the root logger's handlers that write to `old` at `new`."""
+    for handler in logging.getLogger().handlers:
+        if getattr(handler, "stream", None) is old:
+            cast(Any, handler).setStream(new)
 
 
 def _make_live() -> Any:

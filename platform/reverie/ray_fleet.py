@@ -14,16 +14,10 @@ from reverie import wiring
 from reverie.config import ExperimentConfig
 from reverie.errors import RunError
 from reverie.protocols import StreamSpec
-from reverie.ray_actors import (
-    CoordinatorActor,
-    EnvWorkerActor,
-    EvaluatorActor,
-    LearnerActor,
-    ShardActor,
-    WeightStoreActor,
-    actor_name,
-)
+from reverie.ray_actors import EnvWorkerActor, EvaluatorActor, LearnerActor
 from reverie.ray_cluster import NAMESPACE, Placement
+from reverie.ray_light_actors import CoordinatorActor, ShardActor, WeightStoreActor
+from reverie.ray_links import actor_name
 from reverie.types import Spaces
 
 Key = tuple[str, int]

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from reverie.batch_stream import BatchStream
 from reverie.chunk import make_chunk
 from reverie.local_run import LocalShard
 from reverie.protocols import StreamSpec
+from reverie.ray_cluster import NAMESPACE
+from reverie.ray_light_actors import CoordinatorActor, ShardActor
+from reverie.ray_links import CoordinatorLink, ShardActorLink, actor_name
 from reverie.replay_coordinator import ReplayCoordinator
 from reverie.replay_shard import ReplayShard
 from reverie.types import STEP_ID, Chunk, StreamId, checksum
@@ -57,17 +61,6 @@ def row_checksum(rows: Any, *at: int) -> int:
 def test_windows_equal_the_inserted_rows_while_busy_shards_answer_many_requests(
     ray_local: None,
 ) -> None:
-    import ray
-
-    from reverie.ray_actors import (
-        NAMESPACE,
-        CoordinatorActor,
-        CoordinatorLink,
-        ShardActor,
-        ShardActorLink,
-        actor_name,
-    )
-
     run = "torn"
 
     def start(cls: Any, role: str, index: int, *arguments: Any) -> Any:

@@ -97,7 +97,7 @@ def test_the_summary_says_everything_a_person_asks_for() -> None:
     text = summary_text(summary())
     for words in (
         "14.50 over 100 episodes (atari100k-v1), human-normalised 0.250",
-        "3.25 (mean of the last 20 episodes)",
+        "3.25 (mean of at most 20 episodes)",
         "1,000 (4,000 frames, 12 episodes)",
         "250 (5,000 trained steps)",
         "1h02m",
