@@ -110,3 +110,15 @@ assert Trainer(config, local=True).run().env_steps == 100
 """
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+def test_without_ray_the_command_line_names_the_way_out(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.modules["ray"] = None
+from reverie.cli import main
+sys.exit(main(["train", "tune_configs/dreamerv3/catch.yaml", "run.dir={tmp_path / "run"}"]))
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert "ray is not installed: pip install reverie, or run with --local" in found.stderr

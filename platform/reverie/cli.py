@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, OSError, ImportError) as error:
         print(f"reverie: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("reverie: interrupted before there was anything to save", file=sys.stderr)
+        return 130
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,24 +1,39 @@
-"""Scores the newest checkpoint of a run folder: `reverie eval`."""
+"""Scores the newest checkpoint of a run folder and films it: `reverie eval`."""
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
-from reverie import evaluator
-from reverie.config import load_config
+import numpy as np
+
+from reverie import evaluator, wiring
+from reverie.batch_stream import BatchStream, Ready
+from reverie.checkpoint import Checkpoint
+from reverie.config import ExperimentConfig, load_config
 from reverie.env_factory import derive_seed
+from reverie.evaluator import EvalResult
+from reverie.learner import stream_specs
+from reverie.local_run import LocalShard
 from reverie.policy import config_file, make_agent, newest_checkpoint, policy_arrays, read_spaces
-from reverie.protocols import Mode
-from reverie.types import Counters
+from reverie.protocols import Mode, StreamSpec, Videos
+from reverie.replay_coordinator import Grant
+from reverie.types import Counters, Spaces
 from reverie.video import write_video
+
+log = logging.getLogger(__name__)
+EPISODE_FPS, IMAGINED_FPS = 30, 8
 
 
 def evaluate_run(
     run: Path, episodes: int | None, mode: Mode | None, *, video: bool
 ) -> dict[str, Any]:
     """Play the protocol's episodes (or `episodes`) and append the score to evaluations.jsonl.
+
+    With `video` it also writes the first episode, and imagined beside real futures of windows
+    from the checkpoint's replay.
 
     Raises:
         FileNotFoundError: no run folder, or no checkpoint in it yet.
@@ -30,7 +45,64 @@ def evaluate_run(
     progress = checkpoint.document("record")["progress"]
     counters = Counters(env_steps=progress["env_steps"], grad_updates=progress["grad_updates"])
     result = evaluator.score(config, agent, counters, episodes=episodes, mode=mode, record=video)
-    found: dict[str, Any] = {
+    found = _figures(run, checkpoint, result)
+    with (run / "evaluations.jsonl").open("a") as file:
+        file.write(json.dumps(found) + "\n")
+    if video:
+        filmed = {f"episode_{key}": frames for key, frames in result.video.items()}
+        imagined = imagined_videos(run, config, spaces, checkpoint)
+        found["videos"] = [
+            *_write(run, filmed, result.env_steps, EPISODE_FPS),
+            *_write(run, imagined, result.env_steps, IMAGINED_FPS),
+        ]
+    return found
+
+
+def imagined_videos(
+    run: Path, config: ExperimentConfig, spaces: Spaces, checkpoint: Checkpoint
+) -> Videos:
+    """The agent's report on one batch from the checkpoint's replay; empty without a window."""
+    agent = make_agent(config, spaces, seed=derive_seed(config.seed, 3), training=True)
+    agent.load_state_dict(checkpoint.tensors("learner")["agent"])
+    ready = _draw(run, config, stream_specs(config, agent.streams()), checkpoint)
+    if ready is None:
+        log.warning("%s: the replay holds no whole window yet, so nothing is imagined", run)
+        return {}
+    return agent.report(ready.batches)[0]
+
+
+class _OneBatch:
+    """Grants one batch of every stream, each from the shard that has most to draw."""
+
+    def __init__(self, specs: dict[str, StreamSpec], masses: list[dict[str, float]]) -> None:
+        self._specs, self._masses = specs, masses
+
+    def request_batch(self) -> Grant:
+        draws: dict[str, list[int]] = {}
+        for name, spec in self._specs.items():
+            best = int(np.argmax([shard[name] for shard in self._masses]))
+            shards = range(len(self._masses))
+            draws[name] = [spec.batch_size * (shard == best) for shard in shards]
+        return Grant(0, Counters(), draws)
+
+    def refund(self, count: int) -> None: ...
+
+
+def _draw(
+    run: Path, config: ExperimentConfig, specs: dict[str, StreamSpec], checkpoint: Checkpoint
+) -> Ready | None:
+    shards = [
+        wiring.make_shard(config, specs, index) for index in range(config.resources.num_shards)
+    ]
+    for shard, fragment in zip(shards, checkpoint.document("replay"), strict=True):
+        shard.load(run / wiring.REPLAY_FOLDER, fragment)
+    source = _OneBatch(specs, [shard.masses() for shard in shards])
+    links = [LocalShard(shard) for shard in shards]
+    return BatchStream(specs, source, links, device="cpu", prefetch=1).next(0)
+
+
+def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> dict[str, Any]:
+    return {
         "run": str(run),
         "checkpoint": checkpoint.number,
         "env_steps": result.env_steps,
@@ -41,15 +113,10 @@ def evaluate_run(
         "returns": [episode.ret for episode in result.episodes],
         **result.metrics(),
     }
-    with (run / "evaluations.jsonl").open("a") as file:
-        file.write(json.dumps(found) + "\n")
-    if video:
-        found["videos"] = [
-            str(
-                write_video(
-                    run / "videos" / f"episode_{key}-{result.env_steps:08d}.mp4", frames, 30
-                )
-            )
-            for key, frames in result.video.items()
-        ]
-    return found
+
+
+def _write(run: Path, videos: Videos, env_steps: int, fps: int) -> list[str]:
+    return [
+        str(write_video(run / "videos" / f"{name.replace('/', '_')}-{env_steps:08d}.mp4", v, fps))
+        for name, v in videos.items()
+    ]

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,9 @@ class Trainer:
             Interrupted: a signal came.
             RunError: something that its user has to mend; a checkpoint is kept.
         """
-        previous = {number: signal.signal(number, self._note_signal) for number in STOP_SIGNALS}
+        # Python hands signals to its main thread only; elsewhere (Tune) others watch for them.
+        numbers = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        previous = {number: signal.signal(number, self._note_signal) for number in numbers}
         try:
             while not self.step().finished:
                 if on_progress is not None:
@@ -283,8 +286,13 @@ class Trainer:
             from reverie.local_run import LocalRun
 
             return LocalRun(self.config, self.spaces, self.folder, self._checkpoint)
-        from reverie.ray_run import RayRun
-
+        try:
+            from reverie.ray_run import RayRun
+        except ModuleNotFoundError as error:
+            if error.name != "ray":
+                raise
+            message = "ray is not installed: pip install reverie, or run with --local"
+            raise ImportError(message) from error
         return RayRun(self.config, self.spaces, self.folder, self._checkpoint, address=address)
 
 

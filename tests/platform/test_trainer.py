@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,13 @@ def test_a_run_that_never_began_leaves_no_folder_in_the_way(tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
     Trainer(config, local=True).close()
     assert (tmp_path / "run" / "config.yaml").is_file()
+
+
+def test_a_run_in_another_thread_than_the_main_one_goes_without_signals(tmp_path: Path) -> None:
+    config = resolve_config(tree(run__dir=str(tmp_path / "run"), run__env_steps=60))
+    summaries: list[Summary] = []
+    trainer = Trainer(config, local=True)
+    thread = threading.Thread(target=lambda: summaries.append(trainer.run()))
+    thread.start()
+    thread.join()
+    assert [summary.env_steps for summary in summaries] == [60]
