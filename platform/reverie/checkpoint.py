@@ -54,6 +54,11 @@ class Checkpoint:
         return self.manifest.number
 
     @property
+    def parts(self) -> list[str]:
+        """File names of its own parts, `<name>.pt` and `<name>.json`."""
+        return [entry.name for entry in self.manifest.parts]
+
+    @property
     def files(self) -> list[str]:
         """Names of the further files of the run that belong to it, from the run's root."""
         return [entry.name for entry in self.manifest.files]

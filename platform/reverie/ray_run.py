@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
+import torch
 from ray.exceptions import RayActorError, RayError
 
 from reverie import wiring
@@ -26,7 +27,7 @@ from reverie.errors import PartLost, WorkerLost
 from reverie.ray_cluster import connect, plan_placement
 from reverie.ray_fleet import Fleet, Key, fetch
 from reverie.storage import Storage
-from reverie.types import Counters, Spaces
+from reverie.types import Counters, Spaces, Version
 from reverie.wiring import Events, Fault, Saved
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class RayRun:
             ]
             tensors = self.fleet.ask("learner", 0, "state_dict")
             coordinator = self._ask_coordinator("state_dict")
+            pinned = [self.fleet.ask("weight_store", 0, "pinned", at) for at in self._pins()]
         except RayActorError as error:
             raise PartLost(f"an actor died during the save: {error}") from error
         finally:
@@ -119,7 +121,12 @@ class RayRun:
                 self._quiet = False
                 self._ask_coordinator("unpause")
                 self._send_all()
-        documents = {"coordinator": coordinator, "replay": fragments}
+        tensors["pins"] = {
+            str(pin.env_steps): {key: torch.tensor(value) for key, value in pin.state.items()}
+            for pin in pinned
+        }
+        pins = [[*pin.version, pin.env_steps] for pin in pinned]
+        documents = {"coordinator": coordinator, "replay": fragments, "pins": pins}
         return Saved(tensors, documents, wiring.replay_files(fragments))
 
     def finish(self) -> Events:
@@ -173,7 +180,18 @@ class RayRun:
         for index in range(resources.num_shards):
             self._note_masses(index)
         self._begin_learning(checkpoint)
+        self._pin_again(checkpoint)
         self._send_all()
+
+    def _pin_again(self, checkpoint: Checkpoint | None) -> None:
+        """Pin the weights whose evaluation was still to come when the checkpoint was written."""
+        if checkpoint is None or "pins.pt" not in checkpoint.parts:
+            return
+        states = checkpoint.tensors("pins")
+        for incarnation, grad_updates, env_steps in checkpoint.document("pins"):
+            state = {key: value.numpy() for key, value in states[str(env_steps)].items()}
+            version = Version(incarnation, grad_updates)
+            self.fleet.ask("weight_store", 0, "pin", version, env_steps, state)
 
     def _start_shard(self, index: int, checkpoint: Checkpoint | None) -> None:
         """Launch a shard with what the checkpoint holds of it.

@@ -17,6 +17,7 @@ from reverie.checkpoint import CheckpointStore
 from reverie.config import ConfigError, resolve_config
 from reverie.env_factory import spaces_of
 from reverie.local_run import LocalRun
+from reverie.metrics import read_metrics
 from reverie.storage import Storage
 from reverie.trainer import Trainer
 from tests.conftest import ROOT
@@ -124,3 +125,22 @@ def test_resume_auto_starts_or_goes_on_and_an_existing_folder_is_refused(tmp_pat
     empty = resolve_config(tree(run__dir=str(tmp_path / "none")))
     with pytest.raises(ConfigError, match="nothing to resume"):
         Trainer(empty, local=True, resume="must")
+
+
+@pytest.mark.ray
+def test_an_evaluation_that_was_still_to_come_is_played_after_resume(
+    tmp_path: Path, ray_local: None
+) -> None:
+    raw = tree(run={"dir": str(tmp_path / "run"), "env_steps": 200}, eval__episodes=400)
+    trainer = Trainer(resolve_config(raw | {"env": raw["env"] | {"delay_s": 0.005}}))
+    while trainer.progress.env_steps < 100:
+        trainer.step()
+    trainer._backend.fleet.ask("learner", 0, "pin", 77)
+    trainer.save(go_on=False)
+    trainer.close()
+    assert CheckpointStore(Storage(str(trainer.folder)), 2).latest().document("pins")[0][2] == 77
+    quick = resolve_config(raw | {"eval": raw["eval"] | {"episodes": 2}})
+    resumed = Trainer(quick, resume="must")
+    resumed.run()
+    rows = read_metrics(resumed.folder / "metrics.jsonl")
+    assert [row["env_steps"] for row in rows if "eval/score" in row] == [77, 200]
