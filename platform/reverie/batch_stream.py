@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,7 +75,7 @@ class BatchStream:
         self,
         specs: dict[str, StreamSpec],
         source: BatchSource,
-        shards: list[Any],
+        shards: Sequence[ShardLink],
         *,
         device: str,
         prefetch: int,

@@ -21,10 +21,10 @@ from reverie.policy import config_file, make_agent, newest_checkpoint, policy_ar
 from reverie.protocols import Mode, StreamSpec, Videos
 from reverie.replay_coordinator import Grant
 from reverie.types import Counters, Spaces
-from reverie.video import write_video
+from reverie.video import IMAGINED_FPS, write_run_video
 
 log = logging.getLogger(__name__)
-EPISODE_FPS, IMAGINED_FPS = 30, 8
+EPISODE_FPS = 30
 
 
 def evaluate_run(
@@ -117,6 +117,5 @@ def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> dict[str,
 
 def _write(run: Path, videos: Videos, env_steps: int, fps: int) -> list[str]:
     return [
-        str(write_video(run / "videos" / f"{name.replace('/', '_')}-{env_steps:08d}.mp4", v, fps))
-        for name, v in videos.items()
+        str(write_run_video(run, name, env_steps, frames, fps)) for name, frames in videos.items()
     ]

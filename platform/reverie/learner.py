@@ -160,9 +160,6 @@ class Learner:
         self._next_pin = int(state["next_pin"])
         self._published = -1
 
-    def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
-        self.agent.warm_up(example)
-
     def _update(self, ready: Ready) -> None:
         counters = replace(
             ready.counters,

@@ -215,6 +215,5 @@ class Suite(Protocol):
         ...
 
 
-VectorEnvMaker = Callable[[], VectorEnv]
 EnvSeed = Callable[[int, int], int]
 """(environment index within the worker, episode number) -> seed of that episode's reset."""

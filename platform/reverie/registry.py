@@ -20,7 +20,6 @@ ENVS = {
 }
 ALGORITHMS = {"dreamerv3": "reverie_algorithms.dreamer_v3:DreamerV3"}
 VECTOR_ENV = "reverie_envs.vector:SyncVectorEnv"
-SPACES_OF = "reverie_envs.wrappers:spaces_of"
 CHECK_ENV = "reverie_envs.contract:check_env"
 
 

@@ -25,7 +25,7 @@ from reverie.run_manifest import write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
 from reverie.storage import Storage
 from reverie.types import Counters
-from reverie.video import write_video
+from reverie.video import IMAGINED_FPS, write_run_video
 from reverie.wiring import Events
 
 log = logging.getLogger(__name__)
@@ -185,9 +185,7 @@ class Trainer:
         if metrics:
             self._metrics.write({f"report/{k}": v for k, v in metrics.items()}, counters)
         for name, frames in videos.items():
-            path = self.folder / "videos" / f"{name.replace('/', '_')}-{env_steps:08d}.mp4"
-            path.parent.mkdir(exist_ok=True)
-            path = write_video(path, frames, fps=8)
+            path = write_run_video(self.folder, name, env_steps, frames, IMAGINED_FPS)
             self._record.videos.append(str(path))
             self._metrics.video(name, path, frames, counters)
 

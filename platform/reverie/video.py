@@ -17,6 +17,8 @@ from reverie.types import Array
 
 logger = logging.getLogger(__name__)
 
+IMAGINED_FPS = 8
+"""Frames per second of imagined beside real futures: slow enough to compare them."""
 MIN_SIDE = 256
 """Pixels; smaller frames are enlarged by a whole factor, so that one can see something."""
 CRF = "18"
@@ -45,6 +47,12 @@ def write_video(path: Path, frames: Array, fps: float) -> Path:
         logger.info('%s becomes a GIF; for mp4: pip install "reverie[video]"', path)
         return _write_whole(path.with_suffix(".gif"), _write_gif, frames, fps)
     return _write_whole(path.with_suffix(".mp4"), _write_mp4, frames, fps, av)
+
+
+def write_run_video(run: Path, name: str, env_steps: int, frames: Array, fps: float) -> Path:
+    """Write a video of a run as `<run>/videos/<name>-<env_steps>.mp4`; returns the path."""
+    path = run / "videos" / f"{name.replace('/', '_')}-{env_steps:08d}.mp4"
+    return write_video(path, frames, fps)
 
 
 def filmstrip(frames: Array, count: int) -> Array:

@@ -62,11 +62,8 @@ def agent_streams(config: ExperimentConfig, spaces: Spaces) -> dict[str, StreamS
     return stream_specs(config, agent.streams())
 
 
-def make_coordinator(
-    config: ExperimentConfig, specs: dict[str, StreamSpec], cls: Any = ReplayCoordinator
-) -> ReplayCoordinator:
-    """Build the coordinator (or the subclass `cls` of it)."""
-    return cls(**coordinator_arguments(config, specs))
+def make_coordinator(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:
+    return ReplayCoordinator(**coordinator_arguments(config, specs))
 
 
 def coordinator_arguments(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ def test_every_registered_name_resolves() -> None:
         assert registry.suite(name).Config
     for name in registry.ALGORITHMS:
         assert registry.algorithm(name).Config
-    for target in (registry.VECTOR_ENV, registry.SPACES_OF, registry.CHECK_ENV):
+    for target in (registry.VECTOR_ENV, registry.CHECK_ENV):
         assert callable(registry.load(target))
 
 
