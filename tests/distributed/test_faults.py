@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,25 @@ def test_killed_actors_are_replaced_and_the_ratio_holds_throughout(
     assert abs(behind) < batch
     streams = CheckpointStore(Storage(str(trainer.folder)), 2).latest().document("coordinator")
     assert [0, 0, 2] in streams["incarnations"]
+
+
+@pytest.mark.ray
+def test_steps_of_a_worker_killed_at_work_count_as_consumed_and_are_reported(
+    tmp_path: Path, ray_local: None
+) -> None:
+    trainer = make(tmp_path, run={"env_steps": 80, "prefill": 40}, env__delay_s=0.1)
+    worker, finished = process_of(trainer, "env_worker"), False
+    while trainer.progress.env_steps == 0:
+        trainer.step()  # which sends the worker on with its next quota, one of the prefill
+    while not trainer._backend._ask_coordinator("overdue", 0.05):
+        time.sleep(0.01)
+    os.kill(worker, signal.SIGKILL)
+    while not finished:
+        finished = trainer.step().finished
+    facts, taken = trainer.facts(), trainer.progress.env_steps
+    trainer.close()
+    assert (facts["env_steps"], taken) == (80, 80)
+    assert facts["lost_steps"] == 8
 
 
 def lag_of(summary: Any, trainer: Trainer) -> tuple[float, int]:

@@ -77,6 +77,11 @@ def test_after_resume_new_chunks_are_taken_with_a_fresh_incarnation(tmp_path: Pa
     assert resumed.coordinator.counters().env_steps == 200
     incarnations = {stored.stream.incarnation for stored in resumed.shards[0]._store}
     assert incarnations == {0, 1}
+    for stored in resumed.shards[0]._store:
+        if stored.stream.incarnation == 1:
+            rows_taken = stored.rows(0, stored.stop_row - stored.start_row)
+            versions = rows_taken["policy_version"][~rows_taken["is_last"]]
+            assert (versions > 0).all(), "the loaded weights act from the first step on"
     assert resumed.shards[0].stats()["rows"] > rows
 
 
