@@ -157,9 +157,10 @@ def check(kind: Any, value: Any, where: str) -> Any:
 def resolve_algorithm(raw: Any) -> Any:
     """Check the `algorithm` sub-tree with the dataclass of the algorithm it names."""
     if not isinstance(raw, Mapping) or "name" not in raw:
-        raise ConfigError(f"algorithm.name: missing; {registry.suggest('', registry.ALGORITHMS)}")
+        names = {key.partition("/")[0] for key in registry.ALGORITHMS}
+        raise ConfigError(f"algorithm.name: missing; {registry.suggest('', names)}")
     raw = cast(Mapping[str, Any], raw)
-    agent = _named("algorithm.name", registry.algorithm, str(raw["name"]))
+    agent = _named("algorithm.name", registry.algorithm, str(raw["name"]), raw.get("dialect"))
     try:
         defaults = agent.config_defaults(raw)
     except (ValueError, TypeError) as error:
@@ -196,9 +197,9 @@ def _check_task(suite: Any, name: str, task: str) -> None:
         )
 
 
-def _named(where: str, find: Any, name: str) -> Any:
+def _named(where: str, find: Any, name: str, *more: Any) -> Any:
     try:
-        return find(name)
+        return find(name, *more)
     except KeyError as error:
         raise ConfigError(f"{where}: {error.args[0]}") from None
     except (ImportError, AttributeError) as error:

@@ -40,7 +40,8 @@ def make_agent(
         precision=config.learner.precision,
         training=training,
     )
-    agent = registry.algorithm(config.algorithm.name)
+    dialect = getattr(config.algorithm, "dialect", None)
+    agent = registry.algorithm(config.algorithm.name, dialect)
     return cast(Agent, agent(config.algorithm, spaces, context))
 
 

@@ -18,7 +18,10 @@ ENVS = {
     "factory": "reverie_envs.gymnasium_suite:FactorySuite",
     "toy": "reverie_envs.toy:Toy",
 }
-ALGORITHMS = {"dreamerv3": "reverie_algorithms.dreamer_v3:DreamerV3"}
+ALGORITHMS = {
+    "dreamerv3/2023": "reverie_algorithms.dreamer_v3:DreamerV3",
+}
+"""By name, or name and dialect; the first dialect is the default."""
 VECTOR_ENV = "reverie_envs.vector:SyncVectorEnv"
 CHECK_ENV = "reverie_envs.contract:check_env"
 
@@ -42,13 +45,20 @@ def suite(name: str) -> Any:
     return resolve(name, env_names(), "environment suite")()
 
 
-def algorithm(name: str) -> Any:
-    """Return the agent class registered under `name`.
+def algorithm(name: str, dialect: str | None = None) -> Any:
+    """Return the agent class registered under `name` in a dialect; `name/dialect` works too.
 
     Raises:
-        KeyError: no such algorithm, with the nearest names.
+        KeyError: no such algorithm or dialect, with the nearest names.
     """
-    return resolve(name, algorithm_names(), "algorithm")
+    table = algorithm_names()
+    dialects = [key.removeprefix(f"{name}/") for key in table if key.startswith(f"{name}/")]
+    if not dialects:
+        return resolve(name, table, "algorithm")
+    chosen = dialects[0] if dialect is None else dialect
+    if chosen not in dialects:
+        raise KeyError(f"dialect: wanted one of {dialects}, got {dialect!r}")
+    return load(table[f"{name}/{chosen}"])
 
 
 def resolve(name: str, table: dict[str, str], kind: str) -> Any:
@@ -57,7 +67,8 @@ def resolve(name: str, table: dict[str, str], kind: str) -> Any:
         return load(table[name])
     if ":" in name:
         return load(name)
-    raise KeyError(f"unknown {kind} {name!r}; {suggest(name, table)}")
+    names = {key.partition("/")[0] for key in table}
+    raise KeyError(f"unknown {kind} {name!r}; {suggest(name, names)}")
 
 
 def load(target: str) -> Any:

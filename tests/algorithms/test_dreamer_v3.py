@@ -49,7 +49,7 @@ def sizes(size, action):
     ],
 )
 def test_parameter_counts_are_those_of_the_paper_code(size, action, total, monkeypatch):
-    monkeypatch.setattr("reverie_algorithms.dreamer_v3.make_generator", lambda *_: None)
+    monkeypatch.setattr("reverie_algorithms.dreamer.make_generator", lambda *_: None)
     monkeypatch.setattr(DreamerV3, "_make_optimizers", lambda self: None)
     trained, targets = sizes(size, action)
     assert sum(trained.values()) == total
@@ -72,11 +72,9 @@ def test_three_harmonizers_are_trained_beside_the_model():
     assert "harmony" not in nano_agent(mode="off").module_sizes()[0]
 
 
-def test_unknown_size_and_dialect_list_the_known_ones():
+def test_an_unknown_size_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"size.*'large', 'medium', 'small', 'tiny', 'xlarge'"):
         DreamerV3.config_defaults({"size": "huge"})
-    with pytest.raises(ValueError, match="dialect"):
-        DreamerV3.config_defaults({"dialect": "1999"})
 
 
 def test_default_config_is_size_small():

@@ -17,7 +17,7 @@ from reverie.protocols import AgentContext, StreamSpec
 from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces, step_ids
 from tests.distributed.test_lockstep import DREAMER
 
-SMALLEST: dict[str, dict[str, Any]] = {"dreamerv3": DREAMER["algorithm"]}
+SMALLEST: dict[str, dict[str, Any]] = {"dreamerv3/2023": DREAMER["algorithm"]}
 """Settings of each algorithm at which it is quick; a new algorithm adds its own."""
 ACTIONS = {
     "discrete": ActionSpec("discrete", (3,)),

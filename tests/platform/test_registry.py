@@ -21,3 +21,11 @@ def test_a_name_may_spell_its_class() -> None:
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(KeyError, match=r"unknown algorithm 'dremerv3'; did you mean dreamerv3\?"):
         registry.algorithm("dremerv3")
+
+
+def test_a_dialect_chooses_the_class_and_the_first_is_the_default() -> None:
+    chosen = registry.algorithm("dreamerv3", "2023")
+    assert registry.algorithm("dreamerv3") is chosen
+    assert registry.algorithm("dreamerv3/2023") is chosen
+    with pytest.raises(KeyError, match=r"dialect: wanted one of \['2023'.*got '1999'"):
+        registry.algorithm("dreamerv3", "1999")
