@@ -1,6 +1,7 @@
 """Atari: the same pixels as gymnasium's preprocessing, and start states that only seeds decide."""
 
 import importlib
+import json
 import sys
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("ale_py")
 
 from reverie_envs.atari import NOOP, Atari100k, AtariConfig
+from tests.conftest import SHARED
 
 SUITE = Atari100k()
 
@@ -160,6 +162,23 @@ def test_the_protocol_has_the_published_scores():
     assert protocol.normalised(14.6) == pytest.approx(1)
     assert protocol.normalised(-20.7) == pytest.approx(0)
     assert SUITE.protocol("pong", AtariConfig(frame_cap=5400)).id == "atari100k-v1-frame_cap=5400"
+
+
+@pytest.mark.parametrize(
+    ("curves", "mean", "median"),
+    [("harmony_dreamerv3", 1.364, 0.671), ("dreamerv3_2023_reproduced", 1.074, 0.416)],
+)
+def test_published_scores_normalise_to_the_published_mean_and_median(curves, mean, median):
+    path = SHARED / f"reference/atari100k-{curves}.json"
+    if not path.exists():
+        pytest.skip(f"needs the published curves in {path}")
+    last = {
+        game: np.array(s)[:, -1].mean() for game, s in json.loads(path.read_text())["score"].items()
+    }
+    normalised = [SUITE.protocol(g, AtariConfig()).normalised(score) for g, score in last.items()]
+    assert len(normalised) == 26
+    assert np.mean(normalised) == pytest.approx(mean, abs=5e-4)
+    assert np.median(normalised) == pytest.approx(median, abs=5e-4)
 
 
 @pytest.mark.parametrize("options", [{"repeat": 0}, {"sticky": 1.0}, {"noops": -1}])
