@@ -23,6 +23,7 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
     protocol = evaluator.protocol_of(config)
     return {
         "algorithm": config.algorithm.name,
+        "dialect": getattr(config.algorithm, "dialect", None),
         "env": f"{config.env.suite}/{config.env.task}",
         "modules": modules,
         "total": sum(modules.values()),
@@ -62,7 +63,8 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
 
 def describe_text(found: dict[str, Any]) -> str:
     """`describe` for a terminal."""
-    lines = [f"{found['algorithm']} on {found['env']}", "", "trainable parameters"]
+    dialect = f" ({found['dialect']})" if found["dialect"] else ""
+    lines = [f"{found['algorithm']}{dialect} on {found['env']}", "", "trainable parameters"]
     lines += [f"  {name:12} {count:>14,}" for name, count in found["modules"].items()]
     lines += [f"  {'total':12} {found['total']:>14,}"]
     lines += [f"  {name:12} {count:>14,}  (slow copy)" for name, count in found["targets"].items()]
