@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from reverie.protocols import AgentContext, EvalProtocol, StreamSpec
 from reverie.types import STEP_ID, STRICT, ActionSpec, ArraySpec, Rows, Spaces
+from reverie_algorithms.initialise import take
 
 EPISODE = 7
 
@@ -158,15 +159,22 @@ class StubConfig:
     """Update at which the process ends itself with SIGKILL, once per folder `kill_flag`."""
     kill_flag: str = ""
     """File that remembers that it happened."""
+    at_most: int = 0
+    """Most actions the agent can express; 0 means any number."""
 
 
 class Stub:
     """Shared by the stub agents: a linear policy on the vector key."""
 
     Config = StubConfig
+    COMPILABLE = ()
 
     def __init__(self, config: StubConfig, spaces: Spaces, context: AgentContext) -> None:
         self.config, self.spaces, self.context = config, spaces, context
+        if 0 < config.at_most < spaces.action.flat_size:
+            raise ValueError(
+                f"at_most: wanted at least {spaces.action.flat_size} actions, got {config.at_most}"
+            )
         self.learn_rng = torch.Generator().manual_seed(context.seed)
         self.act_rng = torch.Generator().manual_seed(context.seed + 1)
         self.net = nn.Linear(2, spaces.action.flat_size)
@@ -175,6 +183,7 @@ class Stub:
             self.net.bias.zero_()
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-2)
         self.updates = 0
+        self.frozen: Any = ()
 
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,6 +198,7 @@ class Stub:
         loss = ((self.net(obs.tanh()).sum(-1) - reward) ** 2).mean()
         self.optimizer.zero_grad()
         loss.backward()
+        self.hold(self.modules())
         self.optimizer.step()
         return loss.detach() * (float("nan") if self.updates == self.config.nan_at else 1.0)
 
@@ -218,16 +228,33 @@ class Stub:
     def load_policy_state(self, state: Any) -> None:
         self.net.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
 
+    def modules(self) -> dict[str, nn.Module]:
+        return {"policy": self.net}
+
+    def initialise(self, state: Any, modules: Any) -> Any:
+        return take(self.modules(), state, modules)
+
+    def freeze(self, tensors: Any) -> None:
+        self.frozen = tensors
+
+    def hold(self, modules: dict[str, nn.Module]) -> None:
+        """Drop the gradients of what is frozen."""
+        for name, module in modules.items():
+            for key, param in module.named_parameters():
+                if f"{name}/{key}" in self.frozen:
+                    param.grad = None
+
     def state_dict(self) -> dict[str, Any]:
         return {
-            "net": self.net.state_dict(),
+            "modules": {name: module.state_dict() for name, module in self.modules().items()},
             "optimizer": self.optimizer.state_dict(),
             "updates": self.updates,
             "rng": self.learn_rng.get_state(),
         }
 
     def load_state_dict(self, state: Any) -> None:
-        self.net.load_state_dict(state["net"])
+        for name, module in self.modules().items():
+            module.load_state_dict(state["modules"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         self.learn_rng.set_state(state["rng"])
@@ -248,6 +275,16 @@ class Plain(Stub):
         return {"loss/plain": loss, "batch_ids": ids}, {}
 
 
+class Wider(Plain):
+    """Takes no state but its own kind's, and names what differs."""
+
+    def load_state_dict(self, state: Any) -> None:
+        raise ValueError("load_state_dict: tensor 'net.extra' is missing")
+
+    def load_policy_state(self, state: Any) -> None:
+        raise ValueError("load_policy_state: tensor 'net.extra' is missing")
+
+
 class TwoStreams(Stub):
     """Single transitions every update, segments every third, and a buffer of imagined rows."""
 
@@ -259,6 +296,9 @@ class TwoStreams(Stub):
         self.model_optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-2)
         self.imagined = torch.zeros(256, 2)
         self.filled = 0
+
+    def modules(self) -> dict[str, nn.Module]:
+        return super().modules() | {"model": self.model}
 
     def streams(self) -> dict[str, StreamSpec]:
         size = self.context.batch_size
@@ -281,6 +321,7 @@ class TwoStreams(Stub):
         loss = ((self.model(count[:, :-1].tanh()) - count[:, 1:].tanh()) ** 2).mean()
         self.model_optimizer.zero_grad()
         loss.backward()
+        self.hold(self.modules())
         self.model_optimizer.step()
         with torch.no_grad():
             rolled = self.model(count[:, -1].tanh())
@@ -298,7 +339,6 @@ class TwoStreams(Stub):
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
-            "model": self.model.state_dict(),
             "model_optimizer": self.model_optimizer.state_dict(),
             "imagined": self.imagined,
             "filled": self.filled,
@@ -306,7 +346,6 @@ class TwoStreams(Stub):
 
     def load_state_dict(self, state: Any) -> None:
         super().load_state_dict(state)
-        self.model.load_state_dict(state["model"])
         self.model_optimizer.load_state_dict(state["model_optimizer"])
         self.imagined, self.filled = state["imagined"].clone(), state["filled"]
 

@@ -21,9 +21,11 @@ def test_every_preset_builds(path: Path) -> None:
     assert found["budget"]["updates"] > 0
 
 
-def test_presets_named_after_the_paper_use_the_papers_mode() -> None:
+def test_presets_named_after_the_paper_balance_their_losses() -> None:
     for path in (ROOT / "tune_configs/harmonydream").glob("*.yaml"):
-        assert load_config(path).algorithm.harmony.mode == "paper", path.name
+        # The learning rate of the 2025 dialect is too small for sigma in the model's own group.
+        mode = "own_group" if "2025" in path.name else "paper"
+        assert load_config(path).algorithm.harmony.mode == mode, path.name
 
 
 def test_the_reference_page_is_current() -> None:

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from reverie_algorithms.dists import ActionDist, TwoHot
 from reverie_algorithms.nets import MLP
-from reverie_algorithms.rssm import RSSM, LatentState
+from reverie_algorithms.one_hot_linear import OneHots
+from reverie_algorithms.rssm import LatentState
+from reverie_algorithms.states import copy_weights
 from reverie_algorithms.world_model import HeadConfig
 
 
 class Actor(nn.Module):
     """Policy parameters [..., P] from feat [..., F]; `dist` says what they mean."""
 
-    def __init__(self, inputs: int, config: HeadConfig, dist: ActionDist) -> None:
+    def __init__(
+        self, inputs: int, config: HeadConfig, dist: ActionDist, one_hots: OneHots | None = None
+    ) -> None:
         super().__init__()
         self.dist = dist
-        self.net = MLP(inputs, config.layers, config.units, dist.outputs)
+        self.net = MLP(inputs, config.layers, config.units, dist.outputs, one_hots=one_hots)
 
     def forward(self, feat: Tensor) -> Tensor:
         return self.net(feat).float()
@@ -33,10 +37,11 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Two-hot value; 0 at first, since its output layer starts at zero."""
 
-    def __init__(self, inputs: int, config: HeadConfig) -> None:
+    def __init__(self, inputs: int, config: HeadConfig, one_hots: OneHots | None = None) -> None:
         super().__init__()
         self.dist = TwoHot()
-        self.net = MLP(inputs, config.layers, config.units, [len(self.dist.bins)], scale=0.0)
+        sizes = inputs, config.layers, config.units, [len(self.dist.bins)]
+        self.net = MLP(*sizes, scale=0.0, one_hots=one_hots)
 
     def forward(self, feat: Tensor) -> Tensor:
         return self.net(feat).float()
@@ -48,16 +53,22 @@ class Critic(nn.Module):
 class SlowCritic(nn.Module):
     """Moving average of a critic: a copy after the first update, then `fraction` per update."""
 
+    critic: Any
+    """The copy; it has the methods of the critic."""
     started: Tensor
 
-    def __init__(self, critic: Critic, fraction: float) -> None:
+    def __init__(self, critic: nn.Module, fraction: float) -> None:
         super().__init__()
         self.fraction = fraction
         self.critic = deepcopy(critic).requires_grad_(False)
         self.register_buffer("started", torch.zeros(()))
 
+    def reset(self, critic: nn.Module) -> None:
+        """Make the copy equal to the critic."""
+        copy_weights(self.critic, critic)
+
     @torch.no_grad()
-    def update(self, critic: Critic) -> None:
+    def update(self, critic: nn.Module) -> None:
         mix = 1 + self.started * (self.fraction - 1)
         for slow, fast in zip(self.critic.parameters(), critic.parameters(), strict=True):
             slow.lerp_(fast, mix)
@@ -84,7 +95,23 @@ class Rollout(NamedTuple):
     """[H, N, A]"""
 
 
-def imagine(rssm: RSSM, actor: Actor, start: LatentState, noise: Noise) -> Rollout:
+class Prior(Protocol):
+    """A latent model that goes on without observations."""
+
+    def imagine_step(
+        self, state: LatentState, action: Tensor, uniform: Tensor, /
+    ) -> LatentState: ...
+
+
+class Policy(Protocol):
+    """Policy parameters from feat, and what they mean."""
+
+    dist: ActionDist
+
+    def __call__(self, feat: Tensor, /) -> Tensor: ...
+
+
+def imagine(rssm: Prior, actor: Policy, start: LatentState, noise: Noise) -> Rollout:
     """Follow the policy through the model from detached states [N, ...].
 
     The policy sees detached feat. Where its samples carry no gradient, the model runs without

@@ -24,7 +24,7 @@ from reverie_algorithms.actor_critic import (
 )
 from reverie_algorithms.dreamer_v3_config import DreamerV3Config
 from reverie_algorithms.returns import ReturnNormalizer, lambda_return
-from reverie_algorithms.rssm import LatentState
+from reverie_algorithms.rssm import RSSM, LatentState
 from reverie_algorithms.world_model import WorldModel
 
 
@@ -47,10 +47,10 @@ class Dream(NamedTuple):
 class Behavior(nn.Module):
     """An actor, its critic and what they need to learn from imagined rollouts."""
 
-    def __init__(self, actor: Actor, feat_size: int, config: DreamerV3Config) -> None:
+    def __init__(self, actor: Actor, rssm: RSSM, config: DreamerV3Config) -> None:
         super().__init__()
         self.config, self.actor = config, actor
-        self.critic = Critic(feat_size, config.heads)
+        self.critic = Critic(rssm.feat_size, config.heads, rssm.one_hots)
         self.slow_critic = SlowCritic(self.critic, config.slow_critic_fraction)
         self.return_normalizer = ReturnNormalizer(
             config.return_low, config.return_high, config.return_rate, config.return_min_scale

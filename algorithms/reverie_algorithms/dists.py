@@ -39,6 +39,13 @@ def unimix(logits: Tensor, fraction: float) -> Tensor:
     return probs * (1 - fraction) + fraction / logits.shape[-1]
 
 
+def log_unimix(logits: Tensor, fraction: float) -> Tensor:
+    """Logarithm of `unimix`, finite for every class also where nothing is mixed in."""
+    if not fraction:
+        return torch.log_softmax(logits.float(), -1)
+    return unimix(logits, fraction).log()
+
+
 def sample_one_hot(probs: Tensor, uniform: Tensor) -> Tensor:
     """Draw one-hot samples [..., K] by inverting the distribution function.
 
@@ -59,6 +66,11 @@ def one_hot(index: Tensor, classes: int) -> Tensor:
 def straight_through(sample: Tensor, probs: Tensor) -> Tensor:
     """Give `sample` the gradient of `probs`; its value stays exactly one-hot."""
     return sample + (probs - probs.detach()) if torch.is_grad_enabled() else sample
+
+
+def categorical_entropy(log_probs: Tensor) -> Tensor:
+    """Entropy of [..., S, K] variables, summed over variables."""
+    return -(log_probs.exp() * log_probs).sum((-2, -1))
 
 
 def categorical_kl(probs: Tensor, log_probs: Tensor, other_log_probs: Tensor) -> Tensor:
@@ -91,6 +103,47 @@ class TwoHot(nn.Module):
         upper_weight = (position - lower).unsqueeze(-1)
         index = lower.long().unsqueeze(-1)
         log_probs = torch.log_softmax(logits.float(), -1)
+        low, high = log_probs.gather(-1, index), log_probs.gather(-1, index + 1)
+        return -torch.lerp(low, high, upper_weight).squeeze(-1)
+
+
+class SymexpTwoHot(nn.Module):
+    """Scalars as a softmax over bins whose distance grows exponentially from 0 on.
+
+    Bins are symexp of evenly spaced numbers, so that targets and means are in real space, as in
+    danijar/dreamerv3@e3f0224.
+    """
+
+    bins: Tensor
+
+    def __init__(self, num_bins: int = 255, limit: float = 20.0) -> None:
+        super().__init__()
+        half = symexp(torch.linspace(-limit, 0, (num_bins - 1) // 2 + 1))
+        bins = torch.cat([half, -half[:-1].flip(0)])
+        self.register_buffer("bins", bins, persistent=False)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """Expected value [...] of logits [..., bins].
+
+        Each bin is taken together with its opposite, so that even odds give exactly 0.
+        """
+        probs, half = torch.softmax(logits.float(), -1), len(self.bins) // 2
+        tilt = probs[..., half + 1 :] - probs[..., :half].flip(-1)
+        return (tilt * self.bins[half + 1 :]).sum(-1)
+
+    def loss(self, logits: Tensor, targets: Sequence[tuple[float, Tensor]]) -> Tensor:
+        """Weighted sum of the cross-entropies [...] with the two-hot codes of some targets."""
+        log_probs = torch.log_softmax(logits.float(), -1)
+        losses = [w * self._cross_entropy(log_probs, target) for w, target in targets]
+        return sum(losses[1:], losses[0])
+
+    def _cross_entropy(self, log_probs: Tensor, target: Tensor) -> Tensor:
+        target = torch.minimum(torch.maximum(target, self.bins[0]), self.bins[-1]).contiguous()
+        lower = torch.searchsorted(self.bins, target, right=True) - 1
+        lower = lower.clamp(max=len(self.bins) - 2)
+        low, high = self.bins[lower], self.bins[lower + 1]
+        upper_weight = ((target - low) / (high - low)).unsqueeze(-1)
+        index = lower.unsqueeze(-1)
         low, high = log_probs.gather(-1, index), log_probs.gather(-1, index + 1)
         return -torch.lerp(low, high, upper_weight).squeeze(-1)
 
@@ -151,11 +204,14 @@ class OneHotActions:
         return torch.cat([one_hot(part.argmax(-1), part.shape[-1]) for part in parts], -1)
 
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
-        return (torch.cat(self.probs(params), -1).log() * action).sum(-1)
+        return (self._log_probs(params) * action).sum(-1)
 
     def entropy(self, params: Tensor) -> Tensor:
-        probs = torch.cat(self.probs(params), -1)
-        return -(probs * probs.log()).sum(-1)
+        return -(torch.cat(self.probs(params), -1) * self._log_probs(params)).sum(-1)
+
+    def _log_probs(self, params: Tensor) -> Tensor:
+        parts = params.split(self.num, -1)
+        return torch.cat([log_unimix(logits, self.mix) for logits in parts], -1)
 
     def encode(self, action: Tensor) -> Tensor:
         parts = action.unsqueeze(-1) if self.single else action
@@ -208,6 +264,12 @@ class BoundedNormal:
 
     def decode(self, flat: Tensor) -> Tensor:
         return flat.clamp(-1, 1)
+
+
+class ReinforcedNormal(BoundedNormal):
+    """The same, learned from log-likelihoods rather than through its samples."""
+
+    reparameterised = False
 
 
 def make_action_dist(spec: ActionSpec, mix: float, min_std: float, max_std: float) -> ActionDist:

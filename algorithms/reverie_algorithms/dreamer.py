@@ -1,4 +1,4 @@
-"""What all Dreamers share: acting from a latent state, looking at imagined futures, saving.
+"""What all Dreamers share: acting from a latent state, and looking at imagined futures.
 
 A paper's file adds its networks, its losses and the order of one update.
 
@@ -7,7 +7,7 @@ Shape legend: B batch, T time, H horizon, N = B * T imagined rollouts, S stoch v
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -17,32 +17,24 @@ from torch import Tensor, nn
 from reverie.protocols import (
     AgentContext,
     Carry,
-    Feedback,
     Metrics,
     Mode,
     StreamSpec,
     Videos,
 )
 from reverie.types import Array, Counters, Rows, Spaces
-from reverie_algorithms.actor_critic import Actor, Noise
+from reverie_algorithms.actor_critic import Noise
 from reverie_algorithms.dists import ActionDist
-from reverie_algorithms.observations import Encoder, ObsKeys
+from reverie_algorithms.observations import ObsKeys
 from reverie_algorithms.open_loop import open_loop
-from reverie_algorithms.optim import Adam
-from reverie_algorithms.rssm import RSSM, LatentState
-from reverie_algorithms.states import (
-    as_numpy,
-    copied,
-    load_generator,
-    load_tensors,
-    make_generator,
-)
-from reverie_algorithms.world_model import WorldModel
+from reverie_algorithms.rssm import LatentState
+from reverie_algorithms.saved_agent import SavedAgent
+from reverie_algorithms.states import make_generator
 
 STREAM = "replay"
 
 
-class Dreamer(ABC):
+class Dreamer(SavedAgent):
     """An agent that learns a world model and acts from its latent state.
 
     With `context.training` unset only encoder, RSSM and actor exist, and only acting works.
@@ -51,17 +43,17 @@ class Dreamer(ABC):
     COMPILABLE: tuple[str, ...] = ()
     """Methods without graph breaks, side effects on tensors or draws of randomness."""
 
-    encoder: Encoder
-    rssm: RSSM
-    actor: Actor
-    world_model: WorldModel
-    learned: dict[str, nn.Module]
-    """Roots of everything that a checkpoint holds, targets and normalisers included."""
-    optimizers: dict[str, Adam]
+    keys_type: type[ObsKeys] = ObsKeys
+    """How observations become what the networks read."""
+    encoder: Any
+    rssm: Any
+    actor: Any
+    world_model: Any
+    """Modules of one paper; they are used here as `open_loop` and `act` show."""
 
     def __init__(self, config: Any, spaces: Spaces, context: AgentContext) -> None:
         self.config, self.spaces, self.context = config, spaces, context
-        self.keys = ObsKeys.select(spaces.obs)
+        self.keys = self.keys_type.select(spaces.obs)
         self.actions = self._make_actions()
         self.act_generator = make_generator(context.device, context.seed, "act")
         self.learn_generator = make_generator(context.device, context.seed, "learn")
@@ -85,29 +77,14 @@ class Dreamer(ABC):
     @abstractmethod
     def _make_optimizers(self) -> None: ...
 
-    @abstractmethod
-    def modules(self) -> dict[str, nn.Module]:
-        """The trained parts by name."""
-
-    @abstractmethod
-    def targets(self) -> dict[str, nn.Module]:
-        """Slow copies by name."""
-
     @property
     def policy_parts(self) -> nn.ModuleDict:
-        """What acting needs."""
         return nn.ModuleDict({"encoder": self.encoder, "rssm": self.rssm, "actor": self.actor})
 
     # Learning
 
     def streams(self) -> dict[str, StreamSpec]:
         return {STREAM: StreamSpec(self.context.batch_size, self.context.batch_length)}
-
-    @abstractmethod
-    def update(
-        self, batches: Mapping[str, Mapping[str, Tensor]], counters: Counters
-    ) -> tuple[Metrics, Feedback]:
-        """Take one gradient step with every optimizer."""
 
     def prepare(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Turn a batch [B, T, ...] into what the model reads.
@@ -180,49 +157,3 @@ class Dreamer(ABC):
     def report(self, batches: Mapping[str, Mapping[str, Tensor]]) -> tuple[Videos, Metrics]:
         generator = make_generator(self.context.device, self.context.seed, "report")
         return open_loop(self.world_model, self.prepare(batches[STREAM]), generator)
-
-    def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:
-        trained = {name: num_trained(part) for name, part in self.modules().items()}
-        targets = {name: num_parameters(part) for name, part in self.targets().items()}
-        return {name: size for name, size in trained.items() if size}, targets
-
-    # Saving
-
-    def policy_state(self) -> dict[str, Array]:
-        state = self.policy_parts.state_dict()
-        return as_numpy(state)
-
-    def load_policy_state(self, state: Mapping[str, Array]) -> None:
-        load_tensors(self.policy_parts.state_dict(), state, "load_policy_state")
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "modules": {name: dict(module.state_dict()) for name, module in self.learned.items()},
-            "optimizers": {name: adam.state() for name, adam in self.optimizers.items()},
-        }
-
-    def _generators(self) -> dict[str, torch.Generator]:
-        return {"act": self.act_generator, "learn": self.learn_generator}
-
-    def state_dict(self) -> dict[str, Any]:
-        generators = {k: generator.get_state() for k, generator in self._generators().items()}
-        return {**copied(self._state()), "generators": generators}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        rest = {key: value for key, value in state.items() if key != "generators"}
-        load_tensors(self._state(), rest, "load_state_dict")
-        for name, generator in self._generators().items():
-            load_generator(generator, state["generators"][name], name)
-
-    def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
-        before = self.state_dict()
-        self.update(example, Counters())
-        self.load_state_dict(before)
-
-
-def num_trained(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def num_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

@@ -56,7 +56,8 @@ class DreamerV3(Dreamer):
             width = self.spaces.action.flat_size
             self.rssm = RSSM(config.rssm, self.encoder.size, width).to(device)
         with seeded(self.context.seed, "actor"):
-            self.actor = Actor(self.rssm.feat_size, config.heads, self.actions).to(device)
+            net = self.rssm.feat_size, config.heads, self.actions, self.rssm.one_hots
+            self.actor = Actor(*net).to(device)
 
     def _make_learning_parts(self) -> None:
         config, device, feat = self.config, self.context.device, self.rssm.feat_size
@@ -66,7 +67,7 @@ class DreamerV3(Dreamer):
             heads = config.heads, config.grad_heads, config.free_nats
             self.world_model = WorldModel(*parts, *heads).to(device)
         with seeded(self.context.seed, "behavior"):
-            self.behavior = Behavior(self.actor, feat, config).to(device)
+            self.behavior = Behavior(self.actor, self.rssm, config).to(device)
         self.harmony = Harmonizer(config.harmony, self._loss_weights()).to(device)
         self.learned = {
             "world_model": self.world_model,
@@ -114,6 +115,9 @@ class DreamerV3(Dreamer):
 
     def targets(self) -> dict[str, nn.Module]:
         return {"slow_critic": self.behavior.slow_critic}
+
+    def reset_targets(self) -> None:
+        self.behavior.slow_critic.reset(self.behavior.critic)
 
     # Learning
 

@@ -56,6 +56,9 @@ GROUPS = {
 """Groups of DreamerV3-2023. Differs from the paper: 5/6, as in thuml/HarmonyDream, dreamerv3-jax,
 where the regulariser is added to the `dyn` term before its share is applied."""
 
+V2_GROUPS = {name: LossGroup({name: 1.0}) for name in ("image", "reward", "kl")}
+"""Groups of DreamerV2, as in thuml/HarmonyDream, wmlib-torch: `kl` is the balanced, clipped KL."""
+
 
 class Harmonizer(nn.Module):
     """Adds up named losses, harmonised or with fixed weights.

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie_algorithms.one_hot_linear import OneHots, column_major, one_hot_linear
+
 NORM_EPS = 1e-3
 TRUNCATION = 0.87962566103423978
 """Std of a unit normal that is cut off at two standard deviations."""
@@ -57,18 +59,25 @@ class LayerNorm(nn.LayerNorm):
 class NormLinear(nn.Module):
     """Linear without bias, LayerNorm, and SiLU where `act` is set.
 
+    `one_hots` says that the inputs end in one-hot vectors, whose products can be looked up.
     `finish` takes a product with the weight that was computed elsewhere, in parts.
     """
 
-    def __init__(self, inputs: int, units: int, act: bool = True) -> None:
+    def __init__(
+        self, inputs: int, units: int, act: bool = True, one_hots: OneHots | None = None
+    ) -> None:
         super().__init__()
-        self.act = act
+        self.act, self.one_hots = act, one_hots
         self.weight = nn.Parameter(torch.empty(units, inputs))
         self.norm = LayerNorm(units)
         truncated_normal_(self.weight)
+        if one_hots is not None:
+            self.weight = column_major(self.weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.finish(F.linear(inputs, self.weight))
+        if self.one_hots is None:
+            return self.finish(F.linear(inputs, self.weight))
+        return self.finish(one_hot_linear(inputs, self.weight, self.one_hots))
 
     def finish(self, product: Tensor) -> Tensor:
         normed = self.norm(product)
@@ -87,11 +96,19 @@ class MLP(nn.Module):
     """Normed hidden layers; with `outputs`, one output layer for each width, concatenated."""
 
     def __init__(
-        self, inputs: int, layers: int, units: int, outputs: Sequence[int] = (), scale: float = 1.0
+        self,
+        inputs: int,
+        layers: int,
+        units: int,
+        outputs: Sequence[int] = (),
+        scale: float = 1.0,
+        one_hots: OneHots | None = None,
     ) -> None:
         super().__init__()
         sizes = [inputs, *[units] * layers]
-        self.hidden = nn.Sequential(*[NormLinear(a, b) for a, b in pairwise(sizes)])
+        ends = [one_hots, *[None] * layers]
+        layer_sizes = zip(sizes[:-1], sizes[1:], ends, strict=False)
+        self.hidden = nn.Sequential(*[NormLinear(a, b, True, end) for a, b, end in layer_sizes])
         self.outputs = nn.ModuleList([output_linear(sizes[-1], n, scale) for n in outputs])
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from reverie.protocols import no_reduce
+
+
+class Optimizer(Protocol):
+    """What agents expect of an optimizer over named parameters."""
+
+    params: dict[str, nn.Parameter]
+    frozen: set[str]
+    """Names of parameters that no step changes; neither do their moments and step counts."""
+
+    def step(self, loss: Tensor, retain_graph: bool = False) -> Tensor:
+        """Take one step down the gradient of `loss`; returns the gradient's norm."""
+        ...
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Step count and moments by parameter name; not copies."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +37,8 @@ class AdamGroup:
     eps: float
     clip: float | None
     """Largest gradient norm of the group; None leaves it alone."""
+    weight_decay: float = 0.0
+    """L2 penalty: this times the parameter is added to its gradient, after clipping."""
 
 
 class Adam:
@@ -33,7 +52,17 @@ class Adam:
     ) -> None:
         self.groups, self.all_reduce = groups, all_reduce
         self.params = {name: p for group in groups for name, p in group.params.items()}
-        options = [{"params": [*g.params.values()], "lr": g.lr, "eps": g.eps} for g in groups]
+        self.frozen: set[str] = set()
+        """Parameters that no step changes; neither do their moments and step counts."""
+        options = [
+            {
+                "params": [*group.params.values()],
+                "lr": group.lr,
+                "eps": group.eps,
+                "weight_decay": group.weight_decay,
+            }
+            for group in groups
+        ]
         on_cuda = all(param.is_cuda for param in self.params.values())
         self.optimizer = torch.optim.Adam(options, fused=True, capturable=on_cuda)
         for param in self.params.values():
@@ -49,7 +78,9 @@ class Adam:
         Returns:
             The norm of the first group's gradient before clipping.
         """
-        params = [*self.params.values()]
+        params = [param for name, param in self.params.items() if name not in self.frozen]
+        if not params:
+            return torch.zeros_like(loss, requires_grad=False)
         grads = torch.autograd.grad(loss, params, retain_graph=retain_graph)
         for param, grad in zip(params, grads, strict=True):
             reduced = grad if self.all_reduce is no_reduce else self.all_reduce(grad)

@@ -1,6 +1,6 @@
 """Returns of imagined rollouts, and the scale they are divided by.
 
-Shape legend: H horizon, N rollouts.
+Shape legend: H horizon, N rollouts, B batch, T time.
 """
 
 from __future__ import annotations
@@ -28,6 +28,31 @@ def lambda_return(reward_HN: Tensor, cont_HN: Tensor, value: Tensor, lam: float)
         ret_N = torch.addcmul(interim_HN[t], decay_HN[t], ret_N)
         rets.append(ret_N)
     return torch.stack(rets[::-1])
+
+
+def replay_return(
+    reward_BT: Tensor,
+    is_last_BT: Tensor,
+    is_terminal_BT: Tensor,
+    boot_BT: Tensor,
+    gamma: float,
+    lam: float,
+) -> Tensor:
+    """Lambda-returns [B, T - 1] of real rewards, which start again after a last row.
+
+    With live = gamma (1 - is_terminal) and keep = lam (1 - is_last),
+    R_t = r_{t+1} + live_{t+1} [(1 - keep_{t+1}) boot_{t+1} + keep_{t+1} R_{t+1}], R_T = boot_T,
+    as in danijar/dreamerv3@e3f0224.
+    """
+    live_BT = (~is_terminal_BT[:, 1:]).float() * gamma
+    keep_BT = (~is_last_BT[:, 1:]).float() * lam
+    interim_BT = reward_BT[:, 1:] + (1 - keep_BT) * live_BT * boot_BT[:, 1:]
+    decay_BT, ret_B = live_BT * keep_BT, boot_BT[:, -1]
+    rets = []
+    for t in reversed(range(interim_BT.shape[1])):
+        ret_B = torch.addcmul(interim_BT[:, t], decay_BT[:, t], ret_B)
+        rets.append(ret_B)
+    return torch.stack(rets[::-1], 1)
 
 
 def percentiles(values: Tensor, low: float, high: float) -> Tensor:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from reverie.types import STRICT
 from reverie_algorithms.dists import one_hot, sample_one_hot, straight_through, unimix
 from reverie_algorithms.nets import NormLinear, output_linear
+from reverie_algorithms.one_hot_linear import OneHots, column_major, one_hot_linear
+from reverie_algorithms.step_product import StepProduct
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +80,12 @@ class GRU(nn.Module):
         self.gates = NormLinear(deter + inputs, 3 * deter, act=False)
 
     def forward(self, inputs_BU: Tensor, deter_BD: Tensor) -> Tensor:
-        gates = self.gates(torch.cat([deter_BD, inputs_BU], -1))
-        reset_BD, candidate_BD, update_BD = gates.chunk(3, -1)
+        product = F.linear(torch.cat([deter_BD, inputs_BU], -1), self.gates.weight)
+        return self.finish(product, deter_BD)
+
+    def finish(self, product: Tensor, deter_BD: Tensor) -> Tensor:
+        """Apply the gates, given the product of state and inputs with their weight."""
+        reset_BD, candidate_BD, update_BD = self.gates.finish(product).chunk(3, -1)
         candidate_BD = torch.tanh(torch.sigmoid(reset_BD) * candidate_BD)
         return torch.lerp(deter_BD, candidate_BD, torch.sigmoid(update_BD - 1))
 
@@ -92,7 +98,10 @@ class RSSM(nn.Module):
         self.config = config
         latent = config.stoch * config.classes
         self.feat_size = config.deter + latent
+        self.one_hots = OneHots(config.stoch, config.classes)
+        """What feat ends in."""
         self.input = NormLinear(latent + action_size, config.units)
+        self.input.weight = column_major(self.input.weight)
         self.gru = GRU(config.units, config.deter)
         self.prior_hidden = NormLinear(config.deter, config.units)
         self.prior_logits = output_linear(config.units, latent)
@@ -115,30 +124,29 @@ class RSSM(nn.Module):
     ) -> Observed:
         """Infer the posterior states of whole windows.
 
-        What does not depend on the previous state (the products with embed and action, and
-        the prior) is computed outside the time loop.
+        What does not depend on the previous state (the products with embed and action, the
+        prior, the gradients of weights) is computed outside the time loop.
         Rows with `is_first_BT` start from the initial state; every window must start with one.
         """
-        num_steps = is_first_BT.shape[1]
         is_first_BT1 = is_first_BT.unsqueeze(-1)
         initial = self.initial(1)
-        action_BTU, stoch_weight = self._input_parts(prev_action_BTA * ~is_first_BT1)
-        embed_BTU, deter_weight = self._posterior_parts(embed_BTE)
+        products = self._products(embed_BTE, prev_action_BTA * ~is_first_BT1)
         start_deter = (initial.deter * is_first_BT1).unbind(1)
         start_stoch = (initial.stoch.flatten(-2) * is_first_BT1).unbind(1)
         keep = (~is_first_BT1).float().unbind(1)
-        action, embed, uniform = action_BTU.unbind(1), embed_BTU.unbind(1), uniform_BTS.unbind(1)
+        uniform = uniform_BTS.unbind(1)
 
         deter_BD, stoch_BX = start_deter[0], start_stoch[0]
         deters, stochs, posteriors = [], [], []
-        for t in range(num_steps):
+        for t in range(len(uniform)):
             if t:
                 deter_BD = torch.addcmul(start_deter[t], deter_BD, keep[t])
                 stoch_BX = torch.addcmul(start_stoch[t], stoch_BX, keep[t])
-            inputs_BU = self.input.finish(F.linear(stoch_BX, stoch_weight) + action[t])
-            deter_BD = self.gru(inputs_BU, deter_BD)
-            hidden_BU = self.posterior_hidden.finish(F.linear(deter_BD, deter_weight) + embed[t])
-            stoch_BSK, probs_BSK = self._sample(self.posterior_logits(hidden_BU), uniform[t])
+            inputs_BU = self.input.finish(products["input"](t, stoch_BX))
+            gates = products["gates"](t, torch.cat([deter_BD, inputs_BU], -1))
+            deter_BD = self.gru.finish(gates, deter_BD)
+            hidden_BU = self.posterior_hidden.finish(products["hidden"](t, deter_BD))
+            stoch_BSK, probs_BSK = self._sample(products["logits"](t, hidden_BU), uniform[t])
             stoch_BX = stoch_BSK.flatten(-2)
             deters.append(deter_BD)
             stochs.append(stoch_BSK)
@@ -176,17 +184,30 @@ class RSSM(nn.Module):
         return LatentState(deter_BD, stoch_BSK), prev_action_BA * ~is_first_B1
 
     def _advance(self, state: LatentState, action_BA: Tensor) -> Tensor:
-        inputs = torch.cat([state.stoch.flatten(-2), bounded(action_BA)], -1)
-        return self.gru(self.input(inputs), state.deter)
+        from_action_BU, stoch_weight = self._input_parts(action_BA)
+        product_BU = one_hot_linear(state.stoch.flatten(-2), stoch_weight, self.one_hots)
+        return self.gru(self.input.finish(product_BU + from_action_BU), state.deter)
 
-    def _input_parts(self, action_BTA: Tensor) -> tuple[Tensor, Tensor]:
-        latent = self.config.stoch * self.config.classes
-        weight = self.input.weight
-        return F.linear(bounded(action_BTA), weight[:, latent:]), weight[:, :latent]
+    def _input_parts(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        stoch_weight, action_weight = self.input.weight.tensor_split([self.one_hots.width], 1)
+        return F.linear(bounded(action), action_weight), stoch_weight
 
-    def _posterior_parts(self, embed_BTE: Tensor) -> tuple[Tensor, Tensor]:
-        weight, deter = self.posterior_hidden.weight, self.config.deter
-        return F.linear(embed_BTE, weight[:, deter:]), weight[:, :deter]
+    def _products(self, embed_BTE: Tensor, action_BTA: Tensor) -> dict[str, StepProduct]:
+        """The products of the time loop, with all that embed and action add to them."""
+        late = embed_BTE.is_cpu and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        shape = (embed_BTE.shape[1], len(embed_BTE), -1)
+        action_TBU, stoch_weight = self._input_parts(action_BTA.transpose(0, 1))
+        sizes = [self.config.deter, embed_BTE.shape[-1]]
+        deter_weight, embed_weight = self.posterior_hidden.weight.split(sizes, 1)
+        embed_TBU = F.linear(embed_BTE.transpose(0, 1), embed_weight)
+        gates, logits = self.gru.gates.weight, self.posterior_logits
+        terms = {
+            "input": (stoch_weight, action_TBU),
+            "gates": (gates, gates.new_zeros(len(gates)).expand(shape)),
+            "hidden": (deter_weight, embed_TBU),
+            "logits": (logits.weight, logits.bias.expand(shape)),
+        }
+        return {name: StepProduct(weight, term, late) for name, (weight, term) in terms.items()}
 
     def _probs(self, logits: Tensor) -> Tensor:
         shape = (self.config.stoch, self.config.classes)

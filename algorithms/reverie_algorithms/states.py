@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reverie.types import Array
 
@@ -31,7 +31,8 @@ def derived_seed(seed: int, name: str) -> int:
 
 
 def make_generator(device: str, seed: int, name: str) -> torch.Generator:
-    return torch.Generator(device).manual_seed(derived_seed(seed, name))
+    kind = "cpu" if device == "meta" else device
+    return torch.Generator(kind).manual_seed(derived_seed(seed, name))
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
@@ -48,6 +49,13 @@ def copied(nested: Mapping[str, Any]) -> dict[str, Any]:
     return {
         k: copied(v) if isinstance(v, Mapping) else v.detach().clone() for k, v in nested.items()
     }
+
+
+@torch.no_grad()
+def copy_weights(target: nn.Module, source: nn.Module) -> None:
+    """Make the parameters of one module equal to those of another of the same structure."""
+    for own, other in zip(target.parameters(), source.parameters(), strict=True):
+        own.copy_(other)
 
 
 def as_numpy(state: Mapping[str, Tensor]) -> dict[str, Array]:

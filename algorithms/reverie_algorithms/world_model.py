@@ -15,6 +15,7 @@ from reverie.types import STRICT
 from reverie_algorithms.dists import TwoHot, bernoulli_loss, categorical_kl
 from reverie_algorithms.nets import MLP
 from reverie_algorithms.observations import Decoder, Encoder
+from reverie_algorithms.one_hot_linear import OneHots
 from reverie_algorithms.rssm import RSSM, LatentState, Observed
 
 HeadName = Literal["decoder", "reward", "cont"]
@@ -35,10 +36,11 @@ class HeadConfig:
 class RewardHead(nn.Module):
     """Two-hot reward; predicts 0 at first, since its output layer starts at zero."""
 
-    def __init__(self, inputs: int, config: HeadConfig) -> None:
+    def __init__(self, inputs: int, config: HeadConfig, one_hots: OneHots | None = None) -> None:
         super().__init__()
         self.dist = TwoHot()
-        self.net = MLP(inputs, config.layers, config.units, [len(self.dist.bins)], scale=0.0)
+        sizes = inputs, config.layers, config.units, [len(self.dist.bins)]
+        self.net = MLP(*sizes, scale=0.0, one_hots=one_hots)
 
     def loss(self, feat: Tensor, reward: Tensor) -> Tensor:
         return self.dist.loss(self.net(feat), reward)
@@ -50,9 +52,9 @@ class RewardHead(nn.Module):
 class ContHead(nn.Module):
     """Probability that the episode goes on after a state."""
 
-    def __init__(self, inputs: int, config: HeadConfig) -> None:
+    def __init__(self, inputs: int, config: HeadConfig, one_hots: OneHots | None = None) -> None:
         super().__init__()
-        self.net = MLP(inputs, config.layers, config.units, [1])
+        self.net = MLP(inputs, config.layers, config.units, [1], one_hots=one_hots)
 
     def loss(self, feat: Tensor, cont: Tensor) -> Tensor:
         return bernoulli_loss(self.net(feat).squeeze(-1), cont)
@@ -76,8 +78,8 @@ class WorldModel(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.rssm, self.decoder = encoder, rssm, decoder
-        self.reward = RewardHead(rssm.feat_size, heads)
-        self.cont = ContHead(rssm.feat_size, heads)
+        self.reward = RewardHead(rssm.feat_size, heads, rssm.one_hots)
+        self.cont = ContHead(rssm.feat_size, heads, rssm.one_hots)
         self.grad_heads, self.free_nats = grad_heads, free_nats
 
     def losses(

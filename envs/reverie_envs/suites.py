@@ -1,4 +1,4 @@
-"""What every suite says in the same words: unknown tasks and protocol names."""
+"""What suites have in common: errors, names of protocols, seeds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 from typing import Any
+
+import gymnasium
 
 
 def unknown_task(task: str, suite: str, known: Iterable[str]) -> KeyError:
@@ -24,3 +26,8 @@ def protocol_id(base: str, config: Any) -> str:
         if getattr(config, field.name) != field.default
     ]
     return "-".join([base, *changed])
+
+
+def drawn_seed(env: gymnasium.Env[Any, Any], seed: int | None) -> int:
+    """Return `seed`, or without one the next of the environment's own generator."""
+    return int(env.np_random.integers(2**31)) if seed is None else seed

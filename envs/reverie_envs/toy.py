@@ -1,13 +1,15 @@
 """Tiny deterministic tasks drawn with numpy: they learn in minutes and test every kind of space.
 
-`catch`        one image, three actions, one reward at the end
-`two_cameras`  two images of different sizes and a vector, continuous actions, ends by time-out
-`multi`        one small image, two discrete action components, ends by time-out
+`catch`             one image, three actions, one reward at the end
+`catch_distracted`  the same over a film of moving colours that has nothing to do with the task
+`two_cameras`       two images of different sizes and a vector, continuous actions, ends by time-out
+`multi`             one small image, two discrete action components, ends by time-out
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import gymnasium
@@ -21,13 +23,19 @@ from reverie_envs.suites import protocol_id, unknown_task
 Info = dict[str, Any]
 Step = tuple[Rows, float, bool, bool, Info]
 WHITE, RED, GREEN, BLUE = (255, 255, 255), (220, 50, 50), (60, 200, 80), (70, 120, 255)
+FILM_FRAMES, FILM_WAVES, FILM_MEAN = 40, 12, 100
+"""Frames until the moving background repeats, its waves, and its mean value of 255."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToyConfig:
-    """The toy tasks have no options."""
+    """The one option of the toy tasks."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
+
+    continuous: bool = False
+    """`catch` with one action from -1 to 1 in place of its three: the lower third of the range
+    goes left, the middle stays, the upper third goes right."""
 
 
 class Toy:
@@ -49,8 +57,9 @@ class Toy:
         return EvalProtocol(protocol_id("toy-v1", config), "mode", 20, random_score, best_score)
 
     def make(self, task: str, config: ToyConfig) -> gymnasium.Env[Rows, Any]:
-        """Raises: KeyError."""
-        return _find(task)()
+        """Raises: KeyError; ValueError where `continuous` does not fit the task."""
+        env = _find(task)()
+        return Dial(env, task) if config.continuous else env
 
 
 def _find(task: str) -> type[ToyEnv]:
@@ -97,13 +106,51 @@ class Catch(ToyEnv):
         return self._obs(), reward, landed, False, {}
 
     def _obs(self) -> Rows:
-        image = np.zeros((self.size, self.size, 3), np.uint8)
+        image = self._background()
         image[self._cell(self.rows - 1, self._paddle)] = BLUE
         image[self._cell(self._ball_row, self._ball_column)] = WHITE
         return {"image": image}
 
+    def _background(self) -> Array:
+        return np.zeros((self.size, self.size, 3), np.uint8)
+
     def _cell(self, row: int, column: int) -> tuple[slice, slice]:
         return _part(row, self.rows, self.size), _part(column, self.columns, self.size)
+
+
+class CatchDistracted(Catch):
+    """Catch over a moving background, the same film in every episode, from a random frame on.
+
+    The film fills the image and costs a model more to rebuild than ball and paddle, whose colours
+    it never has: a test of how well the losses of a world model are balanced.
+    """
+
+    _frame = 0
+
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Rows, Info]:
+        """Drop the ball in a random column and let the film begin at a random frame."""
+        super().reset(seed=seed)
+        self._frame = int(self.np_random.integers(FILM_FRAMES))
+        return self._obs(), {}
+
+    def _background(self) -> Array:
+        return _film(self.size)[(self._frame + self._ball_row) % FILM_FRAMES].copy()
+
+
+class Dial(gymnasium.ActionWrapper[Rows, Any, Any]):
+    """Turns one action from -1 to 1 into one of n choices, each an equal part of the range."""
+
+    def __init__(self, env: ToyEnv, task: str) -> None:
+        super().__init__(env)
+        space = env.action_space
+        if not isinstance(space, spaces.Discrete):
+            raise ValueError(f"env.continuous: wanted a task with one choice, got {task}: {space}")
+        self._choices = int(space.n)
+        self.action_space = spaces.Box(-1.0, 1.0, (1,))
+
+    def action(self, action: Any) -> int:
+        part = (float(np.asarray(action).item()) + 1) / 2 * self._choices
+        return min(max(int(part), 0), self._choices - 1)
 
 
 class TwoCameras(ToyEnv):
@@ -193,11 +240,34 @@ class Multi(ToyEnv):
         return {"image": image}
 
 
-TASKS: dict[str, type[ToyEnv]] = {"catch": Catch, "two_cameras": TwoCameras, "multi": Multi}
+TASKS: dict[str, type[ToyEnv]] = {
+    "catch": Catch,
+    "catch_distracted": CatchDistracted,
+    "two_cameras": TwoCameras,
+    "multi": Multi,
+}
 
 
 def _image_space(size: int) -> spaces.Box:
     return spaces.Box(0, 255, (size, size, 3), np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _film(size: int) -> Array:
+    """Plane waves of random colour, direction and speed: uint8 [FILM_FRAMES, size, size, 3].
+
+    Every wave returns to where it began, so that the film can be shown without end.
+    """
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] / size
+    time = np.arange(FILM_FRAMES)[:, None, None] / FILM_FRAMES
+    film = np.zeros((FILM_FRAMES, size, size, 3))
+    for _ in range(FILM_WAVES):
+        (right, up), speed = rng.integers(-6, 7, 2), rng.choice([-4, -3, -2, 2, 3, 4])
+        turns = right * x + up * y + speed * time + rng.random()
+        film += np.sin(2 * np.pi * turns)[..., None] * rng.normal(size=3)
+    contrast = np.clip(film / (1.25 * film.std()), -1, 1)
+    return np.round(FILM_MEAN * (1 + contrast)).astype(np.uint8)
 
 
 def _part(index: int, count: int, size: int) -> slice:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reverie import registry
 from reverie.config import ConfigError, load_config
 from reverie.errors import RunError
 
@@ -21,6 +22,8 @@ examples:
   reverie train CONFIG env.factory=my_file:make_env                  your own gymnasium.Env
   reverie train CONFIG run.dir=runs/a --resume=auto                  for jobs that are requeued
   reverie train CONFIG --address auto                                on a cluster
+  reverie train CONFIG init.from=runs/a "init.modules=[encoder,rssm]" init.freeze_updates=100
+                                         another run's parts as a start (not a resume)
 
 `reverie describe CONFIG` shows what a configuration means; docs/reference.md lists every key.
 Ctrl-C writes a checkpoint and stops (exit code 130; SIGTERM 143; SIGUSR1 138)."""
@@ -66,8 +69,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_eval(commands)
     _add_describe(commands)
     _add(commands, "envs", _envs, "list environment suites and their tasks")
+    _add_env(commands)
     _add(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")
-    _add(commands, "doctor", _doctor, "check this machine: packages, GPU, graphics libraries, disk")
+    _add_doctor(commands)
     check = _add(commands, "check-env", _check_env, "run the contract tests on your environment")
     check.add_argument("factory", help="module:function that returns a gymnasium.Env")
     check.add_argument(
@@ -126,6 +130,22 @@ def _add_describe(commands: Any) -> None:
     parser.add_argument("config", help="YAML file")
     _add_overrides(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_env(commands: Any) -> None:
+    parser = commands.add_parser("env", help="install suites whose packages clash with ours")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    install = _add(
+        actions, "install", _install, "make the Python of a suite, with its pinned packages"
+    )
+    install.add_argument("suite", help="e.g. robodesk, robosuite or minedojo")
+    install.add_argument("--python", default="", help="interpreter to make it from")
+
+
+def _add_doctor(commands: Any) -> None:
+    text = "check this machine: packages, GPU, graphics libraries, disk"
+    parser = _add(commands, "doctor", _doctor, text)
+    parser.add_argument("suite", nargs="?", help="what this suite needs, e.g. minecraft")
 
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -207,17 +227,40 @@ def _algorithms(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(arguments: argparse.Namespace) -> int:
-    from reverie.doctor import check_machine, report
+def _install(arguments: argparse.Namespace) -> int:
+    try:
+        folder = registry.load(registry.INSTALL_ENV)(arguments.suite, arguments.python, print)
+    except (ValueError, RuntimeError) as error:
+        print(f"reverie: {error}", file=sys.stderr)
+        return 2
+    if arguments.suite in registry.env_names():  # what installs does not always work
+        print("trying a step", flush=True)
+        _try_step(arguments.suite)
+    print(f"{arguments.suite} is installed in {folder}")
+    return 0
 
-    findings = check_machine()
+
+def _try_step(suite: str) -> None:
+    from reverie.env_factory import make_env
+
+    task = registry.suite(suite).tasks()[0]
+    env = make_env(f"{suite}/{task}")
+    try:
+        env.reset(seed=0)
+        env.step(env.action_space.sample())
+    finally:
+        env.close()
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from reverie.doctor import check_machine, check_suite, report
+
+    findings = check_suite(arguments.suite) if arguments.suite else check_machine()
     print(report(findings))
     return 2 if any(finding.severity == "broken" for finding in findings) else 0
 
 
 def _check_env(arguments: argparse.Namespace) -> int:
-    from reverie import registry
-
     sys.path.insert(0, os.getcwd())
     suite = registry.suite("factory")
     config = suite.Config()

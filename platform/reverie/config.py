@@ -21,7 +21,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from reverie import registry
-from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig
+from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig, InitConfig, key_of
 
 ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
     "suite",
@@ -30,6 +30,11 @@ ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
     "options",
 }
 """Keys under `env` that hold for any environment."""
+INSTEAD = {
+    "learner.precision": "; float16 would need its losses scaled: write bfloat16, which has the "
+    "range of float32 and works on CPU and GPU"
+}
+"""What to do about a value of this key that is refused."""
 
 
 class ConfigError(ValueError):
@@ -37,7 +42,7 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number, as YAML 1.2 does, and refuses repeated keys."""
+    """SafeLoader of YAML 1.2 scalars (1e-4 a number, `off` a word) that refuses repeated keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys: list[Any] = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -52,6 +57,12 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
     list("-+0123456789"),
 )
+for first in "oOyYnN":  # YAML 1.1 reads on, off, yes and no as booleans
+    _Loader.yaml_implicit_resolvers[first] = [
+        resolver
+        for resolver in _Loader.yaml_implicit_resolvers[first]
+        if resolver[0] != "tag:yaml.org,2002:bool"
+    ]
 
 
 def parse_value(text: str) -> Any:
@@ -234,6 +245,7 @@ def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
     rows: list[tuple[str, Any, bool, str]] = [
         (path, value, value >= 1, "at least 1") for path, value in at_least_one.items()
     ]
+    init = config.init
     ratio, least = learner.training_ratio, learner.batch_length * resources.num_shards
     rows += [
         ("learner.training_ratio", ratio, ratio >= 0, "0 or more"),
@@ -241,11 +253,21 @@ def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
         ("replay.capacity", replay.capacity, replay.capacity >= least, f"at least {least} rows"),
         ("seed", config.seed, config.seed >= 0, "0 or more"),
         ("run.prefill", run.prefill, run.prefill >= 0, "0 or more"),
+        ("init.from", None, init.from_ is not None or init == InitConfig(), "a run to start from"),
+        ("init.freeze_updates", init.freeze_updates, init.freeze_updates >= 0, "0 or more"),
     ]
     return rows
 
 
 def _expand_env(value: Any) -> Any:
+    """Write the short forms out: `env: suite/task`, and `env: {isolated: {factory: ...}}`."""
+    if isinstance(value, Mapping):
+        rest = dict(cast(Mapping[str, Any], value))
+        if not isinstance(rest.get("isolated"), Mapping):
+            return rest
+        inner: dict[str, Any] = dict(rest.pop("isolated"))
+        task = {"task": inner.pop("factory")} if "factory" in inner else {}
+        return {**rest, "suite": "isolated", **task, **inner}
     if not isinstance(value, str):
         return value
     suite, slash, task = value.partition("/")
@@ -299,10 +321,10 @@ def _explain(kind: Any, fault: Any, where: str) -> str:
     for part in fault["loc"][:-1]:
         owner = _field_type(owner, str(part))
     if fault["type"] == "unexpected_keyword_argument" and dataclasses.is_dataclass(owner):
-        names = [f.name for f in dataclasses.fields(owner)]
+        names = [key_of(f.name) for f in dataclasses.fields(owner)]
         return f"{path}: unknown key; {registry.suggest(str(fault['loc'][-1]), names)}"
     message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message}, got {fault['input']!r}"
+    return f"{path}: {message}, got {fault['input']!r}{INSTEAD.get(path, '')}"
 
 
 def _field_type(owner: Any, name: str) -> Any:

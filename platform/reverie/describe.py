@@ -13,7 +13,7 @@ from reverie.policy import make_agent
 def describe(config: ExperimentConfig) -> dict[str, Any]:
     """Networks with their trainable parameters, spaces, budgets and ratios; JSON-able."""
     spaces = env_factory.spaces_of(config.env)
-    agent = make_agent(config, spaces, seed=config.seed, training=True)
+    agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
     modules, targets = agent.module_sizes()
     streams = agent.streams()
     steps = next(iter(streams.values())).trained_steps
@@ -100,6 +100,8 @@ def _describe_suite(name: str) -> str:
         return f"{name:12} not installed: {error}"
     tasks = suite.tasks()
     extra = f'pip install "reverie[{suite.extra}]"' if suite.extra else "core"
+    if hasattr(suite, "missing"):
+        extra = suite.missing() or "installed, in a Python of its own"
     text = f"{name:12} {_first_line(type(suite))} ({extra})"
     return f"{text}\n{'':12} {', '.join(tasks)}" if tasks else text
 

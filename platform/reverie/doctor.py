@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
+from reverie import registry
+from reverie.config import ConfigError
+
 GL_LIBRARIES = {
     "egl": ("EGL", "libegl1 libgl1-mesa-dri"),
     "osmesa": ("OSMesa", "libosmesa6"),
@@ -44,6 +47,24 @@ def check_machine() -> list[Finding]:
     findings = [_python(), *(_package(name) for name in CORE), _gpu()]
     findings += [_extra(extra, module) for extra, module in EXTRAS.items()]
     return [*findings, _graphics(), _disk()]
+
+
+def check_suite(name: str) -> list[Finding]:
+    """Look at what one suite needs.
+
+    Raises:
+        ConfigError: no such suite.
+    """
+    try:
+        suite = registry.suite(name)
+    except KeyError as error:
+        raise ConfigError(f"doctor: {error.args[0]}") from None
+    except ImportError as error:
+        return [Finding(name, "broken", str(error))]
+    if hasattr(suite, "checks"):
+        return [Finding(*check) for check in suite.checks()]
+    lack = suite.missing() if hasattr(suite, "missing") else None
+    return [Finding(name, "broken" if lack else "ok", lack or "installed")]
 
 
 def report(findings: list[Finding]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from reverie import registry
 from reverie.config import ConfigError, resolve_env
 from reverie.env_thread import EnvThread
-from reverie.errors import EnvFailed
+from reverie.errors import EnvFailed, is_refusal
 from reverie.protocols import EnvSeed, VectorEnv
 from reverie.settings import EnvConfig
 from reverie.types import Spaces
@@ -61,7 +61,7 @@ def spaces_of(config: EnvConfig) -> Spaces:
     except ImportError:
         raise
     except Exception as error:
-        if _is_refusal(error, config.suite):
+        if is_refusal(error, type(registry.suite(config.suite))):
             raise ConfigError(f"env: {error.args[0]}") from error
         trace = "".join(traceback.format_exception(error))
         name = f"{config.suite}/{config.task}"
@@ -69,15 +69,6 @@ def spaces_of(config: EnvConfig) -> Spaces:
     finally:
         thread.stop()
     return vector.spaces
-
-
-def _is_refusal(error: Exception, suite: str) -> bool:
-    """Whether the suite's own package raised `error`, in words meant for its user."""
-    if not isinstance(error, KeyError | ValueError | TypeError):
-        return False
-    package = type(registry.suite(suite)).__module__.partition(".")[0]
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals["__name__"].partition(".")[0] == package
 
 
 def _env_tree(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -188,11 +189,18 @@ class EnvLoop:
                     f"environment {self._name} failed {self._restarts} times "
                     f"(run.max_env_restarts={self._max_restarts}); the last time:\n{fault}"
                 )
-            self._thread.stop()
+            self._close_broken()
             try:
                 return self._build()
             except _EnvError as error:
                 fault = str(error)
+
+    def _close_broken(self) -> None:
+        """Let go of what failed; what it says on closing matters no more."""
+        if not self._thread.is_lost:
+            with suppress(Exception):
+                self._thread.call(self._vector.close)
+        self._thread.stop()
 
     def _episode_seed(self, env: int, episode: int) -> int:
         incarnation = self._tickets[env].stream.incarnation

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from typing import Any
+
 
 class RunError(RuntimeError):
     """A run that has to stop, for a reason its user can mend."""
@@ -29,3 +32,12 @@ class PartLost(RuntimeError):
 
 class ReplayLost(RuntimeError):
     """A replay shard did not answer; the request may be repeated once it is back."""
+
+
+def is_refusal(error: Exception, owner: Any) -> bool:
+    """Whether the package of class `owner` itself raised `error`, in words meant for its user."""
+    if not isinstance(error, KeyError | ValueError | TypeError):
+        return False
+    package = owner.__module__.partition(".")[0]
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].partition(".")[0] == package

@@ -17,7 +17,14 @@ from reverie.env_factory import derive_seed
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
 from reverie.local_run import LocalShard
-from reverie.policy import config_file, make_agent, newest_checkpoint, policy_arrays, read_spaces
+from reverie.policy import (
+    config_file,
+    load_learner,
+    load_policy,
+    make_agent,
+    newest_checkpoint,
+    read_spaces,
+)
 from reverie.protocols import Mode, StreamSpec, Videos
 from reverie.replay_coordinator import Grant
 from reverie.types import Counters, Spaces
@@ -37,11 +44,12 @@ def evaluate_run(
 
     Raises:
         FileNotFoundError: no run folder, or no checkpoint in it yet.
+        ConfigError: the checkpoint does not fit the run's configuration.
     """
     config, spaces = load_config(config_file(run)), read_spaces(run)
     checkpoint = newest_checkpoint(run)
     agent = make_agent(config, spaces, seed=derive_seed(config.seed, 5), training=False)
-    agent.load_policy_state(policy_arrays(checkpoint))
+    load_policy(agent, checkpoint)
     progress = checkpoint.document("record")["progress"]
     counters = Counters(env_steps=progress["env_steps"], grad_updates=progress["grad_updates"])
     result = evaluator.score(config, agent, counters, episodes=episodes, mode=mode, record=video)
@@ -63,7 +71,7 @@ def imagined_videos(
 ) -> Videos:
     """The agent's report on one batch from the checkpoint's replay; empty without a window."""
     agent = make_agent(config, spaces, seed=derive_seed(config.seed, 3), training=True)
-    agent.load_state_dict(checkpoint.tensors("learner")["agent"])
+    load_learner(agent, checkpoint)
     ready = _draw(run, config, stream_specs(config, agent.streams()), checkpoint)
     if ready is None:
         log.warning("%s: the replay holds no whole window yet, so nothing is imagined", run)

@@ -13,10 +13,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from reverie.allocator import keep_memory
 from reverie.batch_stream import BatchStream, Ready
+from reverie.compiling import begin_update, compile_agent
 from reverie.config import ConfigError, ExperimentConfig
 from reverie.env_factory import derive_seed
 from reverie.errors import NonFiniteLoss
+from reverie.initialise import Source, initialise
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
 from reverie.protocols import Videos
@@ -69,8 +72,11 @@ class Learner:
     ) -> None:
         self._config, self._coordinator, self._weights = config, coordinator, weights
         self._shards, self._device, self._incarnation = shards, device, incarnation
+        if device == "cpu":
+            keep_memory()
         seed = derive_seed(config.seed, 3)
         self.agent = make_agent(config, spaces, seed=seed, training=True, device=device)
+        self._uses_graphs = compile_agent(self.agent, config.learner.compile, device)
         specs = stream_specs(config, self.agent.streams())
         prefetch = 1 if config.run.lockstep else config.learner.prefetch
         self._stream = BatchStream(specs, coordinator, shards, device=device, prefetch=prefetch)
@@ -82,6 +88,7 @@ class Learner:
         self._bad: dict[str, Tensor] = {}
         self._metrics = MeanMetrics()
         self._reports: list[Report] = []
+        self._frozen: tuple[str, ...] = ()
         self._latest: Ready | None = None
 
     @property
@@ -114,6 +121,15 @@ class Learner:
             self._update(ready)
             updates += 1
         return self._stats(updates, waited, time.perf_counter() - begin - waited)
+
+    def initialise(self, source: Source) -> None:
+        """Start from parts of another run, held still for the first updates if so configured.
+
+        Raises:
+            ConfigError: a module the agent does not have, or nothing that fits.
+        """
+        found = initialise(self.agent, source)
+        self._freeze(found.loaded if self._config.init.freeze_updates else ())
 
     def publish(self) -> None:
         """Hand the newest weights to the weight store, if they are newer than the last."""
@@ -149,6 +165,7 @@ class Learner:
             "grad_updates": self._grad_updates,
             "batches": self._batches,
             "next_pin": self._next_pin,
+            "frozen": list(self._frozen),
         }
         return {"learner": learner, "policy": policy}
 
@@ -158,6 +175,7 @@ class Learner:
         self._grad_updates = int(state["grad_updates"])
         self._batches = int(state["batches"]) if batches is None else batches
         self._next_pin = int(state["next_pin"])
+        self._freeze(tuple(state["frozen"]))
         self._published = -1
 
     def _update(self, ready: Ready) -> None:
@@ -166,6 +184,11 @@ class Learner:
             grad_updates=self._grad_updates,
             trained_steps=self._batches * self._batch_steps,
         )
+        if self._frozen and self._grad_updates >= self._config.init.freeze_updates:
+            self._freeze(())
+        if self._uses_graphs:
+            # What the former update returned is copied by now: summed, or written back.
+            begin_update()
         metrics, feedback = self.agent.update(ready.batches, counters)
         self._grad_updates += 1
         self._batches += 1
@@ -176,6 +199,10 @@ class Learner:
         if feedback:
             self._write_back(feedback)
         self._after_update(ready.counters)
+
+    def _freeze(self, tensors: tuple[str, ...]) -> None:
+        self._frozen = tensors
+        self.agent.freeze(tensors)
 
     def _after_update(self, counters: Counters) -> None:
         if self._device == "cpu":

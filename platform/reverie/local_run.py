@@ -17,6 +17,7 @@ from reverie.checkpoint import Checkpoint
 from reverie.config import ExperimentConfig
 from reverie.env_worker import EnvWorker
 from reverie.evaluator import Evaluator
+from reverie.initialise import Source
 from reverie.learner import Learner, pick_device
 from reverie.replay_shard import ReplayShard
 from reverie.types import Array, Counters, Spaces, Window
@@ -45,6 +46,7 @@ class LocalRun:
 
     Args:
         checkpoint: state to go on from.
+        source: weights to start from where there is no checkpoint.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class LocalRun:
         spaces: Spaces,
         folder: Path,
         checkpoint: Checkpoint | None = None,
+        source: Source | None = None,
     ) -> None:
         self._config, self._spaces = config, spaces
         self._replay_folder = folder / wiring.REPLAY_FOLDER
@@ -70,6 +73,8 @@ class LocalRun:
         )
         if checkpoint is not None:
             self._load(checkpoint)
+        elif source is not None:
+            self.learner.initialise(source)
         self.learner.publish_first()
         self.workers = [self._make_worker(i) for i in range(config.resources.num_env_workers)]
         self._turn = 0

@@ -6,14 +6,17 @@ Imports neither ray nor gymnasium: a robot or a notebook needs torch and numpy o
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import build, read_yaml, resolve_algorithm
+from reverie.config import ConfigError, build, read_yaml, resolve_algorithm
+from reverie.errors import is_refusal
 from reverie.protocols import Agent, AgentContext, Carry, Mode
 from reverie.settings import EnvConfig, ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
@@ -31,7 +34,13 @@ def make_agent(
     training: bool,
     device: str = "cpu",
 ) -> Agent:
-    """Build the configured agent; `training=False` builds only what acting needs."""
+    """Build the configured agent; `training=False` builds only what acting needs.
+
+    On device `meta` its tensors have shapes and no memory: enough to count and to compare.
+
+    Raises:
+        ConfigError: what the agent itself refuses, e.g. sizes that do not fit.
+    """
     context = AgentContext(
         batch_size=config.learner.batch_size,
         batch_length=config.learner.batch_length,
@@ -42,7 +51,19 @@ def make_agent(
     )
     dialect = getattr(config.algorithm, "dialect", None)
     agent = registry.algorithm(config.algorithm.name, dialect)
-    return cast(Agent, agent(config.algorithm, spaces, context))
+    try:
+        with _without_memory() if device == "meta" else nullcontext():
+            return cast(Agent, agent(config.algorithm, spaces, context))
+    except ValueError as error:
+        if is_refusal(error, agent):
+            raise ConfigError(f"algorithm: {error}") from error
+        raise
+
+
+def _without_memory() -> AbstractContextManager[Any]:
+    import torch
+
+    return torch.device("meta")
 
 
 def load(run: str | Path, *, mode: Mode = "mode", device: str = "cpu", seed: int = 0) -> Policy:
@@ -50,10 +71,11 @@ def load(run: str | Path, *, mode: Mode = "mode", device: str = "cpu", seed: int
 
     Raises:
         FileNotFoundError: `run` is no run folder or holds no checkpoint yet.
+        ConfigError: the checkpoint does not fit the run's configuration.
     """
     config, spaces = _acting_config(Path(run)), read_spaces(run)
     agent = make_agent(config, spaces, seed=seed, training=False, device=device)
-    agent.load_policy_state(policy_arrays(newest_checkpoint(run)))
+    load_policy(agent, newest_checkpoint(run))
     return Policy(agent, spaces, mode)
 
 
@@ -98,10 +120,30 @@ def _acting_config(run: Path) -> ExperimentConfig:
     )
 
 
-def policy_arrays(checkpoint: Checkpoint) -> dict[str, Array]:
-    """The weights that acting needs, out of a checkpoint."""
-    tensors = checkpoint.tensors("policy")
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+def load_policy(agent: Agent, checkpoint: Checkpoint) -> None:
+    """Give an agent the weights that acting needs.
+
+    Raises:
+        ConfigError: naming the first tensor that does not fit.
+    """
+    state = {name: tensor.numpy() for name, tensor in checkpoint.tensors("policy").items()}
+    _load(agent.load_policy_state, state, checkpoint)
+
+
+def load_learner(agent: Agent, checkpoint: Checkpoint) -> None:
+    """Give an agent that trains everything that was saved of it.
+
+    Raises:
+        ConfigError: naming the first tensor that does not fit.
+    """
+    _load(agent.load_state_dict, checkpoint.tensors("learner")["agent"], checkpoint)
+
+
+def _load(load: Callable[[Any], None], state: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    try:
+        load(state)
+    except ValueError as error:
+        raise ConfigError(f"checkpoint {checkpoint.number} is of another agent: {error}") from error
 
 
 class Policy:

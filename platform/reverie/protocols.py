@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from reverie.types import Array, Counters, Rows, Spaces
 
 if TYPE_CHECKING:
     import gymnasium
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Mode = Literal["train", "sample", "mode"]
 """How to act: `train` explores, `sample` draws without extra noise, `mode` takes the best."""
@@ -71,6 +71,17 @@ class AgentContext:
     """Mean over learners; gradients, normalisers and batch statistics go through it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What an agent took over from another one, by `module/tensor`."""
+
+    loaded: tuple[str, ...]
+    skipped: dict[str, str]
+    """Why: not chosen, or only in one of the two."""
+    mismatched: dict[str, str]
+    """Chosen and in both, but of different shapes; they keep their fresh values."""
+
+
 class Agent(Protocol):
     """An algorithm: what it samples, how it learns, how it acts.
 
@@ -78,6 +89,10 @@ class Agent(Protocol):
     `action` the one chosen AFTER each row; forcing `is_first[:, 0]` is the agent's business.
     An agent owns separate generators for acting and for learning.
     """
+
+    COMPILABLE: ClassVar[tuple[str, ...]]
+    """Methods that may be replaced by compiled ones: without graph breaks, side effects on
+    tensors or draws of randomness."""
 
     def __init__(self, config: Any, spaces: Spaces, context: AgentContext) -> None: ...
 
@@ -126,11 +141,33 @@ class Agent(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs: nested dicts of tensors and plain scalars, with
         weights, optimizers, normalisers and generator states.
+
+        `modules` holds the tensors of `modules()` under the same names: that is what another
+        agent's `initialise` looks at.
         """
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises: ValueError naming the first tensor that differs in name or shape."""
+        ...
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The trained parts by name."""
+        ...
+
+    def initialise(self, state: Mapping[str, Any], modules: Collection[str]) -> Initialised:
+        """Start from parts of another agent, whose `state_dict()` this is.
+
+        Copies what fits by name and shape into the named modules (into all where none is
+        named); slow copies follow. The rest, optimizers included, keeps its fresh values.
+        """
+        ...
+
+    def freeze(self, tensors: Collection[str]) -> None:
+        """Leave these tensors (`module/tensor`) as they are in every update until the next call.
+
+        Statistics that a forward pass gathers may move.
+        """
         ...
 
     def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -199,7 +236,9 @@ class Suite(Protocol):
 
     # Optional: `knows(task) -> bool` where other spellings than `tasks()` are accepted,
     # `make_vector(task, config, count, seeds) -> VectorEnv` where many are stepped natively, and
-    # `assets(task) -> {file name: hash}` for the run manifest.
+    # `assets(task) -> {file name: hash}` for the run manifest,
+    # `missing() -> str | None` with what is to be done before it can be used, and
+    # `checks() -> [(name, "ok" | "note" | "broken", message)]` for `reverie doctor <suite>`.
 
     def action_repeat(self, config: Any) -> int: ...
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+from reverie.allocator import keep_memory
 from reverie.config import ExperimentConfig
 from reverie.env_worker import EnvWorker
 from reverie.evaluator import Evaluator
+from reverie.initialise import Source
 from reverie.learner import Learner
 from reverie.ray_links import CoordinatorLink, WeightStoreLink, shard_links
 from reverie.types import Spaces
@@ -25,7 +27,7 @@ class EnvWorkerActor(EnvWorker):
     def __init__(
         self, run_id: str, config: ExperimentConfig, spaces: Spaces, worker_id: int
     ) -> None:
-        _pin_threads(config.resources.worker_threads)
+        _prepare_to_act(config)
         super().__init__(
             config,
             spaces,
@@ -66,10 +68,12 @@ class LearnerActor(Learner):
     def __repr__(self) -> str:
         return f"Learner({self.__dict__.get('_device', 'starting')})"
 
-    def begin(self, state: Any, batches: int | None) -> int:
-        """Load `state` if there is one, publish, and return the number of updates so far."""
+    def begin(self, state: Any, batches: int | None, source: Source | None) -> int:
+        """Load `state`, or else start from `source`; publish; return the updates so far."""
         if state is not None:
             self.load_state_dict(state, batches=batches)
+        elif source is not None:
+            self.initialise(source)
         self.publish_first()
         return self.version.grad_updates
 
@@ -78,8 +82,13 @@ class EvaluatorActor(Evaluator):
     """The evaluator as an actor."""
 
     def __init__(self, run_id: str, config: ExperimentConfig, spaces: Spaces) -> None:
-        _pin_threads(config.resources.worker_threads)
+        _prepare_to_act(config)
         super().__init__(config, spaces, WeightStoreLink(run_id))
+
+
+def _prepare_to_act(config: ExperimentConfig) -> None:
+    _pin_threads(config.resources.worker_threads)
+    keep_memory()
 
 
 def _pin_threads(threads: int) -> None:

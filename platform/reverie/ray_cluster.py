@@ -24,9 +24,6 @@ NAMESPACE = "reverie"
 PROCESS_ENV = {
     # Threads that spin while they wait make two processes on two cores ten times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Without these glibc maps and unmaps memory for every large tensor: 1.2 to 2 times slower.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
 }
 
 

@@ -24,6 +24,7 @@ from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import ExperimentConfig
 from reverie.errors import PartLost, WorkerLost
+from reverie.initialise import Source
 from reverie.ray_cluster import connect, plan_placement
 from reverie.ray_fleet import Fleet, Key, fetch
 from reverie.storage import Storage
@@ -46,6 +47,7 @@ class RayRun:
 
     Args:
         checkpoint: state to go on from.
+        source: weights to start from where there is no checkpoint.
         address: cluster to join; None starts one on this machine.
 
     Raises:
@@ -58,10 +60,11 @@ class RayRun:
         spaces: Spaces,
         folder: Path,
         checkpoint: Checkpoint | None = None,
+        source: Source | None = None,
         *,
         address: str | None = None,
     ) -> None:
-        self._config = config
+        self._config, self._source = config, source
         root = folder.resolve()
         self._replay_folder = str(root / wiring.REPLAY_FOLDER)
         self._store = CheckpointStore(Storage(str(root)), config.run.keep_checkpoints)
@@ -208,7 +211,8 @@ class RayRun:
     def _begin_learning(self, checkpoint: Checkpoint | None, batches: int | None = None) -> None:
         """Give a new learner its state; it publishes weights, so that workers act with them."""
         state = checkpoint.tensors("learner") if checkpoint else None
-        self._grad_updates = self.fleet.ask("learner", 0, "begin", state, batches)
+        source = None if checkpoint else self._source
+        self._grad_updates = self.fleet.ask("learner", 0, "begin", state, batches, source)
 
     # Feeding
 

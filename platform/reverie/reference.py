@@ -16,7 +16,7 @@ import typing
 from typing import Any
 
 from reverie import registry
-from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig
+from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig, key_of
 
 HEADER = """\
 # Reference: every configuration key
@@ -59,7 +59,7 @@ def entries(cls: type, prefix: str) -> list[Entry]:
     hints, docs = typing.get_type_hints(cls), field_docs(cls)
     found: list[Entry] = []
     for field in dataclasses.fields(cls):
-        key, kind = f"{prefix}.{field.name}", hints[field.name]
+        key, kind = f"{prefix}.{key_of(field.name)}", hints[field.name]
         if dataclasses.is_dataclass(kind):
             found += entries(typing.cast(type, kind), key)
             continue
@@ -69,7 +69,12 @@ def entries(cls: type, prefix: str) -> list[Entry]:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The docstring under each field of a class, by field name."""
+    """The docstring under each field of a class, those of its bases included, by field name."""
+    bases = [base for base in reversed(cls.__mro__) if dataclasses.is_dataclass(base)]
+    return {name: text for base in bases for name, text in _own_field_docs(base).items()}
+
+
+def _own_field_docs(cls: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     docs: dict[str, str] = {}

@@ -14,16 +14,29 @@ from typing import Any
 
 ENVS = {
     "atari100k": "reverie_envs.atari:Atari100k",
+    "crafter": "reverie_envs.crafter:Crafter",
+    "distracting": "reverie_envs.distracting:Distracting",
+    "dmc": "reverie_envs.dmc:Dmc",
+    "dmcr": "reverie_envs.dmc_remastered:DmcRemastered",
     "gym": "reverie_envs.gymnasium_suite:GymSuite",
     "factory": "reverie_envs.gymnasium_suite:FactorySuite",
+    "isolated": "reverie_envs.isolated:Isolated",
+    "metaworld": "reverie_envs.metaworld:MetaWorld",
+    "minecraft": "reverie_envs.minecraft:Minecraft",
+    "robodesk": "reverie_envs.vp2:Robodesk",
+    "robosuite": "reverie_envs.vp2:Robosuite",
     "toy": "reverie_envs.toy:Toy",
 }
 ALGORITHMS = {
+    "dreamerv2": "reverie_algorithms.dreamer_v2:DreamerV2",
     "dreamerv3/2023": "reverie_algorithms.dreamer_v3:DreamerV3",
+    "dreamerv3/2025": "reverie_algorithms.dreamer_v3_2025:DreamerV32025",
+    "drqv2": "reverie_algorithms.drq_v2:DrQV2",
 }
 """By name, or name and dialect; the first dialect is the default."""
 VECTOR_ENV = "reverie_envs.vector:SyncVectorEnv"
 CHECK_ENV = "reverie_envs.contract:check_env"
+INSTALL_ENV = "reverie_envs.venvs:install"
 
 
 def env_names() -> dict[str, str]:

@@ -16,6 +16,11 @@ from reverie.protocols import Precision
 from reverie.types import STRICT
 
 
+def key_of(name: str) -> str:
+    """The key of a field in YAML: its name, less the `_` that keeps it from being a keyword."""
+    return name.removesuffix("_")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvConfig:
     """Which environment, and how long it may take. Further keys belong to the suite."""
@@ -63,6 +68,9 @@ class LearnerConfig:
     """Updates owed at once when the prefill ends."""
     precision: Precision = "float32"
     """Arithmetic of the networks; losses and optimizers stay in float32."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the losses with torch.compile, as CUDA graphs on a GPU; `auto` does so on CUDA only:
+    on a CPU it costs minutes and gains nothing."""
     prefetch: int = 2
     """Batches under way at once: the next one and those requested ahead of it."""
     publish_every_updates: int = 16
@@ -137,6 +145,19 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InitConfig:
+    """Start from parts of another run; environment, replay and optimizers are new (no resume)."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT | {"alias_generator": key_of}
+    from_: str | None = None
+    """Run folder (its newest checkpoint) or folder of one checkpoint to take weights from."""
+    modules: tuple[str, ...] = ()
+    """Trained parts to take, e.g. `[encoder, rssm]`; empty takes every tensor that fits."""
+    freeze_updates: int = 0
+    """First updates that leave the weights taken as they are; other weights are trained."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LoggingConfig:
     """Where metrics go besides metrics.jsonl."""
 
@@ -160,6 +181,7 @@ class ExperimentConfig:
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
     """Seed of networks, sampling, acting and environments."""
@@ -170,7 +192,7 @@ class ExperimentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts that `resolve_config` turns into this configuration again."""
-        tree: dict[str, Any] = dataclasses.asdict(self)
+        tree: dict[str, Any] = dataclasses.asdict(self, dict_factory=_by_key)
         env = tree["env"]
         options = env.pop("options")
         if env["factory"] is not None:
@@ -182,11 +204,16 @@ class ExperimentConfig:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
+def _by_key(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key_of(name): value for name, value in fields}
+
+
 SECTIONS: dict[str, type] = {
     "replay": ReplayConfig,
     "learner": LearnerConfig,
     "resources": ResourcesConfig,
     "eval": EvalConfig,
     "run": RunConfig,
+    "init": InitConfig,
     "logging": LoggingConfig,
 }

@@ -15,12 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from reverie import env_factory, evaluator, registry
+from reverie import env_factory, evaluator, registry, wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import ConfigError, ExperimentConfig
 from reverie.errors import NonFiniteLoss, PartLost, RunError
+from reverie.initialise import INIT_FILE, Source, init_json, init_text, read_source
 from reverie.metrics import MetricsLogger
 from reverie.policy import CONFIG_FILE, SPACES_FILE
+from reverie.protocols import Initialised
 from reverie.run_manifest import write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
 from reverie.storage import Storage
@@ -221,13 +223,18 @@ class Trainer:
     def _begin(self, local: bool, address: str | None) -> None:
         self.spaces = env_factory.spaces_of(self.config.env)
         self._protocol = evaluator.protocol_of(self.config)
+        # Before anything is written: a refused start must leave a run as it was.
+        source = None if self._checkpoint else read_source(self.config.init)
+        taken = wiring.try_agent(self.config, self.spaces, self._checkpoint, source)
         self._write_files()
+        if source is not None and taken is not None:
+            self._note_start(source, taken)
         self._record = RunRecord(self.config, self._checkpoint)
         self._metrics = self._make_logger()
         try:
             if self._checkpoint is not None:
                 self._metrics.resumed(self._record.counters())
-            self._backend = self._make_backend(local, address)
+            self._backend = self._make_backend(local, address, source)
         except BaseException:
             self._metrics.close()
             raise
@@ -268,6 +275,10 @@ class Trainer:
             self.folder, self.config, self.spaces, self._protocol.id, sys.argv, assets=assets
         )
 
+    def _note_start(self, source: Source, taken: Initialised) -> None:
+        Storage(str(self.folder)).write_atomic(INIT_FILE, init_json(source, taken))
+        log.info(init_text(source, taken))
+
     def _make_logger(self) -> MetricsLogger:
         logging_config = self.config.logging
         return MetricsLogger(
@@ -279,11 +290,12 @@ class Trainer:
             config=self.config.to_dict(),
         )
 
-    def _make_backend(self, local: bool, address: str | None) -> Any:
+    def _make_backend(self, local: bool, address: str | None, source: Source | None) -> Any:
+        parts = self.config, self.spaces, self.folder, self._checkpoint, source
         if local:
             from reverie.local_run import LocalRun
 
-            return LocalRun(self.config, self.spaces, self.folder, self._checkpoint)
+            return LocalRun(*parts)
         try:
             from reverie.ray_run import RayRun
         except ModuleNotFoundError as error:
@@ -291,7 +303,7 @@ class Trainer:
                 raise
             message = "ray is not installed: pip install reverie, or run with --local"
             raise ImportError(message) from error
-        return RayRun(self.config, self.spaces, self.folder, self._checkpoint, address=address)
+        return RayRun(*parts, address=address)
 
 
 def run_folder(config: ExperimentConfig) -> Path:

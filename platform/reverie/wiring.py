@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reverie import registry
+from reverie.checkpoint import Checkpoint
 from reverie.checkpoint_format import FileEntry
 from reverie.config import ExperimentConfig
 from reverie.env_worker import CollectStats
 from reverie.evaluator import EvalResult
+from reverie.initialise import Source, initialise
 from reverie.learner import TrainStats, stream_specs
-from reverie.policy import make_agent
-from reverie.protocols import StreamSpec
+from reverie.policy import load_learner, make_agent
+from reverie.protocols import Initialised, StreamSpec
 from reverie.replay_coordinator import ReplayCoordinator
 from reverie.replay_shard import ReplayShard
 from reverie.types import Spaces
@@ -60,6 +62,25 @@ def agent_streams(config: ExperimentConfig, spaces: Spaces) -> dict[str, StreamS
     """What the configured agent samples."""
     agent = make_agent(config, spaces, seed=0, training=False)
     return stream_specs(config, agent.streams())
+
+
+def try_agent(
+    config: ExperimentConfig, spaces: Spaces, checkpoint: Checkpoint | None, source: Source | None
+) -> Initialised | None:
+    """Build the agent without memory and give it what the learner will begin with.
+
+    What does not fit is so refused in one line, before any part of the run starts.
+
+    Returns:
+        What it took from `source`.
+
+    Raises:
+        ConfigError: sizes or spaces the agent refuses; a checkpoint of another agent.
+    """
+    agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
+    if checkpoint is not None:
+        load_learner(agent, checkpoint)
+    return initialise(agent, source) if source is not None else None
 
 
 def make_coordinator(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:

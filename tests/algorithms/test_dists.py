@@ -11,6 +11,8 @@ from reverie.types import ActionSpec
 from reverie_algorithms.dists import (
     BoundedNormal,
     OneHotActions,
+    ReinforcedNormal,
+    SymexpTwoHot,
     TwoHot,
     categorical_kl,
     sample_one_hot,
@@ -121,3 +123,56 @@ def test_continuous_policy_agrees_with_torch():
     torch.testing.assert_close(dist.entropy(params), normal.entropy().sum(-1))
     assert dist.decode(action).abs().max() <= 1
     assert torch.equal(dist.mode(params), torch.tanh(params[:, :2]))
+
+
+# Bins in real space
+
+
+def test_symexp_bins_are_symmetric_around_zero():
+    bins = SymexpTwoHot().bins
+    assert len(bins) == 255
+    assert bins[127] == 0
+    assert torch.equal(bins, -bins.flip(0))
+    assert bins[128].item() == pytest.approx(0.170558, abs=1e-6)
+    assert bins[-1].item() == pytest.approx(4.85e8, rel=1e-3)
+
+
+def test_even_odds_over_symexp_bins_mean_exactly_zero():
+    dist = SymexpTwoHot()
+    assert torch.equal(dist.mean(torch.zeros(3, 255)), torch.zeros(3))
+    logits = torch.randn(6, 255) - (torch.arange(255) - 127.0).square() / 40
+    wanted = (torch.softmax(logits.double(), -1) * dist.bins.double()).sum(-1)
+    torch.testing.assert_close(dist.mean(logits).double(), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_symexp_two_hot_loss_equals_a_dense_cross_entropy_with_weighted_targets():
+    dist, logits = SymexpTwoHot(), torch.randn(7, 255)
+    targets = torch.tensor([0.0, 0.1, -0.1, 3.3, -777.0, 1e12, -1e12]), torch.randn(7)
+
+    def dense(target):
+        code = torch.zeros(7, 255, dtype=torch.float64)
+        for row, value in enumerate(target.double().clamp(dist.bins[0], dist.bins[-1])):
+            upper = min(int((dist.bins <= value).sum()), 254)
+            low, high = dist.bins[upper - 1].double(), dist.bins[upper].double()
+            code[row, upper] = (value - low) / (high - low)
+            code[row, upper - 1] = 1 - code[row, upper]
+        return -(code * torch.log_softmax(logits.double(), -1)).sum(-1)
+
+    got = dist.loss(logits, [(1.0, targets[0]), (0.5, targets[1])])
+    torch.testing.assert_close(got.double(), dense(targets[0]) + 0.5 * dense(targets[1]))
+
+
+def test_a_symexp_two_hot_target_is_the_best_mean():
+    dist, logits = SymexpTwoHot(), torch.zeros(1, 255, requires_grad=True)
+    for _ in range(300):
+        (grad,) = torch.autograd.grad(dist.loss(logits, [(1.0, torch.tensor([2.5]))]).sum(), logits)
+        logits = (logits - 20 * grad).detach().requires_grad_()
+    codes = torch.softmax(logits, -1)
+    near = (dist.bins > 1) & (dist.bins < 5)
+    assert codes[0, near].sum() > 0.95
+
+
+def test_a_reinforced_normal_has_no_gradient_through_samples():
+    dist = ReinforcedNormal(ActionSpec("box", (), 2), 0.1, 1.0)
+    assert not dist.reparameterised
+    assert BoundedNormal.reparameterised

@@ -162,7 +162,7 @@ def test_image_loss_sums_squares_of_pixels_in_0_1_over_keys():
 def changed(agent, before):
     after = agent.state_dict()["modules"]
     return {
-        f"{module}.{name}".split(".")[1]
+        module
         for module, tensors in after.items()
         for name, value in tensors.items()
         if not torch.equal(value, before[module][name])

@@ -59,25 +59,25 @@ def test_a_state_taken_before_the_first_update_loads_too():
 def test_state_is_a_copy():
     agent = nano_agent()
     state = agent.state_dict()
-    before = state["modules"]["world_model"]["reward.net.hidden.0.weight"].clone()
+    before = state["modules"]["reward"]["net.hidden.0.weight"].clone()
     update(agent)
-    assert torch.equal(before, state["modules"]["world_model"]["reward.net.hidden.0.weight"])
+    assert torch.equal(before, state["modules"]["reward"]["net.hidden.0.weight"])
 
 
 def test_wrong_states_are_refused_by_name_and_change_nothing():
     agent = nano_agent()
     before = agent.policy_state()
-    name = "modules/world_model/rssm.initial_deter"
+    name = "modules/rssm/initial_deter"
     for change, message in (
-        (lambda tensors: tensors.pop("rssm.initial_deter"), f"'{name}' is missing"),
-        (lambda tensors: tensors.update(x=torch.ones(1)), "'modules/world_model/x' is not known"),
+        (lambda tensors: tensors.pop("initial_deter"), f"'{name}' is missing"),
+        (lambda tensors: tensors.update(x=torch.ones(1)), "'modules/rssm/x' is not known"),
         (
-            lambda tensors: tensors.update({"rssm.initial_deter": torch.ones(5)}),
+            lambda tensors: tensors.update({"initial_deter": torch.ones(5)}),
             rf"'{name}': wanted shape \(16,\), got \(5,\)",
         ),
     ):
         state = nano_agent(context={"seed": 5}).state_dict()
-        change(state["modules"]["world_model"])
+        change(state["modules"]["rssm"])
         with pytest.raises(ValueError, match=message):
             agent.load_state_dict(state)
     after = agent.policy_state()

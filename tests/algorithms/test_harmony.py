@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from reverie_algorithms.harmony import Harmonizer, HarmonyConfig, stationary_sigma
+from reverie_algorithms.harmony import V2_GROUPS, Harmonizer, HarmonyConfig, stationary_sigma
 from reverie_algorithms.optim import Adam, AdamGroup
 
 SCALES = {"image": 1.0, "reward": 1.0, "cont": 1.0, "dyn": 0.5, "rep": 0.1, "vector": 2.0}
@@ -137,3 +137,39 @@ def test_sigma_anneals_as_simulated():
 def test_sigma_anneals_as_simulated_to_the_end(lr, wanted):
     got = trajectory({"image": 1000.0}, lr, tuple(wanted))
     assert {k: v["image"] for k, v in got.items()} == pytest.approx(wanted, abs=3e-3)
+
+
+def simulated(loss, lr, steps):
+    """Log sigma after the given numbers of Adam steps, in plain arithmetic."""
+    log_sigma = mean = square = 0.0
+    seen = {}
+    for step in range(1, max(steps) + 1):
+        grad = -loss * math.exp(-log_sigma) + 1 / (1 + math.exp(-log_sigma))
+        mean, square = 0.9 * mean + 0.1 * grad, 0.999 * square + 0.001 * grad * grad
+        scale = math.sqrt(square / (1 - 0.999**step)) + 1e-5
+        log_sigma -= lr * mean / (1 - 0.9**step) / scale
+        if step in steps:
+            seen[step] = log_sigma
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("loss", "lr", "wanted"),
+    [
+        (2.0, 3e-4, {1000: 0.272, 5000: 0.932}),
+        (1000.0, 3e-4, {5000: 1.239, 10_000: 2.360, 20_000: 4.576, 33_247: 6.889}),
+        (1000.0, 1e-4, {10_000: 0.921, 25_000: 2.279, 50_000: 4.536, 79_154: 6.889}),
+    ],
+)
+def test_the_published_figures_are_those_of_the_formula(loss, lr, wanted):
+    assert simulated(loss, lr, tuple(wanted)) == pytest.approx(wanted, abs=2e-3)
+
+
+def test_groups_of_dreamer_v2_have_one_loss_each_and_no_share():
+    losses = {"image": 900.0, "reward": 3.0, "kl": 4.0, "discount": 0.5, "vector": 7.0}
+    scales = dict.fromkeys(losses, 2.0)
+    module = Harmonizer(HarmonyConfig(mode="paper"), scales, V2_GROUPS)
+    torch.nn.init.constant_(module.log_sigma["kl"], math.log(2))
+    total, _ = module({k: torch.tensor(v) for k, v in losses.items()})
+    wanted = 900 + 3 + 4 / 2 + 2 * math.log(2) + math.log(3) + 2 * 0.5 + 2 * 7
+    assert total.item() == pytest.approx(wanted)

@@ -48,3 +48,43 @@ def test_every_gradient_is_reduced():
     adam.step(layer(torch.ones(2)).sum())
     assert seen == [(2, 2), (2,)]
     assert torch.equal(before, layer.weight)
+
+
+def test_a_frozen_parameter_keeps_value_moments_and_step_count_and_does_not_jump_later():
+    torch.manual_seed(0)
+    layer, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    x = torch.tensor([3.0, 4.0])
+    adam = Adam([group(layer, clip=1.0)])
+    before = layer.weight.clone()
+    adam.frozen = {"weight"}
+    for _ in range(50):
+        norm = adam.step(layer(x).sum())
+    assert norm == 1  # the bias alone: what is frozen does not count in the clip either
+    assert torch.equal(layer.weight, before)
+    assert not any(moment.any() for moment in adam.state()["weight"].values())
+    assert adam.state()["bias"]["step"] == 50
+    adam.frozen = set()
+    adam.step(layer(x).sum())
+    first = Adam([group(other)])
+    start = other.weight.clone()
+    first.step(other(x).sum())
+    torch.testing.assert_close(layer.weight - before, other.weight - start)
+
+
+def test_a_step_with_everything_frozen_is_none():
+    layer = nn.Linear(2, 1)
+    adam, before = Adam([group(layer)]), layer.weight.clone()
+    adam.frozen = {"weight", "bias"}
+    assert adam.step(layer(torch.ones(2)).sum()) == 0
+    assert torch.equal(layer.weight, before)
+
+
+def test_weight_decay_is_a_penalty_inside_adam_that_no_clip_sees():
+    torch.manual_seed(0)
+    layer = nn.Linear(2, 1, bias=False)
+    before, x = layer.weight.detach().clone(), torch.tensor([3.0, 4.0])
+    decayed = AdamGroup({"w": layer.weight}, 0.1, 1e-3, 1e-2, weight_decay=1e-4)
+    norm = Adam([decayed]).step(layer(x).sum())
+    grad = 1e-2 * x / 5 + 1e-4 * before
+    assert norm.item() == 5
+    torch.testing.assert_close(layer.weight, before - 0.1 * grad / (grad.abs() + 1e-3))

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reverie_algorithms.returns import ReturnNormalizer, lambda_return, percentiles
+from reverie_algorithms.returns import (
+    ReturnNormalizer,
+    lambda_return,
+    percentiles,
+    replay_return,
+)
 
 
 def naive(reward, cont, value, lam):
@@ -58,3 +63,22 @@ def test_return_range_is_reduced_over_learners():
     normalizer = ReturnNormalizer(0.05, 0.95, 1.0, 1.0)
     normalizer.update(torch.linspace(-10, 10, 101), lambda tensor: tensor * 2)
     torch.testing.assert_close(normalizer.range, torch.tensor([-18.0, 18.0]))
+
+
+def test_replay_returns_by_hand():
+    reward, boot = torch.tensor([[9.0, 1.0, 2.0, 3.0]]), torch.tensor([[7.0, 10.0, 20.0, 30.0]])
+    none = torch.zeros(1, 4, dtype=torch.bool)
+    last, half = 3 + 0.5 * 30, 0.5
+    middle = 2 + half * (0.2 * 20 + 0.8 * last)
+    first = 1 + half * (0.2 * 10 + 0.8 * middle)
+    wanted = torch.tensor([[first, middle, last]])
+    torch.testing.assert_close(replay_return(reward, none, none, boot, 0.5, 0.8), wanted)
+
+
+def test_replay_returns_bootstrap_at_a_time_out_and_stop_at_an_end():
+    reward, boot = torch.ones(2, 4), torch.full((2, 4), 10.0)
+    is_last = torch.tensor([[False, False, True, False]] * 2)
+    is_terminal = is_last & torch.tensor([[False], [True]])
+    ret = replay_return(reward, is_last, is_terminal, boot, 0.5, 0.8)
+    assert ret[:, 1].tolist() == [1 + 0.5 * 10, 1.0]
+    assert ret[:, 2].tolist() == [1 + 0.5 * 10, 1 + 0.5 * 10]

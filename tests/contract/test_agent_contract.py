@@ -17,8 +17,34 @@ from reverie.protocols import AgentContext, StreamSpec
 from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces, step_ids
 from tests.distributed.test_lockstep import DREAMER
 
-SMALLEST: dict[str, dict[str, Any]] = {"dreamerv3/2023": DREAMER["algorithm"]}
+SMALLEST: dict[str, dict[str, Any]] = {
+    "dreamerv2": {
+        "name": "dreamerv2",
+        "size": "tiny",
+        "horizon": 3,
+        "rssm": {"deter": 16, "hidden": 16, "stoch": 4, "classes": 4},
+        "encoder": {"depth": 2, "units": 8},
+        "decoder": {"depth": 2, "units": 8},
+        "heads": {"units": 8},
+        "harmony": {"mode": "paper"},
+        "discount_head": True,
+    },
+    "dreamerv3/2023": DREAMER["algorithm"],
+    "dreamerv3/2025": {
+        "name": "dreamerv3",
+        "dialect": "2025",
+        "size": "1m",
+        "rssm": {"deter": 32, "units": 8, "stoch": 4, "classes": 4},
+        "encoder": {"depth": 2, "units": 8},
+        "decoder": {"depth": 2, "units": 8},
+        "heads": {"units": 8},
+        "horizon": 3,
+    },
+    "drqv2": {"name": "drqv2", "channels": 2, "features": 4, "hidden": 8},
+}
 """Settings of each algorithm at which it is quick; a new algorithm adds its own."""
+BATCH_LENGTH = {"drqv2": 1}
+"""Of algorithms that cannot train on any number of rows per window."""
 ACTIONS = {
     "discrete": ActionSpec("discrete", (3,)),
     "multidiscrete": ActionSpec("multidiscrete", (3, 2)),
@@ -41,10 +67,20 @@ STUBS = {
     for name in ("Plain", "TwoStreams", "Planner")
 }
 KINDS = [("discrete", "image"), ("box", "vector"), ("multidiscrete", "mixed")]
-CASES = [
-    *((name, Spaces(OBSERVATIONS[obs], ACTIONS[act])) for name in SMALLEST for act, obs in KINDS),
-    *STUBS.items(),
+KINDS_OF = {"drqv2": [("box", "image"), ("box", "mixed")]}
+"""Spaces of algorithms that cannot express all of `KINDS`; they refuse every other."""
+EXPRESSED = {
+    name: [Spaces(OBSERVATIONS[obs], ACTIONS[act]) for act, obs in KINDS_OF.get(name, KINDS)]
+    for name in SMALLEST
+}
+REFUSED = [
+    (name, act, obs)
+    for name, kinds in KINDS_OF.items()
+    for act in ACTIONS
+    for obs in OBSERVATIONS
+    if (act, obs) not in kinds
 ]
+CASES = [*((name, s) for name, found in EXPRESSED.items() for s in found), *STUBS.items()]
 IDS = [f"{name.split(':')[-1]}-{s.action.kind}-{'+'.join(s.obs)}" for name, s in CASES]
 MODES = ("train", "sample", "mode")
 
@@ -53,7 +89,8 @@ every_agent = pytest.mark.parametrize(("name", "spaces"), CASES, ids=IDS)
 
 def make(name: str, spaces: Spaces, training: bool = True, seed: int = 0) -> Any:
     config = resolve_algorithm(SMALLEST.get(name, {"name": name}))
-    context = AgentContext(batch_size=3, batch_length=6, seed=seed, training=training)
+    length = BATCH_LENGTH.get(name, 6)
+    context = AgentContext(batch_size=3, batch_length=length, seed=seed, training=training)
     return registry.algorithm(name)(config, spaces, context)
 
 
@@ -138,6 +175,15 @@ def assert_same(one: Any, two: Any, path: str = "") -> None:
 
 def test_every_registered_algorithm_is_tried_here() -> None:
     assert SMALLEST.keys() == registry.ALGORITHMS.keys()
+
+
+@pytest.mark.parametrize(("name", "action", "obs"), REFUSED)
+@pytest.mark.parametrize("training", [True, False])
+def test_spaces_an_algorithm_cannot_express_are_refused(
+    name: str, action: str, obs: str, training: bool
+) -> None:
+    with pytest.raises(ValueError, match=r"wants .*, got "):
+        make(name, Spaces(OBSERVATIONS[obs], ACTIONS[action]), training)
 
 
 @every_agent
@@ -331,10 +377,104 @@ def test_module_sizes_add_up_to_what_is_trained(name: str, spaces: Spaces) -> No
         assert sum(modules.values()) == sum(trained.values())
 
 
+def tensors(agent: Any) -> dict[str, Tensor]:
+    """Copies of every tensor of the trained parts, by `module/tensor`."""
+    return {
+        f"{name}/{key}": value.detach().clone()
+        for name, part in agent.modules().items()
+        for key, value in part.state_dict().items()
+    }
+
+
+def changed(before: dict[str, Tensor], agent: Any) -> set[str]:
+    return {key for key, value in tensors(agent).items() if not torch.equal(value, before[key])}
+
+
+def of(module: str, names: Any) -> set[str]:
+    return {name for name in names if name.partition("/")[0] == module}
+
+
+@every_agent
+def test_a_saved_state_holds_the_trained_parts_by_name(name: str, spaces: Spaces) -> None:
+    agent = make(name, spaces)
+    saved = agent.state_dict()["modules"]
+    assert saved.keys() == agent.modules().keys() >= agent.module_sizes()[0].keys()
+    for key, value in tensors(agent).items():
+        module, _, tensor = key.partition("/")
+        assert torch.equal(saved[module][tensor], value)
+
+
+@every_agent
+def test_an_agent_starts_from_all_parts_of_another(name: str, spaces: Spaces) -> None:
+    trained, agent, fresh = make(name, spaces), make(name, spaces, seed=7), make(name, spaces)
+    learn(trained, spaces, 0, 1)
+    found = agent.initialise(through_a_file(trained.state_dict()), ())
+    assert set(found.loaded) == tensors(agent).keys()
+    assert not found.skipped
+    assert not found.mismatched
+    assert_same(tensors(agent), tensors(trained))
+    for key in ("optimizers", "optimizer"):
+        assert_same(agent.state_dict().get(key), fresh.state_dict().get(key))
+    for target in agent.targets().values() if hasattr(agent, "targets") else ():
+        for value in target.parameters():
+            same_shape = (own for own in tensors(agent).values() if own.shape == value.shape)
+            assert any(torch.equal(own, value) for own in same_shape)
+
+
+@every_agent
+def test_an_agent_starts_from_the_chosen_parts_only(name: str, spaces: Spaces) -> None:
+    trained, agent = make(name, spaces), make(name, spaces, seed=7)
+    learn(trained, spaces, 0, 1)
+    before, (first, *_) = tensors(agent), agent.modules()
+    found = agent.initialise(trained.state_dict(), (first,))
+    assert set(found.loaded) == of(first, before)
+    assert found.skipped == dict.fromkeys(before.keys() - found.loaded, "not chosen")
+    assert changed(before, agent) <= of(first, before)
+    learn(agent, spaces, 2)
+
+
+@every_agent
+def test_frozen_parts_stay_as_they_are_until_they_are_released(name: str, spaces: Spaces) -> None:
+    agent = make(name, spaces)
+    before = tensors(agent)
+    for frozen in (of(next(iter(agent.modules())), before), set(before)):
+        agent.freeze(frozen)
+        before = tensors(agent)
+        learn(agent, spaces, 0, 1)
+        moved = changed(before, agent)
+        assert not moved & frozen
+        assert moved or frozen == before.keys() or len(agent.modules()) == 1
+    agent.freeze(())
+    learn(agent, spaces, 0, 1)
+    assert len(changed(before, agent)) > len(before) // 2
+
+
+def with_more_actions(spaces: Spaces) -> Spaces:
+    more = {"discrete": ActionSpec("discrete", (5,)), "box": ActionSpec("box", (), 5)}
+    return Spaces(spaces.obs, more[spaces.action.kind])
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_another_action_space_leaves_what_depends_on_it_fresh(name: str) -> None:
+    trained = make(name, EXPRESSED[name][0])
+    spaces = with_more_actions(trained.spaces)
+    agent = make(name, spaces, seed=7)
+    before = tensors(agent)
+    learn(trained, trained.spaces, 0)
+    found = agent.initialise(trained.state_dict(), ())
+    assert found.mismatched
+    assert found.mismatched.keys() | set(found.loaded) == before.keys()
+    assert not changed(before, agent) & found.mismatched.keys()
+    assert all("here (" in why and "there (" in why for why in found.mismatched.values())
+    assert of("encoder", found.loaded) == of("encoder", before)
+    agent.freeze(found.loaded)
+    learn(agent, spaces, 0)
+
+
 @pytest.mark.parametrize("name", SMALLEST)
 def test_a_state_of_another_agent_is_refused_with_the_tensor_s_name(name: str) -> None:
-    spaces = Spaces(OBSERVATIONS["vector"], ACTIONS["box"])
-    wider = Spaces({"proprio": ArraySpec((9,), "float32")}, ACTIONS["box"])
+    spaces = EXPRESSED[name][0]
+    wider = with_more_actions(spaces)
     agent = make(name, spaces)
     before = agent.policy_state()
     for load, state in (

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from reverie.config import resolve_config
 from reverie.metrics import read_metrics
+from reverie.policy import newest_checkpoint
 from reverie.trainer import Trainer
 from tests.fakes import tree
 
@@ -85,3 +87,23 @@ def test_two_runs_on_one_cluster_do_not_see_each_other(tmp_path: Path, ray_local
         for trainer in trainers:
             trainer.close()
     assert counts == [200, 300]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_begins_with_the_parts_of_another_and_holds_them_still(
+    way: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    first, _ = run(way, tmp_path / "a", request, agent="TwoStreams")
+    settings = {"from": str(first.folder), "modules": ["policy"], "freeze_updates": 1_000}
+    overrides = {"agent": "TwoStreams", "init": settings, "seed": 5}
+    second, summary = run(way, tmp_path / "b", request, **overrides)
+    assert summary.grad_updates > 100
+    policies, models = zip(*(parts(trainer.folder) for trainer in (first, second)), strict=True)
+    assert torch.equal(*policies)
+    assert not torch.equal(*models)
+
+
+def parts(folder: Path) -> list[torch.Tensor]:
+    """Weights of the policy and of the model in the last checkpoint."""
+    modules = newest_checkpoint(folder).tensors("learner")["agent"]["modules"]
+    return [modules[name]["weight"] for name in ("policy", "model")]

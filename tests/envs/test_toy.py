@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reverie_envs.toy import BLUE, Catch, Toy
+from reverie_envs.toy import BLUE, FILM_FRAMES, WHITE, Catch, CatchDistracted, Toy
 from reverie_envs.wrappers import standardise
 
 SUITE = Toy()
@@ -42,6 +42,44 @@ def test_catch_pays_one_to_who_follows_the_ball_and_little_to_chance():
     assert returns(Catch(), follow_the_ball, 50).mean() == 1
 
 
+def without_film(obs):
+    """Black out all that is neither ball nor paddle."""
+    image = obs["image"]
+    drawn = (image == WHITE).all(-1) | (image == BLUE).all(-1)
+    return {"image": image * drawn[..., None].astype(np.uint8)}
+
+
+def test_the_distracted_catch_is_the_same_task_behind_the_film():
+    plain, distracted = Catch(), CatchDistracted()
+    (seen, _), (behind, _) = plain.reset(seed=3), distracted.reset(seed=3)
+    for action in (0, 1, 2, 0, 0, 0, 0, 0, 0):
+        assert (without_film(behind)["image"] == seen["image"]).all()
+        (seen, *rest), (behind, *same) = plain.step(action), distracted.step(action)
+        assert rest == same
+    wins = returns(CatchDistracted(), lambda obs: follow_the_ball(without_film(obs)), 20)
+    assert wins.mean() == 1
+
+
+def test_the_film_moves_repeats_and_begins_at_a_random_frame():
+    env, starts = CatchDistracted(), []
+    for seed in range(5):
+        image = env.reset(seed=seed)[0]["image"]
+        assert (image == CatchDistracted().reset(seed=seed)[0]["image"]).all()
+        starts.append(image[20:50].tobytes())  # below the ball, above the paddle
+        moved = env.step(1)[0]["image"]
+        assert np.abs(moved[20:50].astype(int) - image[20:50]).mean() > 10
+        env._frame += FILM_FRAMES
+        assert (env._obs()["image"] == moved).all()
+    assert len(set(starts)) > 2
+
+
+def test_the_film_costs_more_to_rebuild_than_ball_and_paddle():
+    images = [CatchDistracted().reset(seed=seed)[0]["image"] / 255 for seed in range(40)]
+    plain = [Catch().reset(seed=seed)[0]["image"] / 255 for seed in range(40)]
+    error, task_error = (np.var(np.stack(batch), axis=0).sum() for batch in (images, plain))
+    assert error > 3 * task_error
+
+
 def test_catch_lasts_nine_decisions_and_ends_terminal():
     env = make("catch")
     env.reset(seed=0)
@@ -53,6 +91,29 @@ def test_the_ball_starts_in_every_column():
     env = make("catch")
     columns = {env.reset(seed=seed)[0]["image"][0, :, 0].argmax() for seed in range(60)}
     assert len(columns) == 5
+
+
+def test_continuous_catch_moves_by_thirds_of_the_range():
+    dial, plain = SUITE.make("catch", SUITE.Config(continuous=True)), make("catch")
+    assert dial.action_space.shape == (1,)
+    dial.reset(seed=4), plain.reset(seed=4)
+    turns = [(-1, 0), (-0.34, 0), (-0.33, 1), (0, 1), (0.33, 1), (0.34, 2), (1, 2)]
+    for turn, choice in turns:
+        (seen, *rest), (wanted, *same) = dial.step(np.array([turn])), plain.step(choice)
+        assert (seen["image"] == wanted["image"]).all()
+        assert rest == same
+
+
+def test_scores_of_the_continuous_catch_have_a_protocol_of_their_own():
+    plain, dial = (SUITE.protocol("catch", SUITE.Config(continuous=c)).id for c in (False, True))
+    assert plain == "toy-v1"
+    assert dial == "toy-v1-continuous=True"
+
+
+def test_only_tasks_with_one_choice_can_be_continuous():
+    for task in ("multi", "two_cameras"):
+        with pytest.raises(ValueError, match=f"one choice, got {task}"):
+            SUITE.make(task, SUITE.Config(continuous=True))
 
 
 def test_two_cameras_shows_point_and_target_where_they_are():

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+import reverie
 from reverie import env_factory
 from reverie.checkpoint import CheckpointStore
 from reverie.cli import main
@@ -97,7 +98,7 @@ def checkpoints(folder: Path) -> CheckpointStore:
         ("env=toy/catc", "env.task: unknown task 'catc' of toy; did you mean catch?"),
         ("env=gym/CartPol-v1", "unknown task 'CartPol-v1' of suite 'gym'; did you mean CartPole"),
         ("env=pong", "env: wanted <suite>/<task>, got 'pong'"),
-        ("algorithm.name=dreamer", "unknown algorithm 'dreamer'; did you mean dreamerv3?"),
+        ("algorithm.name=dreamer", "unknown algorithm 'dreamer'; did you mean dreamerv"),
         ("algorithm.nan_ta=1", "algorithm.nan_ta: unknown key; did you mean nan_at?"),
         ("learner.batchsize=1", "learner.batchsize: unknown key; did you mean batch_size"),
         ("lerner.batch_size=1", "lerner: unknown key; did you mean learner?"),
@@ -107,6 +108,12 @@ def checkpoints(folder: Path) -> CheckpointStore:
         ("learner.batch_size=[1", "learner.batch_size"),
         ("seed", "override 'seed': wanted key=value"),
         ("replay.capacity=3", "replay.capacity"),
+        ("learner.precision=float16", "got 'float16'; float16 would need its losses scaled: write"),
+        ("learner.compile=maybe", "learner.compile: Input should be 'auto', 'on' or 'off'"),
+        ("init.source=runs/a", "init.source: unknown key; known: freeze_updates, from, modules"),
+        ("init.from=nowhere", "init.from: nowhere: no run folder with a checkpoint"),
+        ("init.modules=[policy]", "init.from: wanted a run to start from, got None"),
+        ("algorithm.at_most=2", "algorithm: at_most: wanted at least 3 actions, got 2"),
         ("env.factory=nowhere:make", "no module 'nowhere'"),
         ("env.factory=tests.fakes:nothing", "has no function 'nothing'"),
         ("env.factory=tests.fakes", "wanted module:function"),
@@ -155,6 +162,21 @@ def test_a_wrong_command_line_shows_its_usage(arguments: tuple[str, ...], cli: C
 @pytest.mark.parametrize("episodes", [0, -3, "many"])
 def test_an_impossible_number_of_episodes_is_refused(episodes: Any, cli: Cli) -> None:
     assert_refused(cli("eval", "runs/x", f"--episodes={episodes}"), "--episodes")
+
+
+def test_what_the_agent_refuses_is_refused_before_ray_starts(
+    cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    def start(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray, "init", start)
+    answer = cli("train", config, "algorithm.at_most=2")
+    assert_refused(answer, "algorithm: at_most: wanted at least 3 actions, got 2")
+    assert_refused(cli("describe", config, "algorithm.at_most=2"), "at_most")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_extra_gives_its_pip_line(
@@ -263,6 +285,24 @@ def test_if_every_checkpoint_is_damaged_each_file_is_named(
     assert checkpoints(tmp_path).numbers() == two_checkpoints
 
 
+@pytest.mark.usefixtures("two_checkpoints")
+def test_a_checkpoint_of_another_agent_is_refused_by_tensor_and_the_run_stays_as_it_was(
+    cli: Cli, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    words = ("is of another agent: load_state_dict: tensor 'net.extra' is missing",)
+    assert_refused(cli("resume", run, "algorithm.name=tests.fakes:Wider", "--local"), *words)
+    assert_refused(cli("resume", run, "algorithm.name=tests.fakes:Wider"), *words)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["algorithm"]["name"] = "tests.fakes:Wider"
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert_refused(cli("eval", run), "is of another agent: load_policy_state: tensor 'net.extra'")
+    with pytest.raises(ValueError, match=r"tensor 'net\.extra'"):
+        reverie.load(run)
+
+
 def test_a_full_disk_while_saving_keeps_the_checkpoint_before(
     two_checkpoints: list[int], cli: Cli, tmp_path: Path
 ) -> None:
@@ -352,7 +392,7 @@ def test_a_bug_is_not_dressed_up_as_bad_input(cli: Cli, tmp_path: Path) -> None:
     ("command", "words"),
     [
         ((), ["train", "resume", "eval", "describe", "envs", "algorithms", "doctor", "check-env"]),
-        (("train",), ["examples:", "--local", "--address", "--resume", "key=value", "env.factory"]),
+        (("train",), ["examples:", "--local", "--address", "--resume", "key=value", "init.from"]),
         (("resume",), ["run folder", "key=value", "--local"]),
         (("eval",), ["--episodes", "--mode", "--video", "--json", "protocol"]),
         (("describe",), ["--json", "key=value", "without running"]),

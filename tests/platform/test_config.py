@@ -77,7 +77,7 @@ def test_an_exponent_may_give_a_whole_number() -> None:
         ("env.lenght", 1, "env.lenght: unknown key; did you mean length?"),  # codespell:ignore
         ("env.task", "cuont", "env.task: unknown task 'cuont' of tests.fakes:Counting; did you"),
         ("env.suite", "atari", "unknown environment suite 'atari'; did you mean atari100k?"),
-        ("algorithm.name", "dreamer", "unknown algorithm 'dreamer'; did you mean dreamerv3?"),
+        ("algorithm.name", "dreamer", "unknown algorithm 'dreamer'; did you mean dreamerv"),
         ("seed", 0.5, "seed: Input should be a valid integer, got 0.5"),
         ("seed", "x", "seed: Input should be a valid integer"),
         ("learner.batch_size", "8", "learner.batch_size: Input should be a valid integer"),

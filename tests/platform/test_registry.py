@@ -19,7 +19,7 @@ def test_a_name_may_spell_its_class() -> None:
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(KeyError, match=r"unknown algorithm 'dremerv3'; did you mean dreamerv3\?"):
+    with pytest.raises(KeyError, match=r"unknown algorithm 'dremerv3'; did you mean dreamerv3"):
         registry.algorithm("dremerv3")
 
 

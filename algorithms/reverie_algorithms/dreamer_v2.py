@@ -1,0 +1,190 @@
+"""DreamerV2, with HarmonyDream's balanced losses as an option.
+
+DreamerV2: arXiv:2010.02193. HarmonyDream: arXiv:2310.00344.
+
+Shape legend: B batch, T time, N = B * T imagined rollouts, S stoch variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reverie.protocols import Feedback, Metrics, StreamSpec
+from reverie.types import Counters
+from reverie_algorithms.actor_critic import Noise
+from reverie_algorithms.behavior_v2 import ActorV2, BehaviorV2, DreamV2
+from reverie_algorithms.dists import ActionDist, OneHotActions
+from reverie_algorithms.dreamer import STREAM, Dreamer
+from reverie_algorithms.dreamer_v2_config import SIZES_V2, DreamerV2Config
+from reverie_algorithms.harmony import V2_GROUPS, Harmonizer
+from reverie_algorithms.obs_nets_v2 import DecoderV2, EncoderV2, RawObsKeys
+from reverie_algorithms.optim import Adam, AdamGroup
+from reverie_algorithms.resnet import follow_batch
+from reverie_algorithms.rssm import LatentState
+from reverie_algorithms.rssm_v2 import RSSMV2
+from reverie_algorithms.states import seeded
+from reverie_algorithms.truncated_normal import TruncatedNormal
+from reverie_algorithms.world_model_v2 import WorldModelV2
+
+
+class DreamerV2(Dreamer):
+    """Learns a world model and, inside it, an actor and a critic, from windows of episodes."""
+
+    Config = DreamerV2Config
+    COMPILABLE = ("world_model_loss", "dream", "behavior_losses")
+    keys_type = RawObsKeys
+    config: DreamerV2Config
+    encoder: EncoderV2
+    rssm: RSSMV2
+    actor: ActorV2
+    world_model: WorldModelV2
+
+    @classmethod
+    def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+        size = raw.get("size", "1024")
+        if size not in SIZES_V2:
+            raise ValueError(f"algorithm.size: wanted one of {sorted(SIZES_V2)}, got {size!r}")
+        return SIZES_V2[size].defaults()
+
+    # Building
+
+    def _make_actions(self) -> ActionDist:
+        spec = self.spaces.action
+        if spec.kind == "box":
+            return TruncatedNormal(spec, self.config.actor_min_std)
+        return OneHotActions(spec, 0.0)
+
+    def _make_policy(self) -> None:
+        config, device = self.config, self.context.device
+        with seeded(self.context.seed, "encoder"):
+            self.encoder = EncoderV2(self.keys, config.encoder).to(device).eval()
+        with seeded(self.context.seed, "rssm"):
+            width = self.spaces.action.flat_size
+            self.rssm = RSSMV2(config.rssm, self.encoder.size, width).to(device)
+        with seeded(self.context.seed, "actor"):
+            net = self.rssm.feat_size, config.heads, self.actions, self.rssm.one_hots
+            self.actor = ActorV2(*net).to(device)
+
+    def _make_learning_parts(self) -> None:
+        config, device = self.config, self.context.device
+        with seeded(self.context.seed, "world_model"):
+            decoder = DecoderV2(self.keys, self.rssm.feat_size, config.decoder)
+            parts = self.encoder, self.rssm, decoder
+            heads = config.heads, config.discount_head, config.kl
+            self.world_model = WorldModelV2(*parts, *heads).to(device).eval()
+        with seeded(self.context.seed, "behavior"):
+            self.behavior = BehaviorV2(self.actor, self.rssm, config).to(device)
+        self.harmony = Harmonizer(config.harmony, self._loss_weights(), V2_GROUPS).to(device)
+        self.learned = {
+            "world_model": self.world_model,
+            "behavior": self.behavior,
+            "harmony": self.harmony,
+        }
+
+    def _loss_weights(self) -> dict[str, float]:
+        names = ["image"] * bool(self.keys.images) + ["vector"] * bool(self.keys.vectors)
+        names += ["discount"] * self.config.discount_head
+        return {k: getattr(self.config.loss_scales, k) for k in [*names, "reward", "kl"]}
+
+    def _make_optimizers(self) -> None:
+        config, reduce = self.config, self.context.all_reduce
+        harmony = {f"harmony/{k}": p for k, p in self.harmony.trained.items()}
+        own_group = config.harmony.mode == "own_group"
+        model = dict(self.world_model.named_parameters()) | ({} if own_group else harmony)
+        groups = [self._adam_group(model, config.world_model_lr)]
+        if own_group:
+            groups.append(AdamGroup(harmony, config.harmony.lr, config.adam_eps, None))
+        actor = self._adam_group(dict(self.actor.named_parameters()), config.actor_lr)
+        critic = dict(self.behavior.critic.named_parameters())
+        self.optimizers = {
+            "model": Adam(groups, reduce),
+            "actor": Adam([actor], reduce),
+            "critic": Adam([self._adam_group(critic, config.critic_lr)], reduce),
+        }
+
+    def _adam_group(self, params: Mapping[str, nn.Parameter], lr: float) -> AdamGroup:
+        config = self.config
+        return AdamGroup(params, lr, config.adam_eps, config.clip, config.weight_decay)
+
+    def modules(self) -> dict[str, nn.Module]:
+        model = self.world_model
+        discount = {} if model.discount is None else {"discount": model.discount}
+        return {
+            "encoder": self.encoder,
+            "rssm": self.rssm,
+            "decoder": model.decoder,
+            "reward": model.reward,
+            **discount,
+            "actor": self.actor,
+            "critic": self.behavior.critic,
+            "harmony": self.harmony,
+        }
+
+    def targets(self) -> dict[str, nn.Module]:
+        return {"target_critic": self.behavior.target_critic}
+
+    def reset_targets(self) -> None:
+        self.behavior.target_critic.reset(self.behavior.critic)
+
+    # Learning
+
+    def streams(self) -> dict[str, StreamSpec]:
+        size, length = self.context.batch_size, self.context.batch_length
+        ends = self.config.prioritize_ends
+        return {STREAM: StreamSpec(size, length, sampler="episodes", prioritize_ends=ends)}
+
+    def prepare(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        data = super().prepare(batch)
+        if self.config.reward_transform == "tanh":
+            data["reward"] = torch.tanh(data["reward"])
+        return data | {"discount": self.config.gamma * data["cont"]}
+
+    def update(
+        self, batches: Mapping[str, Mapping[str, Tensor]], counters: Counters
+    ) -> tuple[Metrics, Feedback]:
+        data = self.prepare(batches[STREAM])
+
+        # World model; batch norms use their batch here and nowhere else
+        self.world_model.train()
+        uniform_BTS = self._uniform(*data["reward"].shape)
+        loss, states, metrics = self.world_model_loss(data, uniform_BTS)
+        self.world_model.eval()
+        metrics["grad_norm/model"] = self.optimizers["model"].step(loss)
+        follow_batch(self.world_model, self.context.all_reduce)
+
+        # Imagination
+        start, first_cont = states.detach().flatten(), data["cont"].flatten()
+        dream = self.dream(start, first_cont, self._imagination_noise(len(first_cont)))
+
+        # Actor and critic
+        policy_loss, value_loss, more = self.behavior_losses(dream)
+        actor_norm = self.optimizers["actor"].step(policy_loss)
+        critic_norm = self.optimizers["critic"].step(value_loss)
+        self.behavior.target_critic.update(self.behavior.critic)
+        metrics |= more | {"grad_norm/actor": actor_norm, "grad_norm/critic": critic_norm}
+        return metrics, {}
+
+    def world_model_loss(
+        self, data: Mapping[str, Tensor], uniform_BTS: Tensor
+    ) -> tuple[Tensor, LatentState, Metrics]:
+        """Return the balanced loss, the posterior states and metrics."""
+        with self._autocast():
+            losses, states, metrics = self.world_model.losses(data, uniform_BTS)
+        total, weights = self.harmony(losses)
+        metrics |= weights | {f"loss/{name}": loss.detach() for name, loss in losses.items()}
+        metrics["loss/model"] = total.detach()
+        return total, states, metrics
+
+    def dream(self, start: LatentState, first_cont_N: Tensor, noise: Noise) -> DreamV2:
+        """Imagine from every posterior state."""
+        with self._autocast():
+            return self.behavior.dream(self.world_model, start, first_cont_N, noise)
+
+    def behavior_losses(self, dream: DreamV2) -> tuple[Tensor, Tensor, Metrics]:
+        """Return the actor's loss, the critic's loss and metrics."""
+        with self._autocast():
+            return self.behavior.losses(dream)

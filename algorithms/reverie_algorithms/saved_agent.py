@@ -1,0 +1,104 @@
+"""What an agent made of modules and optimizers does with its weights: count, hand over, save."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reverie.protocols import Feedback, Initialised, Metrics
+from reverie.types import Array, Counters
+from reverie_algorithms.initialise import freeze, split_state, take
+from reverie_algorithms.optim import Optimizer
+from reverie_algorithms.states import as_numpy, copied, load_generator, load_tensors
+
+
+class SavedAgent(ABC):
+    """Weights, optimizers and generators of an agent, by name."""
+
+    act_generator: torch.Generator
+    learn_generator: torch.Generator
+    learned: dict[str, nn.Module]
+    """Roots of everything that a checkpoint holds, targets and normalisers included."""
+    optimizers: Mapping[str, Optimizer]
+
+    @abstractmethod
+    def modules(self) -> dict[str, nn.Module]:
+        """The trained parts by name."""
+
+    @abstractmethod
+    def targets(self) -> dict[str, nn.Module]:
+        """Slow copies by name."""
+
+    @property
+    @abstractmethod
+    def policy_parts(self) -> nn.ModuleDict:
+        """What acting needs."""
+
+    @abstractmethod
+    def reset_targets(self) -> None:
+        """Make every slow copy equal to what it follows."""
+
+    @abstractmethod
+    def update(
+        self, batches: Mapping[str, Mapping[str, Tensor]], counters: Counters
+    ) -> tuple[Metrics, Feedback]:
+        """Take one gradient step with every optimizer."""
+
+    def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:
+        trained = {name: num_trained(part) for name, part in self.modules().items()}
+        targets = {name: num_parameters(part) for name, part in self.targets().items()}
+        return {name: size for name, size in trained.items() if size}, targets
+
+    # Starting from another agent
+
+    def initialise(self, state: Mapping[str, Any], modules: Collection[str]) -> Initialised:
+        found = take(self.modules(), state, modules)
+        self.reset_targets()
+        return found
+
+    def freeze(self, tensors: Collection[str]) -> None:
+        freeze(self.modules(), self.optimizers.values(), tensors)
+
+    # Saving
+
+    def policy_state(self) -> dict[str, Array]:
+        return as_numpy(self.policy_parts.state_dict())
+
+    def load_policy_state(self, state: Mapping[str, Array]) -> None:
+        load_tensors(self.policy_parts.state_dict(), state, "load_policy_state")
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            **split_state(self.modules(), self.learned),
+            "optimizers": {name: adam.state() for name, adam in self.optimizers.items()},
+        }
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {"act": self.act_generator, "learn": self.learn_generator}
+
+    def state_dict(self) -> dict[str, Any]:
+        generators = {k: generator.get_state() for k, generator in self._generators().items()}
+        return {**copied(self._state()), "generators": generators}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        rest = {key: value for key, value in state.items() if key != "generators"}
+        load_tensors(self._state(), rest, "load_state_dict")
+        for name, generator in self._generators().items():
+            load_generator(generator, state["generators"][name], name)
+
+    def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
+        before = self.state_dict()
+        self.update(example, Counters())
+        self.load_state_dict(before)
+
+
+def num_trained(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,246 @@
+"""DeepMind Control: continuous control from pixels, from the state, or from both.
+
+An episode is 1000 control steps in nearly every task, 500 decisions at an action repeat of 2
+(the setting of DrQ-v2, arXiv:2107.09645, and of the DreamerV2 line). Its end is a time-out; only
+a discount of 0 is terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from reverie.protocols import EvalProtocol
+from reverie.types import STRICT, Array, Rows
+from reverie_envs.mujoco_camera import MujocoCamera, Quality, import_simulator
+from reverie_envs.suites import drawn_seed, protocol_id, unknown_task
+
+suite = import_simulator("dm_control.suite", "dmc", "dmc")
+
+VISION = (
+    "acrobot_swingup",
+    "ball_in_cup_catch",
+    "cartpole_balance",
+    "cartpole_balance_sparse",
+    "cartpole_swingup",
+    "cartpole_swingup_sparse",
+    "cheetah_run",
+    "finger_spin",
+    "finger_turn_easy",
+    "finger_turn_hard",
+    "hopper_hop",
+    "hopper_stand",
+    "pendulum_swingup",
+    "quadruped_run",
+    "quadruped_walk",
+    "reacher_easy",
+    "reacher_hard",
+    "walker_run",
+    "walker_stand",
+    "walker_walk",
+)
+"""The 20 tasks of the vision benchmark (arXiv:2010.02193v4, appendix; danijar/dreamerv3)."""
+ALL = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+ALIASES = {"cup_catch": "ball_in_cup_catch"}
+CAMERAS = {"quadruped": 2}
+"""Domain -> camera, where it is not 0."""
+EPISODE = 1000
+"""Control steps after which a task without a time limit of its own (lqr) is cut off."""
+
+if not hasattr(np, "in1d"):
+    # numpy 2.4 dropped a name that dm_control 1.0.28 uses in this one file.
+    quadruped: Any = suite.quadruped
+    quadruped.np = SimpleNamespace(**vars(np), in1d=np.isin)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DmcConfig:
+    """How the tasks are shown and played."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    obs: Literal["pixels", "state", "both"] = "pixels"
+    """`pixels`: the key `image`; `state`: the key `proprio`, the task's observations as one
+    vector; or both keys."""
+    size: int = 64
+    """Height and width of the image in pixels; DrQ-v2 uses 84
+    (source: thuml/HarmonyDream@0a22e33)."""
+    repeat: int = 2
+    """Control steps per decision, their rewards summed
+    (source: facebookresearch/drqv2@c0c650b)."""
+    camera: int | Literal["auto"] = "auto"
+    """Index of the camera; `auto` is 0, for the quadruped 2
+    (source: facebookresearch/drqv2@c0c650b)."""
+    quality: Quality = "native"
+    """`native`: every pixel as dm_control draws it; `light`: smaller shadow maps, 0.65 of the time
+    for 0.03 of 255 per channel; `fast`: also no antialiasing, a quarter of the time, not
+    comparable with published scores."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.repeat < 1:
+            raise ValueError(f"wanted size and repeat above 0, got {self}")
+
+
+class Dmc:
+    """DeepMind Control: the 20 tasks of the vision benchmark and all others."""
+
+    Config = DmcConfig
+    extra = "dmc"
+    deterministic = True
+
+    def tasks(self) -> tuple[str, ...]:
+        """The vision benchmark first."""
+        return (*VISION, *(name for name in ALL if name not in VISION))
+
+    def knows(self, task: str) -> bool:
+        """Whether `task` is a task's name or another spelling of one."""
+        return ALIASES.get(task, task) in ALL
+
+    def action_repeat(self, config: DmcConfig) -> int:
+        return config.repeat
+
+    def protocol(self, task: str, config: DmcConfig) -> EvalProtocol:
+        """10 episodes, best actions."""
+        return EvalProtocol(protocol_id("dmc-v1", config), "mode", 10)
+
+    def make(self, task: str, config: DmcConfig) -> gymnasium.Env[Rows, Any]:
+        """Build the task.
+
+        Raises:
+            KeyError: no such task.
+            ImportError: images are wanted and no OpenGL backend works.
+            ValueError: no such camera.
+        """
+        domain, name = split_task(task, "dmc")
+        if config.quality == "fast":
+            logger.warning("dmc/%s: quality=fast changes pixels; the protocol id says so", task)
+        return DmcEnv(domain, name, config)
+
+
+def split_task(task: str, suite_name: str, known: Iterable[str] = ALL) -> tuple[str, str]:
+    """Return domain and task of a name, in either spelling.
+
+    Raises:
+        KeyError: it is none of `known`.
+    """
+    name = ALIASES.get(task, task)
+    if name not in known:
+        raise unknown_task(task, suite_name, known)
+    return ALL[name]
+
+
+class DmcEnv(gymnasium.Env[Rows, Any]):
+    """One task. `reset(seed=s)` begins as a fresh dm_control task with `random=s` would."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
+    render_mode = "rgb_array"
+
+    def __init__(self, domain: str, task: str, config: DmcConfig) -> None:
+        self._config = config
+        self._env = _load(domain, task)
+        self._camera_id = _camera_of(domain, config, self._env.physics.model.ncam)
+        self._camera: MujocoCamera | None = None
+        self._steps = 0
+        action = self._env.action_spec()
+        low, high = (
+            np.broadcast_to(bound, action.shape).astype(np.float32)
+            for bound in (action.minimum, action.maximum)
+        )
+        self.action_space = spaces.Box(low, high)
+        self.observation_space = spaces.Dict(self._spaces())
+        if config.obs != "state":
+            self._open_camera()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Rows, dict[str, Any]]:
+        """Start an episode drawn from `seed`."""
+        super().reset(seed=seed)
+        info = self._begin(drawn_seed(self, seed))
+        self._steps = 0
+        moment = self._env.reset()
+        if self._camera is not None and self._env.physics.model.nhfield:
+            self._camera.upload_terrain()
+        return self._obs(moment), info
+
+    def step(self, action: Any) -> tuple[Rows, float, bool, bool, dict[str, Any]]:
+        """Apply one action for `repeat` control steps, fewer where the episode ends."""
+        reward, left = 0.0, self._config.repeat
+        while True:
+            moment = self._env.step(action)
+            reward += moment.reward
+            self._steps += 1
+            left -= 1
+            over = moment.last() or self._steps >= EPISODE
+            if over or not left:
+                break
+        terminated = moment.last() and moment.discount == 0
+        return self._obs(moment), reward, terminated, over and not terminated, {}
+
+    def render(self) -> Array:
+        """Return the image, uint8 [size, size, 3]. Raises: ImportError."""
+        return self._open_camera().render()
+
+    def close(self) -> None:
+        """Free what drawing needed."""
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
+        self._env.close()
+
+    def _begin(self, seed: int) -> dict[str, Any]:
+        """Draw the coming episode from `seed`; return what is logged of it."""
+        self._env.task.random.seed(seed)
+        return {}
+
+    def _open_camera(self) -> MujocoCamera:
+        if self._camera is None:
+            physics, config = self._env.physics, self._config
+            self._camera = MujocoCamera(
+                physics.model.ptr, physics.data.ptr, self._camera_id, config.size, config.quality
+            )
+        return self._camera
+
+    def _spaces(self) -> dict[str, spaces.Space[Any]]:
+        size, found = self._config.size, {}
+        if self._config.obs != "state":
+            found["image"] = spaces.Box(0, 255, (size, size, 3), np.uint8)
+        if self._config.obs != "pixels":
+            parts = self._env.observation_spec().values()
+            width = sum(int(np.prod(part.shape)) for part in parts)
+            found["proprio"] = spaces.Box(-np.inf, np.inf, (width,), np.float32)
+        return found
+
+    def _obs(self, moment: Any) -> Rows:
+        obs: Rows = {}
+        if self._config.obs != "state":
+            obs["image"] = self.render()
+        if self._config.obs != "pixels":
+            parts = [np.ravel(part) for part in moment.observation.values()]
+            obs["proprio"] = np.concatenate(parts).astype(np.float32)
+        return obs
+
+
+def _load(domain: str, task: str) -> Any:
+    # The seed counts here where a model itself is drawn (lqr): it is the same in every run.
+    env = suite.load(domain, task, task_kwargs={"random": 0})
+    physics = env.physics
+    if physics.model.nhfield:
+        # quadruped_escape would open a context of its own to upload its terrain to.
+        physics.__class__ = type("Undrawn", (type(physics),), {"contexts": None})
+    return env
+
+
+def _camera_of(domain: str, config: DmcConfig, count: int) -> int:
+    camera = CAMERAS.get(domain, 0) if config.camera == "auto" else config.camera
+    if not 0 <= camera < count:
+        raise ValueError(f"env.camera: {domain} has cameras 0 to {count - 1}, got {camera}")
+    return camera

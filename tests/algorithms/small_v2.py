@@ -1,0 +1,61 @@
+"""Small DreamerV2 agents for the algorithm tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reverie.protocols import AgentContext
+from reverie.types import ActionSpec, ArraySpec, Spaces
+from reverie_algorithms.dreamer_v2 import DreamerV2
+from reverie_algorithms.dreamer_v2_config import DreamerV2Config
+from reverie_algorithms.harmony import HarmonyConfig
+from reverie_algorithms.obs_nets_v2 import ObsNetV2Config
+from reverie_algorithms.rssm_v2 import RSSMV2Config
+from reverie_algorithms.world_model_v2 import HeadV2Config, KLConfig
+from tests.algorithms.small_agents import DISCRETE, IMAGE, SHAPE
+
+NET = {"depth": 2, "layers": 1, "units": 16}
+NANO: dict[str, Any] = {
+    "rssm": RSSMV2Config(deter=16, hidden=12, stoch=4, classes=5),
+    "encoder": ObsNetV2Config(**NET),
+    "decoder": ObsNetV2Config(**NET),
+    "heads": HeadV2Config(layers=1, units=16),
+    "horizon": 4,
+    "world_model_lr": 1e-3,
+    "actor_lr": 1e-3,
+    "critic_lr": 1e-3,
+}
+"""Networks that exist only to be tested."""
+RESNET: dict[str, Any] = {
+    "encoder": ObsNetV2Config(kind="resnet", **NET),
+    "decoder": ObsNetV2Config(kind="resnet", **NET),
+}
+
+
+def sized(size: str, **options: Any) -> DreamerV2Config:
+    """Build the config of a named size, as the platform does."""
+    raw = DreamerV2.config_defaults({"size": size})
+    kind = options.pop("kind", "plain")
+    return DreamerV2Config(
+        size=size,
+        rssm=RSSMV2Config(**raw["rssm"]),
+        encoder=ObsNetV2Config(kind=kind, **raw["encoder"]),
+        decoder=ObsNetV2Config(kind=kind, **raw["decoder"]),
+        heads=HeadV2Config(**raw["heads"]),
+        **options,
+    )
+
+
+def nano_v2(
+    obs: Mapping[str, ArraySpec] = IMAGE,
+    action: ActionSpec = DISCRETE,
+    mode: Any = "paper",
+    context: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> DreamerV2:
+    kl = KLConfig(free_nats=options.pop("free_nats", 0.0))
+    harmony = HarmonyConfig(mode=mode)
+    config = DreamerV2Config(**{**NANO, "harmony": harmony, "kl": kl, **options})
+    settings = {"batch_size": SHAPE[0], "batch_length": SHAPE[1], "seed": 0, **(context or {})}
+    return DreamerV2(config, Spaces(dict(obs), action), AgentContext(**settings))

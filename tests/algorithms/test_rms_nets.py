@@ -1,0 +1,100 @@
+"""Layers of DreamerV3-2025: fast forms against plain ones, shapes, initial weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reverie_algorithms.rms_nets import (
+    BlockLinear,
+    DownImage,
+    UpImage,
+    fan_in_linear,
+    from_blocks,
+    to_blocks,
+)
+from reverie_algorithms.rms_norm import plain_rms_silu, rms_silu
+from reverie_algorithms.up_conv import UpConv
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "axes"),
+    [((5, 8), (8,), (-1,)), ((2, 3, 3, 8), (8,), (-1,)), ((4, 5, 8), (4, 1, 8), (0, 2))],
+)
+def test_handwritten_norm_has_values_and_gradients_of_the_plain_form(shape, scale, axes):
+    torch.manual_seed(0)
+    x, weight = torch.randn(shape, requires_grad=True), torch.rand(scale, requires_grad=True)
+    direction, results = torch.randn(shape), []
+    for form in (rms_silu, plain_rms_silu):
+        y = form(x, weight, axes)
+        results.append((y, *torch.autograd.grad((y * direction).sum(), (x, weight))))
+    torch.testing.assert_close(*results)
+    with torch.no_grad():
+        torch.testing.assert_close(rms_silu(x, weight, axes), results[1][0])
+
+
+def test_norm_divides_by_the_root_of_mean_squares():
+    x = torch.tensor([[3.0, -4.0]])
+    normed = x / (12.5 + 1e-4) ** 0.5
+    torch.testing.assert_close(rms_silu(x, torch.ones(2)), normed * torch.sigmoid(normed))
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "side"), [(3, 2, 4), (4, 1, 7)])
+def test_four_small_convolutions_equal_doubling_and_a_large_one(inputs, outputs, side):
+    torch.manual_seed(0)
+    conv = UpConv(inputs, outputs)
+    torch.nn.init.normal_(conv.weight)
+    torch.nn.init.normal_(conv.bias)
+    x = torch.randn(2, inputs, side, side, requires_grad=True)
+    direction, results = torch.randn(2, outputs, 2 * side, 2 * side), []
+    for form in (conv.phases, conv.plain):
+        y = form(x)
+        grads = torch.autograd.grad((y * direction).sum(), (x, conv.weight, conv.bias))
+        results.append((y, *grads))
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
+
+
+def test_block_linear_is_a_block_diagonal_product():
+    torch.manual_seed(0)
+    layer, x = BlockLinear(3, 4, 5), torch.randn(7, 12)
+    torch.nn.init.normal_(layer.bias)
+    wanted = x @ torch.block_diag(*layer.weight) + layer.bias.flatten()
+    torch.testing.assert_close(from_blocks(layer(to_blocks(x, 3))), wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ((64, 64, 3), [8, 12, 16, 16]),
+        ((8, 8, 1), [16]),
+        ((16, 32, 3), [16, 16]),
+        ((128, 128, 4), [8, 12, 16, 16, 16]),
+    ],
+)
+def test_images_of_other_sizes_shrink_to_four_pixels_and_come_back(shape, sizes):
+    down = DownImage("view", shape, depth=4)
+    assert [layer.conv.out_channels for layer in down.layers] == sizes
+    assert down(torch.rand(2, *shape) - 0.5).shape == (2, down.size)
+    up = UpImage("view", shape, (16, 6), depth=4, units=8, blocks=8)
+    image = up(torch.randn(2, 16), torch.randn(2, 6))
+    assert image.shape == (2, *shape)
+    assert 0 < image.min() < image.max() < 1
+
+
+def test_images_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"'view'.*got 48 x 64"):
+        DownImage("view", (48, 64, 3), depth=4)
+    with pytest.raises(ValueError, match=r"decoder\.depth.*8 blocks, got 12"):
+        UpImage("view", (8, 8, 3), (16, 6), depth=3, units=8, blocks=8)
+
+
+def test_weights_start_with_unit_variance_per_input_and_bounded():
+    torch.manual_seed(0)
+    layer = fan_in_linear(400, 300)
+    std = 1.1368 / 20
+    assert layer.weight.std().item() == pytest.approx(1 / 20, rel=0.02)
+    assert layer.weight.abs().max() <= 2 * std
+    assert not layer.bias.any()
+    assert fan_in_linear(400, 300, 0.01).weight.std().item() == pytest.approx(1 / 2000, rel=0.02)
+    blocks = BlockLinear(4, 100, 50)
+    assert blocks.weight.std().item() == pytest.approx(1 / 10, rel=0.03)
