@@ -273,7 +273,7 @@ def test_a_task_with_a_typo_gets_the_nearest_names():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vary": ("bg", "flor")}, "unknown factor 'flor'; did you mean floor"),
+        ({"vary": ("bg", "flooor")}, "unknown factor 'flooor'; did you mean floor"),
         ({"vary": "everything"}, "unknown factor 'everything'; known: published, all, bg"),
         ({"camera": 1}, "seen by camera 0, got 1"),
         ({"visual_seed": 1_000_001}, "visual_seed: wanted 0 to 1000000, got 1000001"),
