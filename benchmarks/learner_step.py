@@ -179,11 +179,13 @@ def compare(options: argparse.Namespace, own: list[str]) -> dict[str, Any]:
         ours.turn()
         peer.turn()
     found = {"ours": ours.leave(), "peer": peer.leave()}
-    kind = "gpu_ms" if "gpu_ms" in found["ours"] else "cpu_ms"
+    on_gpu = "gpu_ms" in found["ours"]
+    kind, least = ("gpu_ms", "gpu_ms") if on_gpu else ("cpu_ms", "cpu_min_ms")
     limit = None if options.act else LIMITS.get((options.peer, options.precision))
     return {
         **found,
         "ratio": round(found["ours"][kind] / found["peer"][kind], 3),
+        "ratio_of_least": round(found["ours"][least] / found["peer"][least], 3),
         "limit": limit,
         "turns": options.repeats,
     }

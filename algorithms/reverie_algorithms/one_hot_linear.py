@@ -49,9 +49,9 @@ def one_hot_linear(inputs: Tensor, weight: Tensor, one_hots: OneHots) -> Tensor:
     dense_table, table = weight.t().split((dense, one_hots.width))
     product = F.embedding_bag(table_rows(fixed[:, dense:], one_hots), table, mode="sum")
     if dense:
-        product = product + fixed[:, :dense] @ dense_table
+        product += fixed[:, :dense] @ dense_table
     if flat.requires_grad:
-        product = product + _InputGradient.apply(flat, weight.detach())
+        product += _InputGradient.apply(flat, weight.detach())
     return product.unflatten(0, inputs.shape[:-1])
 
 

@@ -67,14 +67,15 @@ def fan_in_linear(inputs: int, outputs: int, scale: float = 1.0) -> nn.Linear:
 class BlockLinear(nn.Module):
     """A linear layer for each of G blocks of its inputs.
 
-    Weights lie as [G, I, O], which a batched product reads in place.
+    Weights lie as [G, I, O], which a batched product reads in place. They start as small as if
+    every output read the inputs of all blocks, as in danijar/dreamerv3@e3f0224.
     """
 
     def __init__(self, blocks: int, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(blocks, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(blocks, 1, outputs))
-        fan_in_normal_(self.weight, inputs)
+        fan_in_normal_(self.weight, blocks * inputs)
 
     def forward(self, x_GMI: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x_GMI, self.weight)
