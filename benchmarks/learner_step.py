@@ -38,6 +38,7 @@ from measure import (
 )
 
 from reverie import registry
+from reverie.compiling import Setting, begin_update, compile_agent
 from reverie.config import apply_overrides, resolve_algorithm
 from reverie.protocols import AgentContext, StreamSpec
 from reverie.types import FLAG_KEYS, STEP_ID, ActionSpec, ArraySpec, Counters, Spaces, step_ids
@@ -71,8 +72,8 @@ def random_rows(spaces: Spaces, spec: StreamSpec, device: str) -> dict[str, torc
     return {key: torch.from_numpy(value).to(device) for key, value in rows.items()}
 
 
-def make_work(options: argparse.Namespace) -> Work:
-    """Build the agent and the call that is measured."""
+def make_work(options: argparse.Namespace, compiling: Setting) -> Work:
+    """Build the agent and the call that is measured, with `compiling` for `learner.compile`."""
     named = {"name": options.algorithm, "dialect": options.dialect, "size": options.size}
     raw = {key: value for key, value in named.items() if value is not None}
     config = resolve_algorithm(apply_overrides(raw, options.settings))
@@ -91,10 +92,13 @@ def make_work(options: argparse.Namespace) -> Work:
         return Work(_acting(agent, spaces, options.act), _size_of_policy(agent))
     streams = agent.streams()
     rows = {name: random_rows(spaces, spec, options.device) for name, spec in streams.items()}
+    uses_graphs = compile_agent(agent, compiling, options.device)
     number = 0
 
     def update() -> None:
         nonlocal number
+        if uses_graphs:
+            begin_update()
         due = {name: rows[name] for name, spec in streams.items() if number % spec.every == 0}
         agent.update(due, Counters(env_steps=10_000, grad_updates=number))
         number += 1
@@ -200,6 +204,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dialect")
     parser.add_argument("--size")
     add_options(parser)
+    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--peer", help="r2dreamer, dreamerv3-torch, harmonydream or drqv2")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each")
     parser.add_argument("--json", action="store_true")
@@ -214,12 +219,16 @@ def main() -> None:
     what = {**named, "settings": options.settings}
     if options.peer:
         own = [f"--{key}={value}" for key, value in named.items()] + options.settings
+        own.append(f"--compile={options.compile}")
         figures = what | {"peer_name": options.peer} | compare(options, own) | conditions(options)
     elif options.serve:
-        serve(make_work(options), options)
+        serve(make_work(options, options.compile), options)
         return
     else:
-        figures = what | examine(make_work(options), options, options.repeats)
+        work = make_work(options, options.compile)
+        eager = options.compile == "off" or (options.compile == "auto" and options.device == "cpu")
+        make_plain = None if eager else lambda: make_work(options, "off")
+        figures = what | examine(work, options, options.repeats, make_plain)
         if options.act:
             figures["limit_ms"] = ACT_LIMITS_MS.get(options.act)
     print(json.dumps(figures) if options.json or options.peer else json.dumps(figures, indent=2))

@@ -67,7 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=DTYPES, default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--allocator", choices=ALLOCATORS, default="default")
-    parser.add_argument("--warm-ups", type=int, default=2)
+    parser.add_argument("--warm-ups", type=int, help="2, or 8 on a GPU, which compiles and records")
     parser.add_argument("--serve", action="store_true", help="one timed call per line on stdin")
 
 
@@ -87,6 +87,8 @@ def settle(options: argparse.Namespace) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in wanted}
         given = {name: value for name, value in wanted.items() if value is not None}
         os.execve(sys.executable, [sys.executable, *sys.argv], kept | given)
+    if options.warm_ups is None:
+        options.warm_ups = 8 if options.device.startswith("cuda") else 2
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
 
@@ -119,15 +121,23 @@ def medians(samples: Sequence[Sample]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def examine(work: Work, options: argparse.Namespace, repeats: int) -> dict[str, Any]:
-    """Time `repeats` calls after warm-ups, then count arithmetic and split phases apart."""
+def examine(
+    work: Work,
+    options: argparse.Namespace,
+    repeats: int,
+    make_plain: Callable[[], Work] | None = None,
+) -> dict[str, Any]:
+    """Time `repeats` calls after warm-ups, then count arithmetic and split phases apart.
+
+    `make_plain` builds the same without compiled parts, into which one cannot see.
+    """
     if options.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(options.device)
     for _ in range(options.warm_ups):
         work.step()
     times = medians([timed(work.step, options.device) for _ in range(repeats)])
-    memory = peak_mb(options.device)
-    gflop, peak = count_gflop(work.step), gemm_gflops(options.precision, options.device)
+    memory, plain = peak_mb(options.device), make_plain() if make_plain else work
+    gflop, peak = count_gflop(plain.step), gemm_gflops(options.precision, options.device)
     decisive = times.get("gpu_ms", times["cpu_ms" if options.threads == 1 else "wall_ms"])
     return {
         "params": work.params,
@@ -136,7 +146,7 @@ def examine(work: Work, options: argparse.Namespace, repeats: int) -> dict[str, 
         "peak_mb": round(memory),
         "peak_share": round(gflop / decisive * 1e3 / peak, 3),
         "gemm_gflops": round(peak, 1),
-        "phases_ms": split_phases(work, options.device),
+        "phases_ms": split_phases(plain, options.device),
         **conditions(options),
     }
 

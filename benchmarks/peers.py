@@ -164,7 +164,8 @@ def harmonydream(options: Any) -> Work:
     agent = agents.DreamerV2(config, dict(seen), {"action": action}, utils.Counter(0))
     agent.init_optimizers()
     given = rows(options.batch, options.length, options)
-    data = {key: torch.as_tensor(value).float() for key, value in given.items()}
+    agent.to(options.device)
+    data = {k: torch.as_tensor(v, device=options.device).float() for k, v in given.items()}
     data["image"] = data["image"].permute(0, 1, 4, 2, 3).contiguous()
     step = lambda: agent.train({key: value.clone() for key, value in data.items()})  # noqa: E731
     behavior = agent._task_behavior
