@@ -170,13 +170,20 @@ def resolve_algorithm(raw: Any) -> Any:
     if not isinstance(raw, Mapping) or "name" not in raw:
         names = {key.partition("/")[0] for key in registry.ALGORITHMS}
         raise ConfigError(f"algorithm.name: missing; {registry.suggest('', names)}")
-    raw = cast(Mapping[str, Any], raw)
-    agent = _named("algorithm.name", registry.algorithm, str(raw["name"]), raw.get("dialect"))
+    raw = dict(cast(Mapping[str, Any], raw))
+    # `size: 200` and `dialect: 2025` are names, whether quoted or not.
+    raw |= {key: str(raw[key]) for key in ("size", "dialect") if type(raw.get(key)) is int}
+    agent = _named("algorithm", registry.algorithm, str(raw["name"]), raw.get("dialect"))
     try:
         defaults = agent.config_defaults(raw)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"algorithm: {error}") from None
+        raise ConfigError(algorithm_fault(error)) from None
     return build(agent.Config, merge(defaults, raw), "algorithm")
+
+
+def algorithm_fault(error: Exception) -> str:
+    """An algorithm's own words, with the section they are about."""
+    return f"algorithm: {error}".replace("algorithm: algorithm.", "algorithm.")
 
 
 def resolve_env(raw: Any) -> EnvConfig:

@@ -15,7 +15,7 @@ import numpy as np
 
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import ConfigError, build, read_yaml, resolve_algorithm
+from reverie.config import ConfigError, algorithm_fault, build, read_yaml, resolve_algorithm
 from reverie.errors import is_refusal
 from reverie.protocols import Agent, AgentContext, Carry, Mode
 from reverie.settings import EnvConfig, ExperimentConfig, LearnerConfig
@@ -56,7 +56,7 @@ def make_agent(
             return cast(Agent, agent(config.algorithm, spaces, context))
     except ValueError as error:
         if is_refusal(error, agent):
-            raise ConfigError(f"algorithm: {error}") from error
+            raise ConfigError(algorithm_fault(error)) from error
         raise
 
 

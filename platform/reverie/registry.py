@@ -70,7 +70,7 @@ def algorithm(name: str, dialect: str | None = None) -> Any:
         return resolve(name, table, "algorithm")
     chosen = dialects[0] if dialect is None else dialect
     if chosen not in dialects:
-        raise KeyError(f"dialect: wanted one of {dialects}, got {dialect!r}")
+        raise KeyError(f"unknown dialect {dialect!r} of {name}; known: {', '.join(dialects)}")
     return load(table[f"{name}/{chosen}"])
 
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from reverie.config import ConfigError, load_config, parse_value, resolve_config
+from tests.conftest import ROOT
 from tests.fakes import tree
 
 
@@ -106,3 +107,12 @@ def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
 def test_an_override_without_a_value_is_refused() -> None:
     with pytest.raises(ConfigError, match="wanted key=value"):
         load_config("tune_configs/dreamerv3/atari100k.yaml", ["seed"])
+
+
+def test_sizes_and_dialects_are_names_even_where_they_look_like_numbers() -> None:
+    path = ROOT / "tune_configs/dreamerv3/catch_2025.yaml"
+    assert load_config(path, ["algorithm.dialect=2025"]).algorithm.dialect == "2025"
+    with pytest.raises(ConfigError, match="algorithm: unknown dialect '2024' of dreamerv3"):
+        load_config(path, ["algorithm.dialect=2024"])
+    with pytest.raises(ConfigError, match=r"^algorithm\.size: wanted one of"):
+        load_config(path, ["algorithm.size=200"])
