@@ -89,3 +89,18 @@ def test_algorithms_are_listed_with_their_sizes() -> None:
     text = list_algorithms()
     assert "dreamerv3" in text
     assert "small" in text
+
+
+@pytest.mark.parametrize(
+    ("preset", "updates"),
+    [
+        ("dreamerv3/atari100k", 1.0),
+        ("dreamerv3/atari100k_2025", 0.25),
+        ("dreamerv2/metaworld", 0.2),
+        ("dreamerv2/dmc_vision", 0.2),
+        ("drqv2/dmc_medium", 0.5),
+    ],
+)
+def test_presets_make_the_published_number_of_updates_per_env_step(preset, updates) -> None:
+    config = load_config(ROOT / f"tune_configs/{preset}.yaml")
+    assert describe(config)["ratio"]["updates_per_env_step"] == updates
