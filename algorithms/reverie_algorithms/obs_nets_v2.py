@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from reverie.types import STRICT
 from reverie_algorithms.elu_nets import EluMLP, PlainDecoder, PlainEncoder
-from reverie_algorithms.observations import VECTOR, ObsKeys, centred, squared_error
+from reverie_algorithms.observations import VECTOR, ObsDecoder, ObsEncoder, ObsKeys, centred
 from reverie_algorithms.resnet import ResNetDecoder, ResNetEncoder
 
 
@@ -59,8 +59,8 @@ ENCODERS = {"plain": PlainEncoder, "resnet": ResNetEncoder}
 DECODERS = {"plain": PlainDecoder, "resnet": ResNetDecoder}
 
 
-class EncoderV2(nn.Module):
-    """Observations [..., *shape] to one embedding [..., E]."""
+class EncoderV2(ObsEncoder):
+    """Plain or residual convolutions, and an MLP for vectors."""
 
     def __init__(self, keys: ObsKeys, config: ObsNetV2Config) -> None:
         super().__init__()
@@ -74,19 +74,11 @@ class EncoderV2(nn.Module):
             self.vector = EluMLP(width, config.layers, config.units)
             self.size += config.units if config.layers else width
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Embed what `RawObsKeys.inputs` returns."""
-        parts = []
-        for key, encoder in self.images.items():
-            pixels = inputs[key]
-            parts.append(encoder(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3]))
-        if self.keys.vectors:
-            parts.append(self.vector(inputs[VECTOR]))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
+class DecoderV2(ObsDecoder):
+    """Plain or residual convolutions, and an MLP for vectors."""
 
-class DecoderV2(nn.Module):
-    """Means of all network inputs from feat [..., F]: centred pixels and vectors."""
+    scale = 0.5
 
     def __init__(self, keys: ObsKeys, inputs: int, config: ObsNetV2Config) -> None:
         super().__init__()
@@ -98,21 +90,3 @@ class DecoderV2(nn.Module):
         if keys.vectors:
             sizes = [spec.size for spec in keys.vectors.values()]
             self.vector = EluMLP(inputs, config.layers, config.units, sizes)
-
-    def image_means(self, feat: Tensor) -> dict[str, Tensor]:
-        """Predict centred pixels [..., H, W, C]."""
-        flat, lead = feat.flatten(0, -2), feat.shape[:-1]
-        return {key: decoder(flat).unflatten(0, lead) for key, decoder in self.images.items()}
-
-    def losses(self, feat: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Half the squared errors [...] summed over pixels or entries, and over keys of one kind:
-        negative log-likelihoods of unit normals, constants left out.
-        """
-        losses = {}
-        if self.images:
-            means = self.image_means(feat)
-            errors = [squared_error(mean, inputs[key], 3) for key, mean in means.items()]
-            losses["image"] = 0.5 * sum(errors[1:], errors[0])
-        if self.keys.vectors:
-            losses["vector"] = 0.5 * squared_error(self.vector(feat).float(), inputs[VECTOR], 1)
-        return losses

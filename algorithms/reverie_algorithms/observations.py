@@ -92,8 +92,60 @@ def flat_symlog(vector: Tensor, spec: ArraySpec) -> Tensor:
     return symlog(vector.reshape(*lead, spec.size).float())
 
 
-class Encoder(nn.Module):
-    """Observations [..., *shape] to one embedding [..., E]."""
+class ObsEncoder(nn.Module):
+    """Observations [..., *shape] to one embedding [..., E]; subclasses choose the networks."""
+
+    keys: ObsKeys
+    images: nn.ModuleDict
+    """Centred pixels [M, H, W, C] to vectors [M, size], by image key."""
+    vector: nn.Module
+    """All vectors together, where there are any."""
+    size: int
+    """E"""
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Embed what `ObsKeys.inputs` returns."""
+        parts = []
+        for key, encoder in self.images.items():
+            pixels = inputs[key]
+            parts.append(encoder(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3]))
+        if self.keys.vectors:
+            parts.append(self.vector(inputs[VECTOR]))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+class ObsDecoder(nn.Module):
+    """Means of all network inputs from feat [..., F]; subclasses choose the networks."""
+
+    keys: ObsKeys
+    images: nn.ModuleDict
+    vector: nn.Module
+    scale = 1.0
+    """Weight of the squared errors; 0.5 for the likelihood of unit normals."""
+
+    def image_means(self, feat: Tensor) -> dict[str, Tensor]:
+        """Predict centred pixels [..., H, W, C]."""
+        flat, lead = feat.flatten(0, -2), feat.shape[:-1]
+        return {key: decoder(flat).unflatten(0, lead) for key, decoder in self.images.items()}
+
+    def losses(self, feat: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Squared errors [...] times `scale`, summed over pixels or entries and keys of a kind.
+
+        Centring cancels out, so this is the error of pixels in [0, 1].
+        """
+        losses = {}
+        if self.images:
+            means = self.image_means(feat)
+            errors = [squared_error(mean, inputs[key], 3) for key, mean in means.items()]
+            losses["image"] = self.scale * sum(errors[1:], errors[0])
+        if self.keys.vectors:
+            error = squared_error(self.vector(feat).float(), inputs[VECTOR], 1)
+            losses["vector"] = self.scale * error
+        return losses
+
+
+class Encoder(ObsEncoder):
+    """Strided convolutions, and an MLP for symlog vectors."""
 
     def __init__(self, keys: ObsKeys, config: ObsNetConfig) -> None:
         super().__init__()
@@ -106,19 +158,9 @@ class Encoder(nn.Module):
             self.vector = MLP(width, config.layers, config.units)
             self.size += config.units if config.layers else width
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Embed what `ObsKeys.inputs` returns."""
-        parts = []
-        for key, encoder in self.images.items():
-            pixels = inputs[key]
-            parts.append(encoder(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3]))
-        if self.keys.vectors:
-            parts.append(self.vector(inputs[VECTOR]))
-        return torch.cat(parts, -1)
 
-
-class Decoder(nn.Module):
-    """Means of all network inputs from feat [..., F]: centred pixels and symlog vectors."""
+class Decoder(ObsDecoder):
+    """Transposed convolutions, and an MLP for symlog vectors."""
 
     def __init__(self, keys: ObsKeys, inputs: int, config: ObsNetConfig) -> None:
         super().__init__()
@@ -129,25 +171,6 @@ class Decoder(nn.Module):
         if keys.vectors:
             sizes = [spec.size for spec in keys.vectors.values()]
             self.vector = MLP(inputs, config.layers, config.units, sizes)
-
-    def image_means(self, feat: Tensor) -> dict[str, Tensor]:
-        """Predict centred pixels [..., H, W, C]."""
-        flat, lead = feat.flatten(0, -2), feat.shape[:-1]
-        return {key: decoder(flat).unflatten(0, lead) for key, decoder in self.images.items()}
-
-    def losses(self, feat: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Squared errors [...] summed over pixels or entries, and over keys of one kind.
-
-        Centring cancels out, so this is the error of pixels in [0, 1].
-        """
-        losses = {}
-        if self.images:
-            means = self.image_means(feat)
-            errors = [squared_error(mean, inputs[key], 3) for key, mean in means.items()]
-            losses["image"] = sum(errors[1:], errors[0])
-        if self.keys.vectors:
-            losses["vector"] = squared_error(self.vector(feat).float(), inputs[VECTOR], 1)
-        return losses
 
 
 def squared_error(mean: Tensor, target: Tensor, axes: int) -> Tensor:

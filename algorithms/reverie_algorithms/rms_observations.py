@@ -7,15 +7,13 @@ Shape legend: D deter, X flat stoch, E embed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from reverie.types import STRICT
-from reverie_algorithms.observations import VECTOR, ObsKeys, squared_error
+from reverie_algorithms.observations import ObsDecoder, ObsEncoder, ObsKeys
 from reverie_algorithms.rms_nets import RMSMLP, DownImage, UpImage
 
 
@@ -34,8 +32,8 @@ class RMSObsNetConfig:
     (source: danijar/dreamerv3@e3f0224)."""
 
 
-class RMSEncoder(nn.Module):
-    """Observations [..., *shape] to one embedding [..., E]."""
+class RMSEncoder(ObsEncoder):
+    """Pooled convolutions, and an MLP for symlog vectors."""
 
     def __init__(self, keys: ObsKeys, config: RMSObsNetConfig) -> None:
         super().__init__()
@@ -48,19 +46,9 @@ class RMSEncoder(nn.Module):
             self.vector = RMSMLP(width, config.layers, config.units)
             self.size += config.units if config.layers else width
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Embed what `ObsKeys.inputs` returns."""
-        parts = []
-        for key, encoder in self.images.items():
-            pixels = inputs[key]
-            parts.append(encoder(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3]))
-        if self.keys.vectors:
-            parts.append(self.vector(inputs[VECTOR]))
-        return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
-
-class RMSDecoder(nn.Module):
-    """Means of all network inputs from feat [..., D + X]: pixels and symlog vectors."""
+class RMSDecoder(ObsDecoder):
+    """Convolutions of doubled images, and an MLP for symlog vectors; feat is [..., D + X]."""
 
     def __init__(
         self, keys: ObsKeys, sizes: tuple[int, int], config: RMSObsNetConfig, blocks: int
@@ -81,17 +69,3 @@ class RMSDecoder(nn.Module):
             key: (decoder(deter, stoch) - 0.5).unflatten(0, lead)
             for key, decoder in self.images.items()
         }
-
-    def losses(self, feat: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Squared errors [...] summed over pixels or entries, and over keys of one kind.
-
-        Centring cancels out, so this is the error of pixels in [0, 1].
-        """
-        losses = {}
-        if self.images:
-            means = self.image_means(feat)
-            errors = [squared_error(mean, inputs[key], 3) for key, mean in means.items()]
-            losses["image"] = sum(errors[1:], errors[0])
-        if self.keys.vectors:
-            losses["vector"] = squared_error(self.vector(feat).float(), inputs[VECTOR], 1)
-        return losses

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from reverie_algorithms.block_rssm import BlockRSSM
-from reverie_algorithms.dists import categorical_kl
 from reverie_algorithms.rms_heads import ContLogit, RMSHeadConfig, TwoHotHead
 from reverie_algorithms.rms_observations import RMSDecoder, RMSEncoder
-from reverie_algorithms.rssm import LatentState, Observed
+from reverie_algorithms.rssm import LatentState
+from reverie_algorithms.world_model import balanced_kl
 
 
 class RMSWorldModel(nn.Module):
@@ -49,24 +49,8 @@ class RMSWorldModel(nn.Module):
         losses = self.decoder.losses(feat, inputs)
         losses["reward"] = self.reward.dist.loss(self.reward(feat), [(1.0, data["reward"])])
         losses["cont"] = self.cont.loss(feat, data["cont"])
-        kl_losses, metrics = self._kl(observed)
+        kl_losses, metrics = balanced_kl(observed, self.free_nats)
         losses.update(kl_losses)
         shape = data["reward"].shape
         assert all(v.shape == shape for v in losses.values()), (shape, losses)
         return losses, observed.state, metrics
-
-    def _kl(self, observed: Observed) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Balanced KL, free nats clipped per element."""
-        posterior, prior = observed.posterior_BTSK, observed.prior_BTSK
-        log_posterior, log_prior = posterior.log(), prior.log()
-        dyn = categorical_kl(posterior.detach(), log_posterior.detach(), log_prior)
-        rep = categorical_kl(posterior, log_posterior, log_prior.detach())
-        metrics = {
-            "kl": dyn.detach().mean(),
-            "entropy/posterior": -(posterior * log_posterior).detach().sum((-2, -1)).mean(),
-            "entropy/prior": -(prior * log_prior).detach().sum((-2, -1)).mean(),
-        }
-        return {
-            "dyn": dyn.clamp(min=self.free_nats),
-            "rep": rep.clamp(min=self.free_nats),
-        }, metrics

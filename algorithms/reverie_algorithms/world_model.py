@@ -33,6 +33,27 @@ class HeadConfig:
     """Width of each (source: danijar/dreamerv3@8fa35f8)."""
 
 
+def balanced_kl(
+    observed: Observed, free_nats: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses `dyn` and `rep` [B, T], free nats clipped per element, and metrics
+    (arXiv:2301.04104v1, eq. 5).
+    """
+    posterior, prior = observed.posterior_BTSK, observed.prior_BTSK
+    log_posterior, log_prior = posterior.log(), prior.log()
+    dyn = categorical_kl(posterior.detach(), log_posterior.detach(), log_prior)
+    rep = categorical_kl(posterior, log_posterior, log_prior.detach())
+    metrics = {
+        "kl": dyn.detach().mean(),
+        "entropy/posterior": -(posterior * log_posterior).detach().sum((-2, -1)).mean(),
+        "entropy/prior": -(prior * log_prior).detach().sum((-2, -1)).mean(),
+    }
+    return {
+        "dyn": dyn.clamp(min=free_nats),
+        "rep": rep.clamp(min=free_nats),
+    }, metrics
+
+
 class RewardHead(nn.Module):
     """Two-hot reward; predicts 0 at first, since its output layer starts at zero."""
 
@@ -98,27 +119,11 @@ class WorldModel(nn.Module):
         losses = self.decoder.losses(feats["decoder"], inputs)
         losses["reward"] = self.reward.loss(feats["reward"], data["reward"])
         losses["cont"] = self.cont.loss(feats["cont"], data["cont"])
-        kl_losses, metrics = self._kl(observed)
+        kl_losses, metrics = balanced_kl(observed, self.free_nats)
         losses.update(kl_losses)
         shape = data["reward"].shape
         assert all(v.shape == shape for v in losses.values()), (shape, losses)
         return losses, observed.state, metrics
-
-    def _kl(self, observed: Observed) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Balanced KL, free nats clipped per element (arXiv:2301.04104v1, eq. 5)."""
-        posterior, prior = observed.posterior_BTSK, observed.prior_BTSK
-        log_posterior, log_prior = posterior.log(), prior.log()
-        dyn = categorical_kl(posterior.detach(), log_posterior.detach(), log_prior)
-        rep = categorical_kl(posterior, log_posterior, log_prior.detach())
-        metrics = {
-            "kl": dyn.detach().mean(),
-            "entropy/posterior": -(posterior * log_posterior).detach().sum((-2, -1)).mean(),
-            "entropy/prior": -(prior * log_prior).detach().sum((-2, -1)).mean(),
-        }
-        return {
-            "dyn": dyn.clamp(min=self.free_nats),
-            "rep": rep.clamp(min=self.free_nats),
-        }, metrics
 
 
 HEADS: tuple[HeadName, ...] = ("decoder", "reward", "cont")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import importlib
+import logging
 import os
 import sys
 import threading
@@ -67,6 +68,8 @@ def import_simulator(module: str, suite: str, extra: str) -> Any:
     Raises:
         ImportError: it is not installed, or no display can be opened; with the remedy.
     """
+    for talkative in ("absl", "OpenGL"):  # they announce themselves at level info
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

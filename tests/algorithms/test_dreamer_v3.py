@@ -15,6 +15,7 @@ from reverie_algorithms.dists import categorical_kl, unimix
 from reverie_algorithms.dreamer_v3 import DreamerV3
 from reverie_algorithms.observations import ObsKeys
 from reverie_algorithms.rssm import Observed
+from reverie_algorithms.world_model import balanced_kl
 from tests.algorithms.small_agents import (
     BOX,
     DISCRETE,
@@ -133,7 +134,7 @@ def test_kl_trains_prior_and_posterior_five_to_one():
     agent = nano_agent(free_nats=0.0)
     logits = [torch.randn(*SHAPE, 4, 5, requires_grad=True) for _ in range(2)]
     posterior, prior = (unimix(x, 0.01) for x in logits)
-    losses, _ = agent.world_model._kl(Observed(None, posterior, prior))
+    losses, _ = balanced_kl(Observed(None, posterior, prior), agent.world_model.free_nats)
     scales = agent.config.loss_scales
     balanced = scales.dyn * losses["dyn"] + scales.rep * losses["rep"]
     plain = categorical_kl(posterior, posterior.log(), prior.log())

@@ -13,6 +13,7 @@ from reverie_algorithms.dists import categorical_kl, unimix
 from reverie_algorithms.dreamer_v3_2025 import DreamerV32025
 from reverie_algorithms.dreamer_v3_2025_config import DreamerV32025Config
 from reverie_algorithms.rssm import LatentState, Observed
+from reverie_algorithms.world_model import balanced_kl
 from tests.algorithms.small_agents import BOX, DISCRETE, IMAGE, MULTI, SHAPE, TWO_IMAGES
 from tests.algorithms.small_v25 import nano_agent, random_batch, stored, update
 from tests.algorithms.test_dreamer_v3 import NoHostReads
@@ -149,7 +150,7 @@ def test_kl_trains_prior_and_posterior_ten_to_one_above_the_free_nats():
     agent = nano_agent(free_nats=0.0)
     logits = [torch.randn(*SHAPE, 4, 4, requires_grad=True) for _ in range(2)]
     posterior, prior = (unimix(x, 0.01) for x in logits)
-    losses, _ = agent.world_model._kl(Observed(None, posterior, prior))
+    losses, _ = balanced_kl(Observed(None, posterior, prior), agent.world_model.free_nats)
     scales = agent.config.loss_scales
     balanced = scales.dyn * losses["dyn"] + scales.rep * losses["rep"]
     exact = categorical_kl(posterior, posterior.log(), prior.log())
@@ -157,7 +158,7 @@ def test_kl_trains_prior_and_posterior_ten_to_one_above_the_free_nats():
     got = torch.autograd.grad(balanced.sum(), logits, retain_graph=True)
     torch.testing.assert_close(got, (0.1 * wanted[0], wanted[1]))
     agent.world_model.free_nats = floor = exact.median().item()
-    clipped = agent.world_model._kl(Observed(None, posterior, prior))[0]
+    clipped = balanced_kl(Observed(None, posterior, prior), agent.world_model.free_nats)[0]
     torch.testing.assert_close(clipped["dyn"], exact.clamp(min=floor))
 
 
