@@ -25,6 +25,7 @@ from reverie.protocols import (
 from reverie.types import Array, Counters, Rows, Spaces
 from reverie_algorithms.actor_critic import Noise
 from reverie_algorithms.dists import ActionDist
+from reverie_algorithms.harmony import Harmonizer
 from reverie_algorithms.observations import ObsKeys
 from reverie_algorithms.open_loop import open_loop
 from reverie_algorithms.rssm import LatentState
@@ -157,3 +158,29 @@ class Dreamer(SavedAgent):
     def report(self, batches: Mapping[str, Mapping[str, Tensor]]) -> tuple[Videos, Metrics]:
         generator = make_generator(self.context.device, self.context.seed, "report")
         return open_loop(self.world_model, self.prepare(batches[STREAM]), generator)
+
+
+class AnyDreamerV3(Dreamer):
+    """The parts that both dialects of DreamerV3 are made of."""
+
+    behavior: Any
+    harmony: Harmonizer
+
+    def modules(self) -> dict[str, nn.Module]:
+        model = self.world_model
+        return {
+            "encoder": self.encoder,
+            "rssm": self.rssm,
+            "decoder": model.decoder,
+            "reward": model.reward,
+            "cont": model.cont,
+            "actor": self.actor,
+            "critic": self.behavior.critic,
+            "harmony": self.harmony,
+        }
+
+    def targets(self) -> dict[str, nn.Module]:
+        return {"slow_critic": self.behavior.slow_critic}
+
+    def reset_targets(self) -> None:
+        self.behavior.slow_critic.reset(self.behavior.critic)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from reverie.protocols import Feedback, Metrics
 from reverie.types import Counters
 from reverie_algorithms.actor_critic import Actor, Noise
 from reverie_algorithms.behavior import Behavior, Dream
 from reverie_algorithms.dists import ActionDist, make_action_dist
-from reverie_algorithms.dreamer import STREAM, Dreamer
+from reverie_algorithms.dreamer import STREAM, AnyDreamerV3
 from reverie_algorithms.dreamer_v3_config import SIZES, DreamerV3Config
 from reverie_algorithms.harmony import Harmonizer
 from reverie_algorithms.observations import Decoder, Encoder
@@ -27,7 +27,7 @@ from reverie_algorithms.states import seeded
 from reverie_algorithms.world_model import WorldModel
 
 
-class DreamerV3(Dreamer):
+class DreamerV3(AnyDreamerV3):
     """Learns a world model and, inside it, an actor and a critic; dialect of 2023."""
 
     Config = DreamerV3Config
@@ -99,25 +99,6 @@ class DreamerV3(Dreamer):
             "actor": Adam([actor_group], reduce),
             "critic": Adam([critic_group], reduce),
         }
-
-    def modules(self) -> dict[str, nn.Module]:
-        model = self.world_model
-        return {
-            "encoder": self.encoder,
-            "rssm": self.rssm,
-            "decoder": model.decoder,
-            "reward": model.reward,
-            "cont": model.cont,
-            "actor": self.actor,
-            "critic": self.behavior.critic,
-            "harmony": self.harmony,
-        }
-
-    def targets(self) -> dict[str, nn.Module]:
-        return {"slow_critic": self.behavior.slow_critic}
-
-    def reset_targets(self) -> None:
-        self.behavior.slow_critic.reset(self.behavior.critic)
 
     # Learning
 

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reverie.protocols import Carry, Feedback, Metrics, Mode, StreamSpec
 from reverie.types import STEP_ID, Array, Counters, Rows
 from reverie_algorithms.actor_critic import Noise
 from reverie_algorithms.block_rssm import BlockRSSM
 from reverie_algorithms.dists import ActionDist, OneHotActions, ReinforcedNormal, one_hot
-from reverie_algorithms.dreamer import STREAM, Dreamer
+from reverie_algorithms.dreamer import STREAM, AnyDreamerV3
 from reverie_algorithms.dreamer_v3_2025_config import GROUPS, SIZES_2025, DreamerV32025Config
 from reverie_algorithms.harmony import Harmonizer
 from reverie_algorithms.laprop import LaProp, LaPropGroup
@@ -35,7 +35,7 @@ CONTEXT = 1
 """Rows before a window whose stored latents it starts from."""
 
 
-class DreamerV32025(Dreamer):
+class DreamerV32025(AnyDreamerV3):
     """Learns a world model and, inside it, an actor and a critic, with one optimizer.
 
     Windows go on from the latent states that earlier updates inferred for them and stored in
@@ -111,25 +111,6 @@ class DreamerV32025(Dreamer):
         if own_group:
             groups.append(LaPropGroup(harmony, config.harmony.lr, None, 0))
         self.optimizers = {"all": LaProp(groups, self.context.all_reduce)}
-
-    def modules(self) -> dict[str, nn.Module]:
-        model = self.world_model
-        return {
-            "encoder": self.encoder,
-            "rssm": self.rssm,
-            "decoder": model.decoder,
-            "reward": model.reward,
-            "cont": model.cont,
-            "actor": self.actor,
-            "critic": self.behavior.critic,
-            "harmony": self.harmony,
-        }
-
-    def targets(self) -> dict[str, nn.Module]:
-        return {"slow_critic": self.behavior.slow_critic}
-
-    def reset_targets(self) -> None:
-        self.behavior.slow_critic.reset(self.behavior.critic)
 
     # Learning
 
