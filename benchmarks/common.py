@@ -35,6 +35,12 @@ def save(name: str, figures: Any) -> Path:
     return path
 
 
+def saved(name: str) -> Any:
+    """The figures of results/<name>.json, None where there are none: for runs in parts."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["figures"] if path.exists() else None
+
+
 def _cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

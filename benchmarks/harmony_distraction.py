@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import logging
 import tempfile
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, save
+from common import save, saved
 from learning import run_seed
 
 NAME = "harmony_distraction"
@@ -103,8 +102,7 @@ def record(new: list[Row]) -> dict[str, Any]:
     """Merge rows into the result file, which another process may be writing to as well."""
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        path = RESULTS / f"{NAME}.json"
-        old = json.loads(path.read_text())["figures"]["runs"] if path.exists() else []
+        old = (saved(NAME) or {"runs": []})["runs"]
         rows = merge(old, new)
         summary = summarise(rows)
         figures = {"config": CONFIG, "threshold": THRESHOLD, "modes": summary, "runs": rows}

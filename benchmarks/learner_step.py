@@ -39,7 +39,8 @@ from measure import (
 
 from reverie import registry
 from reverie.compiling import Setting, begin_update, compile_agent
-from reverie.config import apply_overrides, resolve_algorithm
+from reverie.config import resolve_algorithm
+from reverie.config_tree import apply_overrides
 from reverie.protocols import AgentContext, StreamSpec
 from reverie.types import FLAG_KEYS, STEP_ID, ActionSpec, ArraySpec, Counters, Spaces, step_ids
 

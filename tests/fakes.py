@@ -104,6 +104,31 @@ class Counting:
         return CountingEnv(config.length, config.delay_s, config.fault, config.at)
 
 
+class WinningEnv(CountingEnv):
+    """Says `log/won` in the last step of every second episode, and nothing elsewhere."""
+
+    _episodes = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self._episodes += 1
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, _ = super().step(action)
+        won = terminated and self._episodes % 2 == 0
+        return obs, reward, terminated, truncated, {"log/won": 1.0} if won else {}
+
+
+class Scored(Counting):
+    """Suite with a figure of its own: the share of episodes won."""
+
+    def scores(self, means: Mapping[str, float]) -> dict[str, float]:
+        return {"won_percent": 100 * means["won_max"]}
+
+    def make(self, task: str, config: Any) -> gymnasium.Env[Any, Any]:
+        return WinningEnv(config.length)
+
+
 class CountingMany(Counting):
     """The counting environment as one native vector environment of any width."""
 
@@ -395,7 +420,7 @@ class Planner(Stub):
 
 def tree(agent: str = "Plain", suite: str = "Counting", **overrides: Any) -> dict[str, Any]:
     """A configuration tree of stub parts; keyword `a__b=c` sets `a.b`."""
-    from reverie.config import apply_overrides
+    from reverie.config_tree import apply_overrides
 
     base: dict[str, Any] = {
         "algorithm": {"name": f"tests.fakes:{agent}"},

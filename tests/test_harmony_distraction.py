@@ -54,7 +54,6 @@ def test_the_interval_of_a_median_covers_the_middle_values(benchmark: Any) -> No
 def test_parts_are_merged_into_the_result_file(
     benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     monkeypatch.setattr("common.RESULTS", tmp_path)
     monkeypatch.setattr(benchmark, "LOCK", tmp_path / "lock")
     benchmark.record([row("paper", 1, 3_000), row("off", 1, 5_000)])

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reverie.types import STRICT
-from reverie_algorithms.dists import sample_one_hot, straight_through, unimix
 from reverie_algorithms.rms_nets import (
     BlockLinear,
     RMSLinear,
@@ -27,7 +26,7 @@ from reverie_algorithms.rms_nets import (
     to_blocks,
 )
 from reverie_algorithms.rms_norm import rms_silu
-from reverie_algorithms.rssm import LatentState, Observed, bounded
+from reverie_algorithms.rssm import LatentState, Observed, UnimixRSSM, bounded
 from reverie_algorithms.step_product import StepProduct, product_dtype
 
 
@@ -107,7 +106,7 @@ class BlockGRU(nn.Module):
         return from_blocks(torch.lerp(deter_GBd, candidate_GBd, torch.sigmoid(update_GBd - 1)))
 
 
-class BlockRSSM(nn.Module):
+class BlockRSSM(UnimixRSSM):
     """Sequence model with a deterministic path in blocks and categorical latents."""
 
     def __init__(self, config: BlockRSSMConfig, embed_size: int, action_size: int) -> None:
@@ -126,10 +125,6 @@ class BlockRSSM(nn.Module):
         config, like = self.config, self.prior_logits.weight
         stoch = like.new_zeros(count, config.stoch, config.classes)
         return LatentState(like.new_zeros(count, config.deter), stoch)
-
-    def prior(self, deter: Tensor) -> Tensor:
-        """Probabilities [..., S, K] of the next stoch from deter [..., D]."""
-        return self._probs(self.prior_logits(self.prior_hidden(deter)))
 
     def observe(
         self,
@@ -164,15 +159,6 @@ class BlockRSSM(nn.Module):
         deter_BTD = torch.stack(deters, 1)
         state = LatentState(deter_BTD, torch.stack(stochs, 1))
         return Observed(state, torch.stack(posteriors, 1), self.prior(deter_BTD))
-
-    def observe_step(
-        self, state: LatentState, prev_action_BA: Tensor, embed_BE: Tensor, uniform_BS: Tensor
-    ) -> LatentState:
-        """Advance the posterior by one observed step; `reset` the rows that start first."""
-        deter_BD = self._advance(state, prev_action_BA)
-        hidden_BU = self.posterior_hidden(torch.cat([deter_BD, embed_BE], -1))
-        stoch_BSK, _ = self._sample(self.posterior_logits(hidden_BU), uniform_BS)
-        return LatentState(deter_BD, stoch_BSK)
 
     def imagine_step(
         self,
@@ -244,12 +230,3 @@ class BlockRSSM(nn.Module):
         deter_BD = gru.finish(products["gates"](t, hidden), deter_GBd)
         hidden_BU = self.posterior_hidden.finish(products["posterior"](t, deter_BD))
         return deter_BD, products["logits"](t, hidden_BU)
-
-    def _probs(self, logits: Tensor) -> Tensor:
-        shape = (self.config.stoch, self.config.classes)
-        return unimix(logits.unflatten(-1, shape), self.config.unimix)
-
-    def _sample(self, logits_BX: Tensor, uniform_BS: Tensor) -> tuple[Tensor, Tensor]:
-        probs_BSK = self._probs(logits_BX)
-        sample_BSK = sample_one_hot(probs_BSK.detach(), uniform_BS)
-        return straight_through(sample_BSK, probs_BSK), probs_BSK

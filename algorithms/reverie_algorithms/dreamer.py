@@ -14,23 +14,15 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from reverie.protocols import (
-    AgentContext,
-    Carry,
-    Metrics,
-    Mode,
-    StreamSpec,
-    Videos,
-)
-from reverie.types import Array, Counters, Rows, Spaces
+from reverie.protocols import Carry, Metrics, Mode, StreamSpec, Videos
+from reverie.types import Array, Counters, Rows
 from reverie_algorithms.actor_critic import Noise
 from reverie_algorithms.dists import ActionDist
-from reverie_algorithms.harmony import Harmonizer
-from reverie_algorithms.observations import ObsKeys
+from reverie_algorithms.harmony import GROUPS, Harmonizer, LossGroup
 from reverie_algorithms.open_loop import open_loop
 from reverie_algorithms.rssm import LatentState
 from reverie_algorithms.saved_agent import SavedAgent
-from reverie_algorithms.states import make_generator
+from reverie_algorithms.states import make_generator, seeded
 
 STREAM = "replay"
 
@@ -38,45 +30,80 @@ STREAM = "replay"
 class Dreamer(SavedAgent):
     """An agent that learns a world model and acts from its latent state.
 
-    With `context.training` unset only encoder, RSSM and actor exist, and only acting works.
+    With `context.training` unset only encoder, RSSM and actor exist.
     """
 
     COMPILABLE: tuple[str, ...] = ()
     """Methods without graph breaks, side effects on tensors or draws of randomness."""
 
-    keys_type: type[ObsKeys] = ObsKeys
-    """How observations become what the networks read."""
+    encoder_type: type[nn.Module]
+    rssm_type: type[nn.Module]
+    harmony_groups: Mapping[str, LossGroup] = GROUPS
+    """Losses that are balanced together."""
+
+    actions: ActionDist
+    """What the actor's outputs mean."""
     encoder: Any
     rssm: Any
     actor: Any
     world_model: Any
+    behavior: Any
     """Modules of one paper; they are used here as `open_loop` and `act` show."""
+    harmony: Harmonizer
 
-    def __init__(self, config: Any, spaces: Spaces, context: AgentContext) -> None:
-        self.config, self.spaces, self.context = config, spaces, context
-        self.keys = self.keys_type.select(spaces.obs)
+    # Building
+
+    def _check_spaces(self) -> None:
         self.actions = self._make_actions()
-        self.act_generator = make_generator(context.device, context.seed, "act")
-        self.learn_generator = make_generator(context.device, context.seed, "learn")
-        self._make_policy()
-        if context.training:
-            self._make_learning_parts()
-            self._make_optimizers()
+
+    def _make_policy(self) -> None:
+        config, device, seed = self.config, self.context.device, self.context.seed
+        with seeded(seed, "encoder"):
+            self.encoder = self.encoder_type(self.keys, config.encoder).to(device).eval()
+        with seeded(seed, "rssm"):
+            sizes = self.encoder.size, self.spaces.action.flat_size
+            self.rssm = self.rssm_type(config.rssm, *sizes).to(device)
+        with seeded(seed, "actor"):
+            self.actor = self._make_actor().to(device)
+
+    def _make_learning_parts(self) -> None:
+        device, seed = self.context.device, self.context.seed
+        with seeded(seed, "world_model"):
+            self.world_model = self._make_world_model().to(device).eval()
+        with seeded(seed, "behavior"):
+            self.behavior = self._make_behavior().to(device)
+        scales = {name: getattr(self.config.loss_scales, name) for name in self._loss_names()}
+        self.harmony = Harmonizer(self.config.harmony, scales, self.harmony_groups).to(device)
+        self.learned = {
+            "world_model": self.world_model,
+            "behavior": self.behavior,
+            "harmony": self.harmony,
+        }
+
+    def _loss_names(self) -> list[str]:
+        """What the harmonizer adds up; a paper adds its own."""
+        return ["image"] * bool(self.keys.images) + ["vector"] * bool(self.keys.vectors)
+
+    def _harmony_params(self) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+        """Trained parameters of the harmonizer: with the model's, and in a group of their own."""
+        params = {f"harmony/{name}": param for name, param in self.harmony.trained.items()}
+        return ({}, params) if self.config.harmony.mode == "own_group" else (params, {})
 
     @abstractmethod
     def _make_actions(self) -> ActionDist:
         """Choose the policy's distribution; `ValueError` where it cannot express the space."""
 
     @abstractmethod
-    def _make_policy(self) -> None:
-        """Build encoder, RSSM and actor."""
+    def _make_actor(self) -> nn.Module:
+        """Build the actor on the RSSM's feat."""
 
     @abstractmethod
-    def _make_learning_parts(self) -> None:
-        """Build what only training needs, and name `learned`."""
+    def _make_world_model(self) -> nn.Module:
+        """Build the world model on encoder and RSSM."""
 
     @abstractmethod
-    def _make_optimizers(self) -> None: ...
+    def _make_behavior(self) -> nn.Module:
+        """Build the critics, and what else actor and critic learn with."""
 
     @property
     def policy_parts(self) -> nn.ModuleDict:
@@ -105,11 +132,6 @@ class Dreamer(SavedAgent):
             "cont": (~batch["is_terminal"]).float(),
         }
 
-    def _autocast(self) -> torch.autocast:
-        device_type = torch.device(self.context.device).type
-        enabled = self.context.precision == "bfloat16"
-        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled)
-
     def _uniform(self, *shape: int) -> Tensor:
         shape = (*shape, self.config.rssm.stoch)
         return torch.rand(shape, generator=self.learn_generator, device=self.context.device)
@@ -132,6 +154,10 @@ class Dreamer(SavedAgent):
     def act(self, obs: Rows, carry: Carry, mode: Mode, counters: Counters) -> tuple[Array, Carry]:
         if mode not in get_args(Mode):
             raise ValueError(f"act: wanted a mode of {get_args(Mode)}, got {mode!r}")
+        with self._autocast():
+            return self._act(obs, carry, mode)
+
+    def _act(self, obs: Rows, carry: Carry, mode: Mode) -> tuple[Array, Carry]:
         generator, is_first = self.act_generator, obs["is_first"]
         state, prev_action = LatentState(carry["deter"], carry["stoch"]), carry["prev_action"]
         if is_first.any():
@@ -150,9 +176,6 @@ class Dreamer(SavedAgent):
         carry = {"deter": state.deter, "stoch": state.stoch}
         return action.cpu().numpy(), {**carry, "prev_action": self.actions.encode(action)}
 
-    def _to_device(self, array: Array) -> Tensor:
-        return torch.tensor(array, device=self.context.device)
-
     # Reporting
 
     def report(self, batches: Mapping[str, Mapping[str, Tensor]]) -> tuple[Videos, Metrics]:
@@ -162,9 +185,6 @@ class Dreamer(SavedAgent):
 
 class AnyDreamerV3(Dreamer):
     """The parts that both dialects of DreamerV3 are made of."""
-
-    behavior: Any
-    harmony: Harmonizer
 
     def modules(self) -> dict[str, nn.Module]:
         model = self.world_model

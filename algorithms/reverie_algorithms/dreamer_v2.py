@@ -20,13 +20,13 @@ from reverie_algorithms.behavior_v2 import ActorV2, BehaviorV2, DreamV2
 from reverie_algorithms.dists import ActionDist, OneHotActions
 from reverie_algorithms.dreamer import STREAM, Dreamer
 from reverie_algorithms.dreamer_v2_config import SIZES_V2, DreamerV2Config
-from reverie_algorithms.harmony import V2_GROUPS, Harmonizer
+from reverie_algorithms.harmony import V2_GROUPS
 from reverie_algorithms.obs_nets_v2 import DecoderV2, EncoderV2, RawObsKeys
 from reverie_algorithms.optim import Adam, AdamGroup
 from reverie_algorithms.resnet import follow_batch
 from reverie_algorithms.rssm import LatentState
 from reverie_algorithms.rssm_v2 import RSSMV2
-from reverie_algorithms.states import seeded
+from reverie_algorithms.saved_agent import named_size
 from reverie_algorithms.truncated_normal import TruncatedNormal
 from reverie_algorithms.world_model_v2 import WorldModelV2
 
@@ -36,19 +36,13 @@ class DreamerV2(Dreamer):
 
     Config = DreamerV2Config
     COMPILABLE = ("world_model_loss", "dream", "behavior_losses")
-    keys_type = RawObsKeys
+    keys_type, encoder_type, rssm_type = RawObsKeys, EncoderV2, RSSMV2
+    harmony_groups = V2_GROUPS
     config: DreamerV2Config
-    encoder: EncoderV2
-    rssm: RSSMV2
-    actor: ActorV2
-    world_model: WorldModelV2
 
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
-        size = raw.get("size", "1024")
-        if size not in SIZES_V2:
-            raise ValueError(f"algorithm.size: wanted one of {sorted(SIZES_V2)}, got {size!r}")
-        return SIZES_V2[size].defaults()
+        return named_size(raw, SIZES_V2, "1024").defaults()
 
     # Building
 
@@ -58,46 +52,30 @@ class DreamerV2(Dreamer):
             return TruncatedNormal(spec, self.config.actor_min_std)
         return OneHotActions(spec, 0.0)
 
-    def _make_policy(self) -> None:
-        config, device = self.config, self.context.device
-        with seeded(self.context.seed, "encoder"):
-            self.encoder = EncoderV2(self.keys, config.encoder).to(device).eval()
-        with seeded(self.context.seed, "rssm"):
-            width = self.spaces.action.flat_size
-            self.rssm = RSSMV2(config.rssm, self.encoder.size, width).to(device)
-        with seeded(self.context.seed, "actor"):
-            net = self.rssm.feat_size, config.heads, self.actions, self.rssm.one_hots
-            self.actor = ActorV2(*net).to(device)
+    def _make_actor(self) -> ActorV2:
+        rssm = self.rssm
+        return ActorV2(rssm.feat_size, self.config.heads, self.actions, rssm.one_hots)
 
-    def _make_learning_parts(self) -> None:
-        config, device = self.config, self.context.device
-        with seeded(self.context.seed, "world_model"):
-            decoder = DecoderV2(self.keys, self.rssm.feat_size, config.decoder)
-            parts = self.encoder, self.rssm, decoder
-            heads = config.heads, config.discount_head, config.kl
-            self.world_model = WorldModelV2(*parts, *heads).to(device).eval()
-        with seeded(self.context.seed, "behavior"):
-            self.behavior = BehaviorV2(self.actor, self.rssm, config).to(device)
-        self.harmony = Harmonizer(config.harmony, self._loss_weights(), V2_GROUPS).to(device)
-        self.learned = {
-            "world_model": self.world_model,
-            "behavior": self.behavior,
-            "harmony": self.harmony,
-        }
+    def _make_world_model(self) -> WorldModelV2:
+        config = self.config
+        decoder = DecoderV2(self.keys, self.rssm.feat_size, config.decoder)
+        heads = config.heads, config.discount_head, config.kl
+        return WorldModelV2(self.encoder, self.rssm, decoder, *heads)
 
-    def _loss_weights(self) -> dict[str, float]:
-        names = ["image"] * bool(self.keys.images) + ["vector"] * bool(self.keys.vectors)
-        names += ["discount"] * self.config.discount_head
-        return {k: getattr(self.config.loss_scales, k) for k in [*names, "reward", "kl"]}
+    def _make_behavior(self) -> BehaviorV2:
+        return BehaviorV2(self.actor, self.rssm, self.config)
+
+    def _loss_names(self) -> list[str]:
+        discount = ["discount"] * self.config.discount_head
+        return [*super()._loss_names(), *discount, "reward", "kl"]
 
     def _make_optimizers(self) -> None:
         config, reduce = self.config, self.context.all_reduce
-        harmony = {f"harmony/{k}": p for k, p in self.harmony.trained.items()}
-        own_group = config.harmony.mode == "own_group"
-        model = dict(self.world_model.named_parameters()) | ({} if own_group else harmony)
+        harmony, own_group = self._harmony_params()
+        model = dict(self.world_model.named_parameters()) | harmony
         groups = [self._adam_group(model, config.world_model_lr)]
         if own_group:
-            groups.append(AdamGroup(harmony, config.harmony.lr, config.adam_eps, None))
+            groups.append(AdamGroup(own_group, config.harmony.lr, config.adam_eps, None))
         actor = self._adam_group(dict(self.actor.named_parameters()), config.actor_lr)
         critic = dict(self.behavior.critic.named_parameters())
         self.optimizers = {

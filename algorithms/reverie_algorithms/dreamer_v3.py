@@ -19,11 +19,10 @@ from reverie_algorithms.behavior import Behavior, Dream
 from reverie_algorithms.dists import ActionDist, make_action_dist
 from reverie_algorithms.dreamer import STREAM, AnyDreamerV3
 from reverie_algorithms.dreamer_v3_config import SIZES, DreamerV3Config
-from reverie_algorithms.harmony import Harmonizer
 from reverie_algorithms.observations import Decoder, Encoder
 from reverie_algorithms.optim import Adam, AdamGroup
 from reverie_algorithms.rssm import RSSM, LatentState
-from reverie_algorithms.states import seeded
+from reverie_algorithms.saved_agent import named_size
 from reverie_algorithms.world_model import WorldModel
 
 
@@ -32,14 +31,12 @@ class DreamerV3(AnyDreamerV3):
 
     Config = DreamerV3Config
     COMPILABLE = ("world_model_loss", "dream", "behavior_losses")
+    encoder_type, rssm_type = Encoder, RSSM
     config: DreamerV3Config
 
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
-        size = raw.get("size", "small")
-        if size not in SIZES:
-            raise ValueError(f"algorithm.size: wanted one of {sorted(SIZES)}, got {size!r}")
-        return SIZES[size].defaults()
+        return named_size(raw, SIZES, "small").defaults()
 
     # Building
 
@@ -48,48 +45,31 @@ class DreamerV3(AnyDreamerV3):
         bounds = config.actor_min_std, config.actor_max_std
         return make_action_dist(self.spaces.action, config.actor_unimix, *bounds)
 
-    def _make_policy(self) -> None:
-        config, device = self.config, self.context.device
-        with seeded(self.context.seed, "encoder"):
-            self.encoder = Encoder(self.keys, config.encoder).to(device)
-        with seeded(self.context.seed, "rssm"):
-            width = self.spaces.action.flat_size
-            self.rssm = RSSM(config.rssm, self.encoder.size, width).to(device)
-        with seeded(self.context.seed, "actor"):
-            net = self.rssm.feat_size, config.heads, self.actions, self.rssm.one_hots
-            self.actor = Actor(*net).to(device)
+    def _make_actor(self) -> Actor:
+        rssm = self.rssm
+        return Actor(rssm.feat_size, self.config.heads, self.actions, rssm.one_hots)
 
-    def _make_learning_parts(self) -> None:
-        config, device, feat = self.config, self.context.device, self.rssm.feat_size
-        with seeded(self.context.seed, "world_model"):
-            decoder = Decoder(self.keys, feat, config.decoder)
-            parts = self.encoder, self.rssm, decoder
-            heads = config.heads, config.grad_heads, config.free_nats
-            self.world_model = WorldModel(*parts, *heads).to(device)
-        with seeded(self.context.seed, "behavior"):
-            self.behavior = Behavior(self.actor, self.rssm, config).to(device)
-        self.harmony = Harmonizer(config.harmony, self._loss_weights()).to(device)
-        self.learned = {
-            "world_model": self.world_model,
-            "behavior": self.behavior,
-            "harmony": self.harmony,
-        }
+    def _make_world_model(self) -> WorldModel:
+        config = self.config
+        decoder = Decoder(self.keys, self.rssm.feat_size, config.decoder)
+        heads = config.heads, config.grad_heads, config.free_nats
+        return WorldModel(self.encoder, self.rssm, decoder, *heads)
 
-    def _loss_weights(self) -> dict[str, float]:
-        scales = self.config.loss_scales
-        names = ["image"] * bool(self.keys.images) + ["vector"] * bool(self.keys.vectors)
-        return {name: getattr(scales, name) for name in [*names, "reward", "cont", "dyn", "rep"]}
+    def _make_behavior(self) -> Behavior:
+        return Behavior(self.actor, self.rssm, self.config)
+
+    def _loss_names(self) -> list[str]:
+        return [*super()._loss_names(), "reward", "cont", "dyn", "rep"]
 
     def _make_optimizers(self) -> None:
         config, reduce = self.config, self.context.all_reduce
-        harmony = {f"harmony/{k}": p for k, p in self.harmony.trained.items()}
-        own_group = config.harmony.mode == "own_group"
-        model = dict(self.world_model.named_parameters()) | ({} if own_group else harmony)
+        harmony, own_group = self._harmony_params()
+        model = dict(self.world_model.named_parameters()) | harmony
         groups = [
             AdamGroup(model, config.world_model_lr, config.world_model_eps, config.world_model_clip)
         ]
         if own_group:
-            groups.append(AdamGroup(harmony, config.harmony.lr, config.world_model_eps, None))
+            groups.append(AdamGroup(own_group, config.harmony.lr, config.world_model_eps, None))
         actor = dict(self.actor.named_parameters())
         actor_group = AdamGroup(actor, config.actor_lr, config.actor_eps, config.actor_clip)
         critic = dict(self.behavior.critic.named_parameters())

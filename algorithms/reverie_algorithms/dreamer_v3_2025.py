@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reverie.protocols import Carry, Feedback, Metrics, Mode, StreamSpec
-from reverie.types import STEP_ID, Array, Counters, Rows
+from reverie.protocols import Feedback, Metrics, StreamSpec
+from reverie.types import STEP_ID, Counters
 from reverie_algorithms.actor_critic import Noise
 from reverie_algorithms.block_rssm import BlockRSSM
 from reverie_algorithms.dists import ActionDist, OneHotActions, ReinforcedNormal, one_hot
 from reverie_algorithms.dreamer import STREAM, AnyDreamerV3
 from reverie_algorithms.dreamer_v3_2025_config import GROUPS, SIZES_2025, DreamerV32025Config
-from reverie_algorithms.harmony import Harmonizer
 from reverie_algorithms.laprop import LaProp, LaPropGroup
 from reverie_algorithms.replay_behavior import ReplayBehavior, ReplayDream
 from reverie_algorithms.rms_heads import RMSActor
@@ -29,7 +28,7 @@ from reverie_algorithms.rms_nets import check_blocks
 from reverie_algorithms.rms_observations import RMSDecoder, RMSEncoder
 from reverie_algorithms.rms_world_model import RMSWorldModel
 from reverie_algorithms.rssm import LatentState
-from reverie_algorithms.states import seeded
+from reverie_algorithms.saved_agent import named_size
 
 CONTEXT = 1
 """Rows before a window whose stored latents it starts from."""
@@ -44,14 +43,13 @@ class DreamerV32025(AnyDreamerV3):
 
     Config = DreamerV32025Config
     COMPILABLE = ("world_model_losses", "dream", "total_loss")
+    encoder_type, rssm_type = RMSEncoder, BlockRSSM
+    harmony_groups = GROUPS
     config: DreamerV32025Config
 
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
-        size = raw.get("size", "12m")
-        if size not in SIZES_2025:
-            raise ValueError(f"algorithm.size: wanted one of {[*SIZES_2025]}, got {size!r}")
-        defaults = SIZES_2025[size].defaults()
+        defaults = named_size(raw, SIZES_2025, "12m").defaults()
         latent = {"blocks": 8, **defaults["rssm"], **raw.get("rssm", {})}
         check_blocks("rssm.deter", latent["deter"], latent["blocks"])
         return defaults
@@ -64,52 +62,37 @@ class DreamerV32025(AnyDreamerV3):
             return ReinforcedNormal(spec, config.actor_min_std, config.actor_max_std)
         return OneHotActions(spec, config.actor_unimix)
 
-    def _make_policy(self) -> None:
-        config, device = self.config, self.context.device
-        with seeded(self.context.seed, "encoder"):
-            self.encoder = RMSEncoder(self.keys, config.encoder).to(device)
-        with seeded(self.context.seed, "rssm"):
-            width = self.spaces.action.flat_size
-            self.rssm = BlockRSSM(config.rssm, self.encoder.size, width).to(device)
-        with seeded(self.context.seed, "actor"):
-            net = self.rssm.feat_size, config.heads.behavior_layers, config.heads.units
-            self.actor = RMSActor(*net, self.actions).to(device)
+    def _make_actor(self) -> RMSActor:
+        heads = self.config.heads
+        net = self.rssm.feat_size, heads.behavior_layers, heads.units
+        return RMSActor(*net, self.actions)
 
-    def _make_learning_parts(self) -> None:
-        config, device, rssm = self.config, self.context.device, self.rssm
-        with seeded(self.context.seed, "world_model"):
-            sizes = config.rssm.deter, config.rssm.stoch * config.rssm.classes
-            decoder = RMSDecoder(self.keys, sizes, config.decoder, config.rssm.blocks)
-            parts = self.encoder, rssm, decoder
-            self.world_model = RMSWorldModel(*parts, config.heads, config.free_nats).to(device)
-        with seeded(self.context.seed, "behavior"):
-            self.behavior = ReplayBehavior(self.actor, rssm.feat_size, config).to(device)
-        self.harmony = Harmonizer(config.harmony, self._loss_weights(), GROUPS).to(device)
-        self.learned = {
-            "world_model": self.world_model,
-            "behavior": self.behavior,
-            "harmony": self.harmony,
-        }
+    def _make_world_model(self) -> RMSWorldModel:
+        config, latent = self.config, self.config.rssm
+        sizes = latent.deter, latent.stoch * latent.classes
+        decoder = RMSDecoder(self.keys, sizes, config.decoder, latent.blocks)
+        parts = self.encoder, self.rssm, decoder
+        return RMSWorldModel(*parts, config.heads, config.free_nats)
 
-    def _loss_weights(self) -> dict[str, float]:
-        scales = self.config.loss_scales
-        names = ["image"] * bool(self.keys.images) + ["vector"] * bool(self.keys.vectors)
-        names += ["reward", "cont", "dyn", "rep", "actor", "critic", "replay_critic"]
-        return {name: getattr(scales, name) for name in names}
+    def _make_behavior(self) -> ReplayBehavior:
+        return ReplayBehavior(self.actor, self.rssm.feat_size, self.config)
+
+    def _loss_names(self) -> list[str]:
+        behavior = "actor", "critic", "replay_critic"
+        return [*super()._loss_names(), "reward", "cont", "dyn", "rep", *behavior]
 
     def _make_optimizers(self) -> None:
         config = self.config
-        harmony = {f"harmony/{k}": p for k, p in self.harmony.trained.items()}
-        own_group = config.harmony.mode == "own_group"
+        harmony, own_group = self._harmony_params()
         params = {
             **dict(self.world_model.named_parameters()),
             **{f"actor.{name}": p for name, p in self.actor.named_parameters()},
             **{f"critic.{name}": p for name, p in self.behavior.critic.named_parameters()},
-            **({} if own_group else harmony),
+            **harmony,
         }
         groups = [LaPropGroup(params, config.lr, config.clip, config.warmup)]
         if own_group:
-            groups.append(LaPropGroup(harmony, config.harmony.lr, None, 0))
+            groups.append(LaPropGroup(own_group, config.harmony.lr, None, 0))
         self.optimizers = {"all": LaProp(groups, self.context.all_reduce)}
 
     # Learning
@@ -201,9 +184,3 @@ class DreamerV32025(AnyDreamerV3):
         total, weights = self.harmony(losses)
         metrics |= weights | {f"loss/{name}": loss.detach() for name, loss in losses.items()}
         return total, metrics | {"loss/total": total.detach()}
-
-    # Acting
-
-    def act(self, obs: Rows, carry: Carry, mode: Mode, counters: Counters) -> tuple[Array, Carry]:
-        with self._autocast():
-            return super().act(obs, carry, mode, counters)

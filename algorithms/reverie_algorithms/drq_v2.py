@@ -16,16 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reverie.protocols import (
-    AgentContext,
-    Carry,
-    Feedback,
-    Metrics,
-    Mode,
-    StreamSpec,
-    Videos,
-)
-from reverie.types import Array, Counters, Rows, Spaces
+from reverie.protocols import Carry, Feedback, Metrics, Mode, StreamSpec, Videos
+from reverie.types import Array, Counters, Rows
 from reverie_algorithms.dists import straight_through
 from reverie_algorithms.drq_nets import Actor, Critic, Encoder
 from reverie_algorithms.drq_v2_config import SIZES, DrQV2Config
@@ -38,9 +30,8 @@ from reverie_algorithms.frame_stacks import (
     unshifted,
     window_length,
 )
-from reverie_algorithms.observations import ObsKeys
 from reverie_algorithms.optim import Adam, AdamGroup
-from reverie_algorithms.saved_agent import SavedAgent
+from reverie_algorithms.saved_agent import SavedAgent, named_size
 from reverie_algorithms.states import copy_weights, make_generator, seeded
 
 STREAM = "replay"
@@ -52,34 +43,22 @@ MAX_COLUMNS = 6
 class DrQV2(SavedAgent):
     """Learns two critics and an actor on shared convolutions, which only the critics train.
 
-    With `context.training` unset only encoder and actor exist, and only acting works.
+    With `context.training` unset only encoder and actor exist.
     """
 
     Config = DrQV2Config
     COMPILABLE = ("critic_loss", "actor_loss")
     """Methods without graph breaks, side effects on tensors or draws of randomness."""
 
-    def __init__(self, config: DrQV2Config, spaces: Spaces, context: AgentContext) -> None:
-        self.config, self.spaces, self.context = config, spaces, context
-        self.keys = ObsKeys.select(spaces.obs)
-        self._check()
-        self.act_generator = make_generator(context.device, context.seed, "act")
-        self.learn_generator = make_generator(context.device, context.seed, "learn")
-        self._make_policy()
-        if context.training:
-            self._make_learning_parts()
-            self._make_optimizers()
+    config: DrQV2Config
 
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
-        size = raw.get("size", "medium")
-        if size not in SIZES:
-            raise ValueError(f"algorithm.size: wanted one of {sorted(SIZES)}, got {size!r}")
-        return SIZES[size]
+        return named_size(raw, SIZES, "medium")
 
     # Building
 
-    def _check(self) -> None:
+    def _check_spaces(self) -> None:
         action, length = self.spaces.action, self.context.batch_length
         if action.kind != "box":
             raise ValueError(
@@ -227,11 +206,6 @@ class DrQV2(SavedAgent):
         shape = (*shape, self.spaces.action.width)
         return torch.randn(shape, generator=generator, device=generator.device)
 
-    def _autocast(self) -> torch.autocast:
-        device_type = torch.device(self.context.device).type
-        enabled = self.context.precision == "bfloat16"
-        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled)
-
     # Acting
 
     def initial_carry(self, count: int) -> Carry:
@@ -259,16 +233,14 @@ class DrQV2(SavedAgent):
         count, stack = len(is_first_B), self.config.stack
         rows_BS = torch.arange(stack, device=is_first_B.device).expand(count, -1)
         still_IB2 = unshifted(count, is_first_B.device).expand(len(self.keys.images), -1, -1)
-        action_BA = self.actor(self.encoder(stacks, rows_BS, still_IB2))
+        with self._autocast():
+            action_BA = self.actor(self.encoder(stacks, rows_BS, still_IB2))
         if mode != "mode":
             train = mode == "train"
             std = self.noise_std(counters.env_steps) if train else self.config.noise_end
             action_BA = action_BA + std * self._noise((count,), self.act_generator)
         action_BA = action_BA.clamp(-LARGEST_ACTION, LARGEST_ACTION)
         return action_BA.cpu().numpy(), stacks
-
-    def _to_device(self, array: Array) -> Tensor:
-        return torch.tensor(array, device=self.context.device)
 
     # Reporting
 

@@ -90,7 +90,44 @@ class GRU(nn.Module):
         return torch.lerp(deter_BD, candidate_BD, torch.sigmoid(update_BD - 1))
 
 
-class RSSM(nn.Module):
+class UnimixRSSM(nn.Module):
+    """What RSSMs of DreamerV3 share: categorical latents with a uniform share, and acting."""
+
+    config: Any
+    prior_hidden: Any
+    prior_logits: Any
+    posterior_hidden: Any
+    posterior_logits: Any
+    """Layers from deter [..., D], and for the posterior also embed [..., E], to logits [..., X]."""
+
+    def prior(self, deter: Tensor) -> Tensor:
+        """Probabilities [..., S, K] of the next stoch from deter [..., D]."""
+        return self._probs(self.prior_logits(self.prior_hidden(deter)))
+
+    def observe_step(
+        self, state: LatentState, prev_action_BA: Tensor, embed_BE: Tensor, uniform_BS: Tensor
+    ) -> LatentState:
+        """Advance the posterior by one observed step; `reset` the rows that start first."""
+        deter_BD = self._advance(state, prev_action_BA)
+        hidden_BU = self.posterior_hidden(torch.cat([deter_BD, embed_BE], -1))
+        stoch_BSK, _ = self._sample(self.posterior_logits(hidden_BU), uniform_BS)
+        return LatentState(deter_BD, stoch_BSK)
+
+    def _advance(self, state: LatentState, action_BA: Tensor) -> Tensor:
+        """The next deter [B, D]."""
+        raise NotImplementedError
+
+    def _probs(self, logits: Tensor) -> Tensor:
+        shape = (self.config.stoch, self.config.classes)
+        return unimix(logits.unflatten(-1, shape), self.config.unimix)
+
+    def _sample(self, logits_BX: Tensor, uniform_BS: Tensor) -> tuple[Tensor, Tensor]:
+        probs_BSK = self._probs(logits_BX)
+        sample_BSK = sample_one_hot(probs_BSK.detach(), uniform_BS)
+        return straight_through(sample_BSK, probs_BSK), probs_BSK
+
+
+class RSSM(UnimixRSSM):
     """Sequence model with a deterministic path and categorical latents."""
 
     def __init__(self, config: RSSMConfig, embed_size: int, action_size: int) -> None:
@@ -114,10 +151,6 @@ class RSSM(nn.Module):
         deter_D = torch.tanh(self.initial_deter)
         mode_SK = one_hot(self.prior(deter_D).argmax(-1), self.config.classes)
         return LatentState(deter_D.expand(count, -1), mode_SK.expand(count, -1, -1))
-
-    def prior(self, deter: Tensor) -> Tensor:
-        """Probabilities [..., S, K] of the next stoch from deter [..., D]."""
-        return self._probs(self.prior_logits(self.prior_hidden(deter)))
 
     def observe(
         self, embed_BTE: Tensor, prev_action_BTA: Tensor, is_first_BT: Tensor, uniform_BTS: Tensor
@@ -155,15 +188,6 @@ class RSSM(nn.Module):
         deter_BTD = torch.stack(deters, 1)
         state = LatentState(deter_BTD, torch.stack(stochs, 1))
         return Observed(state, torch.stack(posteriors, 1), self.prior(deter_BTD))
-
-    def observe_step(
-        self, state: LatentState, prev_action_BA: Tensor, embed_BE: Tensor, uniform_BS: Tensor
-    ) -> LatentState:
-        """Advance the posterior by one observed step; `reset` the rows that start first."""
-        deter_BD = self._advance(state, prev_action_BA)
-        hidden_BU = self.posterior_hidden(torch.cat([deter_BD, embed_BE], -1))
-        stoch_BSK, _ = self._sample(self.posterior_logits(hidden_BU), uniform_BS)
-        return LatentState(deter_BD, stoch_BSK)
 
     def imagine_step(
         self, state: LatentState, action_BA: Tensor, uniform_BS: Tensor
@@ -208,15 +232,6 @@ class RSSM(nn.Module):
             "logits": (logits.weight, logits.bias.expand(shape)),
         }
         return {name: StepProduct(weight, term, late) for name, (weight, term) in terms.items()}
-
-    def _probs(self, logits: Tensor) -> Tensor:
-        shape = (self.config.stoch, self.config.classes)
-        return unimix(logits.unflatten(-1, shape), self.config.unimix)
-
-    def _sample(self, logits_BX: Tensor, uniform_BS: Tensor) -> tuple[Tensor, Tensor]:
-        probs_BSK = self._probs(logits_BX)
-        sample_BSK = sample_one_hot(probs_BSK.detach(), uniform_BS)
-        return straight_through(sample_BSK, probs_BSK), probs_BSK
 
 
 def bounded(action: Tensor) -> Tensor:

@@ -1,29 +1,72 @@
-"""What an agent made of modules and optimizers does with its weights: count, hand over, save."""
+"""What agents made of modules and optimizers share: how they are built, counted and saved."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from reverie.protocols import Feedback, Initialised, Metrics
-from reverie.types import Array, Counters
+from reverie.protocols import AgentContext, Feedback, Initialised, Metrics
+from reverie.types import Array, Counters, Spaces
+from reverie_algorithms.acting import keep_weights_in, prepare_acting
 from reverie_algorithms.initialise import freeze, split_state, take
+from reverie_algorithms.observations import ObsKeys
 from reverie_algorithms.optim import Optimizer
-from reverie_algorithms.states import as_numpy, copied, load_generator, load_tensors
+from reverie_algorithms.states import (
+    as_numpy,
+    copied,
+    load_generator,
+    load_tensors,
+    make_generator,
+)
+
+Size = TypeVar("Size")
 
 
 class SavedAgent(ABC):
-    """Weights, optimizers and generators of an agent, by name."""
+    """Weights, optimizers and generators of an agent, by name.
 
-    act_generator: torch.Generator
-    learn_generator: torch.Generator
+    With `context.training` unset only what acting needs exists, and only acting works.
+    """
+
+    keys_type: type[ObsKeys] = ObsKeys
+    """How observations become what the networks read."""
     learned: dict[str, nn.Module]
     """Roots of everything that a checkpoint holds, targets and normalisers included."""
     optimizers: Mapping[str, Optimizer]
+
+    def __init__(self, config: Any, spaces: Spaces, context: AgentContext) -> None:
+        self.config, self.spaces, self.context = config, spaces, context
+        self.keys = self.keys_type.select(spaces.obs)
+        self._check_spaces()
+        self.act_generator = make_generator(context.device, context.seed, "act")
+        self.learn_generator = make_generator(context.device, context.seed, "learn")
+        self._make_policy()
+        if context.training:
+            self._make_learning_parts()
+            self._make_optimizers()
+            return
+        if context.precision == "bfloat16":
+            keep_weights_in(torch.bfloat16, self.policy_parts)
+        prepare_acting(self.policy_parts)
+
+    @abstractmethod
+    def _check_spaces(self) -> None:
+        """Raise `ValueError` where the agent cannot express a space."""
+
+    @abstractmethod
+    def _make_policy(self) -> None:
+        """Build what acting needs."""
+
+    @abstractmethod
+    def _make_learning_parts(self) -> None:
+        """Build what only training needs, and name `learned`."""
+
+    @abstractmethod
+    def _make_optimizers(self) -> None: ...
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
@@ -48,6 +91,14 @@ class SavedAgent(ABC):
     ) -> tuple[Metrics, Feedback]:
         """Take one gradient step with every optimizer."""
 
+    def _autocast(self) -> torch.autocast:
+        device_type = torch.device(self.context.device).type
+        enabled = self.context.precision == "bfloat16"
+        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _to_device(self, array: Array) -> Tensor:
+        return torch.tensor(array, device=self.context.device)
+
     def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:
         trained = {name: num_trained(part) for name, part in self.modules().items()}
         targets = {name: num_parameters(part) for name, part in self.targets().items()}
@@ -70,6 +121,8 @@ class SavedAgent(ABC):
 
     def load_policy_state(self, state: Mapping[str, Array]) -> None:
         load_tensors(self.policy_parts.state_dict(), state, "load_policy_state")
+        if not self.context.training:
+            prepare_acting(self.policy_parts)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -94,6 +147,14 @@ class SavedAgent(ABC):
         before = self.state_dict()
         self.update(example, Counters())
         self.load_state_dict(before)
+
+
+def named_size(raw: Mapping[str, Any], sizes: Mapping[str, Size], default: str) -> Size:
+    """The size that raw settings ask for, or `ValueError`."""
+    size = raw.get("size", default)
+    if size not in sizes:
+        raise ValueError(f"algorithm.size: wanted one of {[*sizes]}, got {size!r}")
+    return sizes[size]
 
 
 def num_trained(module: nn.Module) -> int:

@@ -59,7 +59,9 @@ def copy_weights(target: nn.Module, source: nn.Module) -> None:
 
 
 def as_numpy(state: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {k: np.array(v.detach().cpu().numpy()) for k, v in state.items()}
+    """Copy tensors into arrays; bfloat16, which numpy lacks, becomes float32."""
+    wide = {k: v.float() if v.dtype == torch.bfloat16 else v for k, v in state.items()}
+    return {k: np.array(v.detach().cpu().numpy()) for k, v in wide.items()}
 
 
 @torch.no_grad()

@@ -14,22 +14,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import cv2
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol
 from reverie.types import STRICT, Array, Rows
-from reverie_envs.suites import protocol_id, unknown_task
-
-try:
-    import ale_py
-    from ale_py import roms
-except ImportError as error:
-    raise ImportError(
-        "the suite 'atari100k' needs ale-py: pip install \"reverie[atari]\""
-    ) from error
+from reverie_envs.suites import installed, pip_line, protocol_id, unknown_task
 
 SCORES: dict[str, tuple[float, float]] = {
     "alien": (227.8, 7127.7),
@@ -62,8 +53,7 @@ SCORES: dict[str, tuple[float, float]] = {
 """Game -> score of random play, score of a human."""
 ALIASES = {"james_bond": "jamesbond"}
 NOOP = 0
-
-ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+REMEDY = pip_line("atari100k", "ale-py", "atari")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +98,13 @@ class Atari100k:
         """Whether `task` is a game's name or another spelling of one."""
         return ALIASES.get(task, task) in SCORES
 
+    def missing(self) -> str | None:
+        """What has to be done before it can be used."""
+        return None if installed("ale_py") else REMEDY
+
+    def rendering(self) -> str:
+        return "emulator"
+
     def action_repeat(self, config: AtariConfig) -> int:
         return config.repeat
 
@@ -118,13 +115,13 @@ class Atari100k:
         return EvalProtocol(name, "sample", 100, random_score, human_score)
 
     def assets(self, task: str) -> dict[str, str]:
-        """SHA-256 of the game's ROM, for the run manifest."""
-        rom = roms.get_rom_path(_game(task))
+        """SHA-256 of the game's ROM, for the run manifest. Raises: KeyError; ImportError."""
+        rom = _import_ale().roms.get_rom_path(_game(task))
         assert rom is not None, f"ale-py ships no ROM of {task}"
         return {rom.name: hashlib.sha256(rom.read_bytes()).hexdigest()}
 
     def make(self, task: str, config: AtariConfig) -> gymnasium.Env[Rows, Any]:
-        """Raises: KeyError."""
+        """Raises: KeyError; ImportError where ale-py is missing, with the `pip` line."""
         return AtariEnv(_game(task), config)
 
 
@@ -141,11 +138,12 @@ class AtariEnv(gymnasium.Env[Rows, Any]):
     A decision that the game's end cuts short shows the very last raw frame alone.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
 
     def __init__(self, game: str, config: AtariConfig) -> None:
         self._config = config
+        fps = max(1, round(60 / config.repeat))
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
         self._ale = _console(game)
         self._actions = self._ale.getMinimalActionSet()
         self._power_on = self._ale.cloneSystemState()
@@ -211,13 +209,26 @@ class AtariEnv(gymnasium.Env[Rows, Any]):
         return self._actions[self._sent]
 
     def _obs(self) -> Rows:
+        import cv2  # where it is used, so that a suite can be asked about its tasks without
+
         size = (self._config.size, self._config.size)
         return {"image": cv2.resize(self._screen, size, interpolation=cv2.INTER_AREA)}
 
 
-def _console(game: str) -> ale_py.ALEInterface:
+def _console(game: str) -> Any:
+    ale_py = _import_ale()
     ale = ale_py.ALEInterface()
     ale.setFloat("repeat_action_probability", 0.0)
     ale.setInt("random_seed", 0)
-    ale.loadROM(str(roms.get_rom_path(game)))
+    ale.loadROM(str(ale_py.roms.get_rom_path(game)))
     return ale
+
+
+def _import_ale() -> Any:
+    try:
+        import ale_py
+        import ale_py.roms
+    except ImportError as error:
+        raise ImportError(REMEDY) from error
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    return ale_py

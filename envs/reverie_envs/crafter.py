@@ -8,7 +8,7 @@ and 0.1 for each point of health won or lost; `crafter/no_reward` gives nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,20 +18,55 @@ from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol
 from reverie.types import STRICT, Array, Rows
-from reverie_envs.suites import drawn_seed, protocol_id, unknown_task
+from reverie_envs.suites import drawn_seed, installed, pip_line, protocol_id, unknown_task
 
-try:
-    from crafter import Env, constants
-except ImportError as error:
-    raise ImportError(
-        "the suite 'crafter' needs crafter: pip install \"reverie[crafter]\""
-    ) from error
-
-ACHIEVEMENTS: tuple[str, ...] = tuple(vars(constants)["achievements"])
-ACTIONS: tuple[str, ...] = tuple(vars(constants)["actions"])
+ACHIEVEMENTS = (
+    "collect_coal",
+    "collect_diamond",
+    "collect_drink",
+    "collect_iron",
+    "collect_sapling",
+    "collect_stone",
+    "collect_wood",
+    "defeat_skeleton",
+    "defeat_zombie",
+    "eat_cow",
+    "eat_plant",
+    "make_iron_pickaxe",
+    "make_iron_sword",
+    "make_stone_pickaxe",
+    "make_stone_sword",
+    "make_wood_pickaxe",
+    "make_wood_sword",
+    "place_furnace",
+    "place_plant",
+    "place_stone",
+    "place_table",
+    "wake_up",
+)
+ACTIONS = (
+    "noop",
+    "move_left",
+    "move_right",
+    "move_up",
+    "move_down",
+    "do",
+    "sleep",
+    "place_stone",
+    "place_table",
+    "place_furnace",
+    "place_plant",
+    "make_wood_pickaxe",
+    "make_stone_pickaxe",
+    "make_iron_pickaxe",
+    "make_wood_sword",
+    "make_stone_sword",
+    "make_iron_sword",
+)
 LOGS = {name: f"log/achievement_{name}" for name in ACHIEVEMENTS}
 SCORES = {"reward": (2.1, 14.3), "no_reward": (None, None)}
 """Task -> mean return of random play, of human experts (source: danijar/crafter@e04542a)."""
+REMEDY = pip_line("crafter", "crafter", "crafter")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +98,8 @@ class Crafter:
         return 1
 
     def protocol(self, task: str, config: CrafterConfig) -> EvalProtocol:
-        """20 episodes, actions sampled. The paper scores the episodes of training instead.
+        """20 episodes, actions sampled. The paper scores the episodes of training instead, see
+        `scores`.
 
         Raises: KeyError.
         """
@@ -71,8 +107,22 @@ class Crafter:
             raise unknown_task(task, "crafter", SCORES)
         return EvalProtocol(protocol_id(f"crafter-v1-{task}", config), "sample", 20, *SCORES[task])
 
+    def scores(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The Crafter score; published is `episode/crafter_score` after 1,000,000 env steps, which
+        is over all episodes of training (source: danijar/crafter@e04542a).
+        """
+        rates = [means[f"achievement_{name}_max"] for name in ACHIEVEMENTS]
+        return {"crafter_score": crafter_score(rates)}
+
+    def rendering(self) -> str:
+        return "numpy"
+
+    def missing(self) -> str | None:
+        """What has to be done before it can be used."""
+        return None if installed("crafter") else REMEDY
+
     def make(self, task: str, config: CrafterConfig) -> gymnasium.Env[Rows, Any]:
-        """Raises: KeyError."""
+        """Raises: KeyError; ImportError where the package is missing, with the `pip` line."""
         if task not in SCORES:
             raise unknown_task(task, "crafter", SCORES)
         return CrafterEnv(config, reward=task == "reward")
@@ -93,25 +143,32 @@ def crafter_score(success_rates: Iterable[float]) -> float:
     return math.expm1(sum(logs) / len(logs))
 
 
-class World(Env):
-    """The package's own environment, made to depend on its seed alone.
+def make_world(**options: Any) -> Any:
+    """Build the package's own environment, made to depend on its seed alone.
 
     Its creatures lie in Python sets, whose order follows memory addresses, and the one that
-    vanishes is drawn by its place in that order.
+    vanishes is drawn by its place in that order. Raises: ImportError.
     """
+    try:
+        import crafter
+    except ImportError as error:
+        raise ImportError(REMEDY) from error
+    world: Any = crafter.Env(**options)
+    balance = world._balance_chunk
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        # The map that each step would put into its info takes a tenth of the step.
-        self._sem_view = lambda: None
+    def balance_in_order(chunk: Any, creatures: Any) -> None:
+        balance(chunk, sorted(creatures, key=lambda creature: tuple(creature.pos)))
 
-    def begin(self, seed: int) -> Array:
-        """Start the episode that a fresh environment with this seed starts with."""
-        self._seed, self._episode = seed, 0
-        return self.reset()
+    world._balance_chunk = balance_in_order
+    # The map that each step would put into its info takes a tenth of the step.
+    world._sem_view = lambda: None
+    return world
 
-    def _balance_chunk(self, chunk: Any, objs: Any) -> None:
-        super()._balance_chunk(chunk, sorted(objs, key=lambda creature: tuple(creature.pos)))
+
+def begin(world: Any, seed: int) -> Array:
+    """Start the episode that a fresh environment with this seed starts with."""
+    world._seed, world._episode = seed, 0
+    return world.reset()
 
 
 class CrafterEnv(gymnasium.Env[Rows, Any]):
@@ -121,12 +178,12 @@ class CrafterEnv(gymnasium.Env[Rows, Any]):
     the first row has all of them.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
     render_mode = "rgb_array"
 
     def __init__(self, config: CrafterConfig, *, reward: bool) -> None:
         size = (config.size, config.size)
-        self._world = World(size=size, reward=reward, length=config.length, seed=0)
+        self._world = make_world(size=size, reward=reward, length=config.length, seed=0)
         self._unlocked: set[str] = set()
         self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, (*size, 3), np.uint8)})
         self.action_space = spaces.Discrete(len(ACTIONS))
@@ -137,7 +194,7 @@ class CrafterEnv(gymnasium.Env[Rows, Any]):
         """Grow a world from `seed`; takes half a second."""
         super().reset(seed=seed)
         self._unlocked = set()
-        image = self._world.begin(drawn_seed(self, seed))
+        image = begin(self._world, drawn_seed(self, seed))
         return {"image": image}, dict.fromkeys(LOGS.values(), 0.0)
 
     def step(self, action: Any) -> tuple[Rows, float, bool, bool, dict[str, Any]]:

@@ -10,7 +10,6 @@ runs on over the end of an episode, and a seed does not decide what is seen.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +21,8 @@ from reverie.types import STRICT, Array, Rows
 from reverie_envs.distractors import SCALES, Background, Colours, Intensity, Viewpoint
 from reverie_envs.dmc import Dmc, DmcConfig, DmcEnv, split_task
 from reverie_envs.frame_pools import drawn_pool, fingerprint, video_pool
+from reverie_envs.names import DISTRACTING, UNSEEN
+from reverie_envs.rendered import RenderedSuite, warn_of_fast
 from reverie_envs.suites import protocol_id
 
 GREY_FLOORS = ("cheetah", "hopper", "stacker", "walker")
@@ -31,8 +32,6 @@ BLUE = ((25, 25, 102), (51, 51, 204))
 """Darker and lighter squares of a floor."""
 DECORATION = (0.7, 0.5, 0.3)
 """Colour of rails and walls that stand on a blue floor, blue themselves in dm_control."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,22 +64,21 @@ class DistractingConfig(DmcConfig):
             raise ValueError("grey: generated frames have no colours; set env.videos as well")
 
 
-class Distracting:
+class Distracting(RenderedSuite):
     """DeepMind Control before moving backgrounds, with colours and a camera that wander."""
 
     Config = DistractingConfig
+    name = "distracting"
+    package = "dm_control"
     extra = "dmc"
-    deterministic = True
 
     def tasks(self) -> tuple[str, ...]:
-        return Dmc().tasks()
+        """Those of `dmc` in which something is left to be seen before the background."""
+        return DISTRACTING
 
     def knows(self, task: str) -> bool:
         """Whether `task` is a task's name or another spelling of one."""
         return Dmc().knows(task)
-
-    def action_repeat(self, config: DistractingConfig) -> int:
-        return config.repeat
 
     def protocol(self, task: str, config: DistractingConfig) -> EvalProtocol:
         """10 episodes, best actions. Raises: ValueError for a folder without videos."""
@@ -95,14 +93,17 @@ class Distracting:
 
         Raises:
             KeyError: no such task.
-            ImportError: a package or an OpenGL backend is missing.
-            ValueError: no videos in the folder `videos`, or one that cannot be read.
+            ImportError: a package is missing, or no OpenGL backend works; with the remedy.
+            ValueError: a task of which too little would be seen, no videos in the folder
+                `videos`, or one that cannot be read.
         """
         domain, name = split_task(task, "distracting")
-        if config.quality == "fast":
-            logger.warning(
-                "distracting/%s: quality=fast changes pixels; the protocol id says so", task
+        if task in UNSEEN:
+            raise ValueError(
+                f"distracting/{task}: too little would be left to be seen before the background,"
+                f" there is no such task; dmc/{task} can be played"
             )
+        warn_of_fast(f"distracting/{task}", config)
         return DistractingEnv(domain, name, config)
 
 

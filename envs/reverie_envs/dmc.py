@@ -7,7 +7,7 @@ a discount of 0 is terminal.
 
 from __future__ import annotations
 
-import logging
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,46 +20,21 @@ from gymnasium import spaces
 from reverie.protocols import EvalProtocol
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.mujoco_camera import MujocoCamera, Quality, import_simulator
+from reverie_envs.names import DMC, DMC_DOMAINS, REACH_DUPLO
+from reverie_envs.rendered import RenderedEnv, RenderedSuite, warn_of_fast
 from reverie_envs.suites import drawn_seed, protocol_id, unknown_task
 
-suite = import_simulator("dm_control.suite", "dmc", "dmc")
-
-VISION = (
-    "acrobot_swingup",
-    "ball_in_cup_catch",
-    "cartpole_balance",
-    "cartpole_balance_sparse",
-    "cartpole_swingup",
-    "cartpole_swingup_sparse",
-    "cheetah_run",
-    "finger_spin",
-    "finger_turn_easy",
-    "finger_turn_hard",
-    "hopper_hop",
-    "hopper_stand",
-    "pendulum_swingup",
-    "quadruped_run",
-    "quadruped_walk",
-    "reacher_easy",
-    "reacher_hard",
-    "walker_run",
-    "walker_stand",
-    "walker_walk",
-)
-"""The 20 tasks of the vision benchmark (arXiv:2010.02193v4, appendix; danijar/dreamerv3)."""
-ALL = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+MANIPULATION = "manipulation"
+"""Stands for the domain of tasks that come from dm_control.manipulation."""
+ALL = {
+    f"{domain}_{task}": (domain, task) for domain, tasks in DMC_DOMAINS.items() for task in tasks
+} | {REACH_DUPLO: (MANIPULATION, REACH_DUPLO)}
+"""Name -> domain and task."""
 ALIASES = {"cup_catch": "ball_in_cup_catch"}
 CAMERAS = {"quadruped": 2}
 """Domain -> camera, where it is not 0."""
 EPISODE = 1000
 """Control steps after which a task without a time limit of its own (lqr) is cut off."""
-
-if not hasattr(np, "in1d"):
-    # numpy 2.4 dropped a name that dm_control 1.0.28 uses in this one file.
-    quadruped: Any = suite.quadruped
-    quadruped.np = SimpleNamespace(**vars(np), in1d=np.isin)
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,23 +64,21 @@ class DmcConfig:
             raise ValueError(f"wanted size and repeat above 0, got {self}")
 
 
-class Dmc:
+class Dmc(RenderedSuite):
     """DeepMind Control: the 20 tasks of the vision benchmark and all others."""
 
     Config = DmcConfig
+    name = "dmc"
+    package = "dm_control"
     extra = "dmc"
-    deterministic = True
 
     def tasks(self) -> tuple[str, ...]:
         """The vision benchmark first."""
-        return (*VISION, *(name for name in ALL if name not in VISION))
+        return DMC
 
     def knows(self, task: str) -> bool:
         """Whether `task` is a task's name or another spelling of one."""
         return ALIASES.get(task, task) in ALL
-
-    def action_repeat(self, config: DmcConfig) -> int:
-        return config.repeat
 
     def protocol(self, task: str, config: DmcConfig) -> EvalProtocol:
         """10 episodes, best actions."""
@@ -116,13 +89,13 @@ class Dmc:
 
         Raises:
             KeyError: no such task.
-            ImportError: images are wanted and no OpenGL backend works.
+            ImportError: dm_control is missing, or no OpenGL backend works; with the remedy.
             ValueError: no such camera.
         """
         domain, name = split_task(task, "dmc")
-        if config.quality == "fast":
-            logger.warning("dmc/%s: quality=fast changes pixels; the protocol id says so", task)
-        return DmcEnv(domain, name, config)
+        warn_of_fast(f"dmc/{task}", config)
+        kind = DmcManipulationEnv if domain == MANIPULATION else DmcEnv
+        return kind(domain, name, config)
 
 
 def split_task(task: str, suite_name: str, known: Iterable[str] = ALL) -> tuple[str, str]:
@@ -137,17 +110,12 @@ def split_task(task: str, suite_name: str, known: Iterable[str] = ALL) -> tuple[
     return ALL[name]
 
 
-class DmcEnv(gymnasium.Env[Rows, Any]):
+class DmcEnv(RenderedEnv):
     """One task. `reset(seed=s)` begins as a fresh dm_control task with `random=s` would."""
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
-    render_mode = "rgb_array"
-
     def __init__(self, domain: str, task: str, config: DmcConfig) -> None:
-        self._config = config
         self._env = _load(domain, task)
         self._camera_id = _camera_of(domain, config, self._env.physics.model.ncam)
-        self._camera: MujocoCamera | None = None
         self._steps = 0
         action = self._env.action_spec()
         low, high = (
@@ -155,9 +123,9 @@ class DmcEnv(gymnasium.Env[Rows, Any]):
             for bound in (action.minimum, action.maximum)
         )
         self.action_space = spaces.Box(low, high)
-        self.observation_space = spaces.Dict(self._spaces())
-        if config.obs != "state":
-            self._open_camera()
+        parts = self._env.observation_spec().values()
+        width = sum(int(np.prod(part.shape)) for part in parts)
+        super().__init__(config, width, self._env.control_timestep())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -185,53 +153,50 @@ class DmcEnv(gymnasium.Env[Rows, Any]):
         terminated = moment.last() and moment.discount == 0
         return self._obs(moment), reward, terminated, over and not terminated, {}
 
-    def render(self) -> Array:
-        """Return the image, uint8 [size, size, 3]. Raises: ImportError."""
-        return self._open_camera().render()
-
-    def close(self) -> None:
-        """Free what drawing needed."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
-        self._env.close()
-
     def _begin(self, seed: int) -> dict[str, Any]:
         """Draw the coming episode from `seed`; return what is logged of it."""
         self._env.task.random.seed(seed)
         return {}
 
-    def _open_camera(self) -> MujocoCamera:
-        if self._camera is None:
-            physics, config = self._env.physics, self._config
-            self._camera = MujocoCamera(
-                physics.model.ptr, physics.data.ptr, self._camera_id, config.size, config.quality
-            )
-        return self._camera
-
-    def _spaces(self) -> dict[str, spaces.Space[Any]]:
-        size, found = self._config.size, {}
-        if self._config.obs != "state":
-            found["image"] = spaces.Box(0, 255, (size, size, 3), np.uint8)
-        if self._config.obs != "pixels":
-            parts = self._env.observation_spec().values()
-            width = sum(int(np.prod(part.shape)) for part in parts)
-            found["proprio"] = spaces.Box(-np.inf, np.inf, (width,), np.float32)
-        return found
+    def _new_camera(self) -> MujocoCamera:
+        physics, config = self._env.physics, self._config
+        return MujocoCamera(
+            physics.model.ptr, physics.data.ptr, self._camera_id, config.size, config.quality
+        )
 
     def _obs(self, moment: Any) -> Rows:
-        obs: Rows = {}
-        if self._config.obs != "state":
-            obs["image"] = self.render()
-        if self._config.obs != "pixels":
-            parts = [np.ravel(part) for part in moment.observation.values()]
-            obs["proprio"] = np.concatenate(parts).astype(np.float32)
-        return obs
+        return self._shown(lambda: _flat(moment.observation))
+
+
+class DmcManipulationEnv(DmcEnv):
+    """One task of dm_control.manipulation, whose model is compiled anew for each episode.
+
+    What is seen is the task's `_vision`, the state that of its `_features`, which has the same
+    physics and start states (source: facebookresearch/drqv2@c0c650b).
+    """
+
+    def _begin(self, seed: int) -> dict[str, Any]:
+        self.close()  # the camera, which sees the model of the episode before
+        self._env.random_state.seed(seed)
+        return {}
+
+
+@functools.cache
+def control_suite() -> Any:
+    """Return `dm_control.suite`. Raises: ImportError, with the remedy."""
+    suite = import_simulator("dm_control.suite", Dmc.remedy())
+    if not hasattr(np, "in1d"):
+        # numpy 2.4 dropped a name that dm_control 1.0.28 uses in this one file.
+        suite.quadruped.np = SimpleNamespace(**vars(np), in1d=np.isin)
+    return suite
 
 
 def _load(domain: str, task: str) -> Any:
+    if domain == MANIPULATION:
+        manipulation = import_simulator("dm_control.manipulation", Dmc.remedy())
+        return manipulation.load(f"{task}_features", seed=0)
     # The seed counts here where a model itself is drawn (lqr): it is the same in every run.
-    env = suite.load(domain, task, task_kwargs={"random": 0})
+    env = control_suite().load(domain, task, task_kwargs={"random": 0})
     physics = env.physics
     if physics.model.nhfield:
         # quadruped_escape would open a context of its own to upload its terrain to.
@@ -244,3 +209,7 @@ def _camera_of(domain: str, config: DmcConfig, count: int) -> int:
     if not 0 <= camera < count:
         raise ValueError(f"env.camera: {domain} has cameras 0 to {count - 1}, got {camera}")
     return camera
+
+
+def _flat(observation: Any) -> Array:
+    return np.concatenate([np.ravel(part) for part in observation.values()])

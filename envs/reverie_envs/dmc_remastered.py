@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import logging
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -24,33 +23,11 @@ from reverie.protocols import EvalProtocol
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.dmc import ALIASES, DmcConfig, DmcEnv, split_task
 from reverie_envs.looks import STAGES, Look, Stage, Triple, draw_look
+from reverie_envs.names import DMCR
 from reverie_envs.pictures import Pictures, open_pictures
+from reverie_envs.rendered import RenderedSuite, warn_of_fast
 from reverie_envs.suites import protocol_id
 
-TASKS = (
-    "ball_in_cup_catch",
-    "cartpole_balance",
-    "cartpole_balance_sparse",
-    "cartpole_swingup",
-    "cartpole_swingup_sparse",
-    "cheetah_run",
-    "finger_spin",
-    "finger_turn_easy",
-    "finger_turn_hard",
-    "fish_swim",
-    "fish_upright",
-    "hopper_hop",
-    "hopper_stand",
-    "humanoid_run",
-    "humanoid_stand",
-    "humanoid_walk",
-    "pendulum_swingup",
-    "reacher_easy",
-    "reacher_hard",
-    "walker_run",
-    "walker_stand",
-    "walker_walk",
-)
 FACTORS = ("bg", "floor", "body", "target", "reflectance", "camera", "light")
 HELD = {"hopper": ("camera",), "fish": ("bg",)}
 """Domain -> factors that the published runs left as they are. (The fish has a sky of its own.)"""
@@ -58,8 +35,6 @@ STATISTICS = ("center", "extent", "meaninertia", "meanmass", "meansize")
 """What MuJoCo knows of a model as a whole; its extent decides what is too near to be seen."""
 VISUAL_SEEDS, DYNAMICS_SEEDS = 1_000_000, 100_000
 """Seeds are drawn from 1 up to and including these."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,22 +87,20 @@ def _check_factors(vary: str | tuple[str, ...]) -> None:
             raise ValueError(f"vary: unknown factor {name!r}; {hint}")
 
 
-class DmcRemastered:
+class DmcRemastered(RenderedSuite):
     """DMC Remastered: seven visual factors drawn anew at each reset."""
 
     Config = DmcrConfig
+    name = "dmcr"
+    package = "dm_control"
     extra = "dmc"
-    deterministic = True
 
     def tasks(self) -> tuple[str, ...]:
-        return TASKS
+        return DMCR
 
     def knows(self, task: str) -> bool:
         """Whether `task` is a task's name or another spelling of one."""
-        return ALIASES.get(task, task) in TASKS
-
-    def action_repeat(self, config: DmcrConfig) -> int:
-        return config.repeat
+        return ALIASES.get(task, task) in DMCR
 
     def protocol(self, task: str, config: DmcrConfig) -> EvalProtocol:
         """10 episodes, best actions. Raises: ValueError for a folder without pictures."""
@@ -143,12 +116,11 @@ class DmcRemastered:
 
         Raises:
             KeyError: no such task.
-            ImportError: images are wanted and no OpenGL backend works.
+            ImportError: dm_control is missing, or no OpenGL backend works; with the remedy.
             ValueError: no pictures in the folder `assets`.
         """
-        domain, name = split_task(task, "dmcr", TASKS)
-        if config.quality == "fast":
-            logger.warning("dmcr/%s: quality=fast changes pixels; the protocol id says so", task)
+        domain, name = split_task(task, "dmcr", DMCR)
+        warn_of_fast(f"dmcr/{task}", config)
         return DmcrEnv(domain, name, config)
 
 

@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from reverie.types import Array
@@ -47,6 +46,8 @@ def video_pool(folder: str, frames: int, size: int, grey: bool) -> Array:
         ValueError: no such folder, no video in it, or one that cannot be read.
         ImportError: the package that reads videos is missing.
     """
+    import cv2  # where it is used, so that a suite can be asked about its tasks without
+
     pool: list[Array] = []
     for path in _files(folder):
         for frame in _frames(path, grey):

@@ -46,6 +46,13 @@ class GymSuite:
     def tasks(self) -> tuple[str, ...]:
         return ()
 
+    def rendering(self) -> str:
+        return "its own"
+
+    def examples(self) -> list[tuple[str, dict[str, Any]]]:
+        """A classic, drawn by pygame."""
+        return [("CartPole-v1", {"render": True, "size": 128})]
+
     def action_repeat(self, config: GymConfig) -> int:
         return 1
 
@@ -135,6 +142,13 @@ class FactorySuite:
 
     def tasks(self) -> tuple[str, ...]:
         return ()
+
+    def rendering(self) -> str:
+        return "its own"
+
+    def examples(self) -> list[tuple[str, dict[str, Any]]]:
+        """A toy task as if it were a user's."""
+        return [("reverie_envs.toy:TwoCameras", {})]
 
     def action_repeat(self, config: FactoryConfig) -> int:
         return 1

@@ -60,6 +60,13 @@ class Isolated:
     def tasks(self) -> tuple[str, ...]:
         return ()
 
+    def rendering(self) -> str:
+        return "in its own process"
+
+    def examples(self) -> list[tuple[str, dict[str, Any]]]:
+        """A toy task in the Python that runs Reverie."""
+        return [("reverie_envs.toy:TwoCameras", {})]
+
     def action_repeat(self, config: IsolatedConfig) -> int:
         return 1
 

@@ -15,21 +15,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol
-from reverie.types import STRICT, Array, Rows
+from reverie.types import STRICT, Rows
 from reverie_envs.mujoco_camera import MujocoCamera, Quality, import_simulator
+from reverie_envs.names import METAWORLD
+from reverie_envs.rendered import RenderedEnv, RenderedSuite, warn_of_fast
 from reverie_envs.suites import drawn_seed, protocol_id, unknown_task
 
-env_dict = import_simulator("metaworld.env_dict", "metaworld", "metaworld")
-
-ALL: dict[str, Any] = {
-    name.removesuffix("-v3-goal-observable"): cls
-    for name, cls in env_dict.ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE.items()
-}
-"""Task -> class of its environment whose observations hold the goal."""
 UPSIDE_DOWN = ("corner", "corner2", "corner3", "corner4")
 """Cameras that the models have upside down. Published code shows them reflected, top to bottom, so
 that the table lies below and left and right are exchanged; so do we (thuml/HarmonyDream@0a22e33,
@@ -76,22 +70,20 @@ class MetaWorldConfig:
             raise ValueError(f"time_limit: wanted 1 to {LONGEST} steps, got {self.time_limit}")
 
 
-class MetaWorld:
+class MetaWorld(RenderedSuite):
     """50 tasks of a robot arm, version 3; success is logged and never terminal."""
 
     Config = MetaWorldConfig
+    name = "metaworld"
+    package = "metaworld"
     extra = "metaworld"
-    deterministic = True
 
     def tasks(self) -> tuple[str, ...]:
-        return tuple(ALL)
+        return METAWORLD
 
     def knows(self, task: str) -> bool:
         """Whether `task` is a task's name; `-v3`, `-v2` and underscores are accepted."""
-        return _stem(task) in ALL
-
-    def action_repeat(self, config: MetaWorldConfig) -> int:
-        return config.repeat
+        return _stem(task) in METAWORLD
 
     def protocol(self, task: str, config: MetaWorldConfig) -> EvalProtocol:
         """10 episodes, best actions."""
@@ -102,17 +94,14 @@ class MetaWorld:
 
         Raises:
             KeyError: no such task.
-            ImportError: images are wanted and no OpenGL backend works.
+            ImportError: metaworld is missing, or no OpenGL backend works; with the remedy.
         """
         name = _stem(task)
-        if name not in ALL:
-            raise unknown_task(task, "metaworld", ALL)
+        if name not in METAWORLD:
+            raise unknown_task(task, "metaworld", METAWORLD)
         if task.endswith("2"):
             _warn_of_version(task, name)
-        if config.quality == "fast":
-            logger.warning(
-                "metaworld/%s: quality=fast changes pixels; the protocol id says so", task
-            )
+        warn_of_fast(f"metaworld/{task}", config)
         return MetaWorldEnv(name, config)
 
 
@@ -130,25 +119,18 @@ def _warn_of_version(task: str, name: str) -> None:
     )
 
 
-class MetaWorldEnv(gymnasium.Env[Rows, Any]):
+class MetaWorldEnv(RenderedEnv):
     """One task, with new places of object and goal in every episode."""
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
-    render_mode = "rgb_array"
-
     def __init__(self, name: str, config: MetaWorldConfig) -> None:
-        self._config = config
-        self._env: Any = ALL[name](seed=0)
+        self._env: Any = environments()[name](seed=0)
         # The published protocol: places drawn anew at each reset, here from the seeded generator.
         self._env._freeze_rand_vec = False
         self._env.seeded_rand_vec = True
         self._camera_id = _place_camera(self._env.model, config.camera)
-        self._camera: MujocoCamera | None = None
         self._steps = 0
         self.action_space = spaces.Box(-1.0, 1.0, (4,))
-        self.observation_space = spaces.Dict(self._spaces())
-        if config.obs != "state":
-            self._open_camera()
+        super().__init__(config, self._env.observation_space.shape[0], self._env.dt)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -161,7 +143,7 @@ class MetaWorldEnv(gymnasium.Env[Rows, Any]):
         for site, place in self._env._target_site_config:
             # Left to the simulator, the first image has the goal elsewhere in half of the tasks.
             self._env._set_pos_site(site, place)
-        return self._obs(state), {"log/success": 0.0}
+        return self._shown(lambda: state), {"log/success": 0.0}
 
     def step(self, action: Any) -> tuple[Rows, float, bool, bool, dict[str, Any]]:
         """Apply one action for `repeat` simulator steps, fewer where the time is over."""
@@ -176,48 +158,34 @@ class MetaWorldEnv(gymnasium.Env[Rows, Any]):
             if timed_out or not left:
                 break
         reward += self._config.success_bonus * success
-        return self._obs(state), reward, False, timed_out, {"log/success": float(success)}
-
-    def render(self) -> Array:
-        """Return the image, uint8 [size, size, 3]. Raises: ImportError."""
-        return self._open_camera().render()
+        return self._shown(lambda: state), reward, False, timed_out, {"log/success": float(success)}
 
     def close(self) -> None:
         """Free what drawing needed."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
+        super().close()
         self._env.close()
 
-    def _open_camera(self) -> MujocoCamera:
-        if self._camera is None:
-            env, config = self._env, self._config
-            self._camera = MujocoCamera(
-                env.model,
-                env.data,
-                self._camera_id,
-                config.size,
-                config.quality,
-                upside_down=config.camera in UPSIDE_DOWN,
-            )
-        return self._camera
+    def _new_camera(self) -> MujocoCamera:
+        env, config = self._env, self._config
+        return MujocoCamera(
+            env.model,
+            env.data,
+            self._camera_id,
+            config.size,
+            config.quality,
+            upside_down=config.camera in UPSIDE_DOWN,
+        )
 
-    def _spaces(self) -> dict[str, spaces.Space[Any]]:
-        size, found = self._config.size, {}
-        if self._config.obs != "state":
-            found["image"] = spaces.Box(0, 255, (size, size, 3), np.uint8)
-        if self._config.obs != "pixels":
-            width = self._env.observation_space.shape
-            found["proprio"] = spaces.Box(-np.inf, np.inf, width, np.float32)
-        return found
 
-    def _obs(self, state: Array) -> Rows:
-        obs: Rows = {}
-        if self._config.obs != "state":
-            obs["image"] = self._open_camera().render()
-        if self._config.obs != "pixels":
-            obs["proprio"] = state.astype(np.float32)
-        return obs
+def environments() -> dict[str, Any]:
+    """Return task -> class of its environment whose observations hold the goal.
+
+    Raises:
+        ImportError: metaworld is missing, or no OpenGL backend works; with the remedy.
+    """
+    env_dict = import_simulator("metaworld.env_dict", MetaWorld.remedy())
+    found = env_dict.ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
+    return {name.removesuffix("-v3-goal-observable"): cls for name, cls in found.items()}
 
 
 def _place_camera(model: Any, name: str) -> int:

@@ -67,7 +67,7 @@ class MinecraftConfig:
     """Height and width of the image in pixels; 0 takes the published 128 for hunt_cow and 64 for
     the others (source: thuml/HarmonyDream@0a22e33)."""
     hard_reset_every: int = 5
-    """hunt_cow: episodes in one world; the published evaluation uses 1
+    """hunt_cow: episodes in one world; published evaluations have `eval.env.hard_reset_every=1`
     (source: thuml/HarmonyDream@0a22e33)."""
     minerl: Literal["0.4.4", "1.0"] = "0.4.4"
     """Version of MineRL for the tasks that both have."""
@@ -110,6 +110,9 @@ class Minecraft:
 
     def tasks(self) -> tuple[str, ...]:
         return NAMES
+
+    def rendering(self) -> str:
+        return "its client"
 
     def missing(self) -> str | None:
         """What has to be done before any task can be used."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 
 from reverie.types import Array
@@ -101,4 +100,6 @@ def shrink(image: Array, size: int) -> Array:
     """Resize uint8 [H, W, 3] to [size, size, 3]; halving averages squares of four pixels."""
     if image.shape[:2] == (size, size):
         return image
+    import cv2  # where it is used, so that a suite can be asked about its tasks without
+
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

@@ -3,14 +3,15 @@
 The pixels are those of dm_control and gymnasium to the last bit. It takes less time because the
 frame buffer is no larger than the image (2 ms of 16 per frame on the walker) and the scene is kept.
 
-Importing this module names an OpenGL backend in MUJOCO_GL unless the user did. It has to come
-before dm_control, which opens a display when it is imported.
+Simulators are imported with `import_simulator`: it names an OpenGL backend in MUJOCO_GL before
+dm_control opens a display.
 """
 
 from __future__ import annotations
 
 import atexit
 import ctypes
+import functools
 import importlib
 import logging
 import os
@@ -32,22 +33,31 @@ channel by 0.03 to 0.16 of 255 on average and take 0.5 to 0.65 of the time; `fas
 antialiasing, by 0.6 to 4 and takes a quarter."""
 PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6", "glfw": "libglfw3"}
 """Backend -> Debian packages."""
+LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
+"""Backend -> library without which it cannot draw; glfw brings its own."""
 
 
-def choose_backend() -> str:
-    """Return the OpenGL backend, telling all packages through MUJOCO_GL if it is not set.
+def backend() -> str:
+    """Return the OpenGL backend that MUJOCO_GL names, or the one that would be chosen.
 
     That is EGL, or OSMesa where only OSMesa is installed; glfw on other systems than Linux.
     """
-    if not os.environ.get("MUJOCO_GL"):
-        os.environ["MUJOCO_GL"] = _installed_backend()
-    return os.environ["MUJOCO_GL"].strip().lower()
+    return os.environ.get("MUJOCO_GL", "").strip().lower() or _installed_backend()
+
+
+def lacking_library() -> str | None:
+    """Return what to do for the backend to work, None if its library is there; opens nothing."""
+    name = backend()
+    library = LIBRARIES.get(name)
+    if library is None or _loads(library):
+        return None
+    return _cannot_draw(name, f"{library} is not installed")
 
 
 def _installed_backend() -> str:
     if sys.platform != "linux":
         return "glfw"
-    only_osmesa = not _loads("libEGL.so.1") and _loads("libOSMesa.so.8")
+    only_osmesa = not _loads(LIBRARIES["egl"]) and _loads(LIBRARIES["osmesa"])
     return "osmesa" if only_osmesa else "egl"
 
 
@@ -59,34 +69,44 @@ def _loads(library: str) -> bool:
     return True
 
 
-BACKEND = choose_backend()
+@functools.cache
+def choose_backend() -> str:
+    """Return the OpenGL backend of this process, telling all packages through MUJOCO_GL."""
+    chosen = backend()
+    if not os.environ.get("MUJOCO_GL"):
+        os.environ["MUJOCO_GL"] = chosen
+    return chosen
 
 
-def import_simulator(module: str, suite: str, extra: str) -> Any:
+def import_simulator(module: str, remedy: str) -> Any:
     """Import a package that opens a display as it is imported.
 
     Raises:
-        ImportError: it is not installed, or no display can be opened; with the remedy.
+        ImportError: it is not installed, which `remedy` mends, or no display can be opened.
     """
+    choose_backend()
     for talkative in ("absl", "OpenGL"):  # they announce themselves at level info
         logging.getLogger(talkative).setLevel(logging.WARNING)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f'the suite {suite!r} needs {error.name}: pip install "reverie[{extra}]"'
-        ) from error
+        raise ImportError(f"{remedy} ({error})") from error
     except Exception as error:  # what comes depends on the library that is missing
         raise no_display(error) from error
 
 
 def no_display(error: Exception) -> ImportError:
     """Word the error for a backend that does not work."""
-    packages = PACKAGES.get(BACKEND, PACKAGES["egl"])
-    return ImportError(
-        f"MuJoCo cannot draw with MUJOCO_GL={BACKEND} ({type(error).__name__}: {error});"
-        f" on Debian: apt-get install {packages}. MUJOCO_GL may be egl, osmesa or glfw;"
-        " env.obs=state with MUJOCO_GL=disabled needs none of them"
+    what = f"{type(error).__name__}: {error}"
+    return ImportError(lacking_library() or _cannot_draw(choose_backend(), what))
+
+
+def _cannot_draw(name: str, why: str) -> str:
+    packages = PACKAGES.get(name, PACKAGES["egl"])
+    return (
+        f"MuJoCo cannot draw with MUJOCO_GL={name} ({why}); on Debian: apt-get install {packages}."
+        " MUJOCO_GL may be egl, osmesa or glfw; env.obs=state with MUJOCO_GL=disabled needs none"
+        " of them"
     )
 
 
@@ -228,10 +248,11 @@ def set_quality(model: Any, quality: Quality, size: int) -> None:
 
 def _open_context(size: int) -> Any:
     try:
-        if BACKEND == "glfw" and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        name = choose_backend()
+        if name == "glfw" and sys.platform == "linux" and not os.environ.get("DISPLAY"):
             raise RuntimeError("there is no DISPLAY")
         # Not mujoco.GLContext: that is bound to what MUJOCO_GL was when mujoco was imported.
-        module = importlib.import_module(f"mujoco.{BACKEND}")
+        module = importlib.import_module(f"mujoco.{name}")
         with _undisturbed():
             return module.GLContext(size, size)
     except Exception as error:  # what comes depends on the library that is missing
@@ -245,7 +266,7 @@ def _undisturbed() -> Iterator[None]:
     dm_control draws noise if another context has become current behind its back; a context that
     stayed current could be used in no other thread.
     """
-    if BACKEND != "egl":
+    if choose_backend() != "egl":
         yield
         return
     egl = importlib.import_module("mujoco.egl")

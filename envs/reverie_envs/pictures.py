@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from reverie.types import Array
@@ -96,6 +95,8 @@ def _fingerprint(root: Path, files: list[Path]) -> str:
 
 
 def _read(path: Path, size: int) -> Array:
+    import cv2  # where it is used, so that a suite can be asked about its tasks without
+
     coded = np.fromfile(path, np.uint8)
     picture = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
     if picture is None:

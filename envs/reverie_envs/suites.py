@@ -1,9 +1,10 @@
-"""What suites have in common: errors, names of protocols, seeds."""
+"""What suites have in common: errors, missing packages, names of protocols, seeds."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,16 @@ def unknown_task(task: str, suite: str, known: Iterable[str]) -> KeyError:
     near = difflib.get_close_matches(task, names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return KeyError(f"unknown task {task!r} of suite {suite!r}; {hint}")
+
+
+def pip_line(suite: str, package: str, extra: str) -> str:
+    """Word what to do about a package that `suite` needs."""
+    return f'the suite {suite!r} needs {package}: pip install "reverie[{extra}]"'
+
+
+def installed(module: str) -> bool:
+    """Whether a top-level module could be imported; imports nothing."""
+    return importlib.util.find_spec(module) is not None
 
 
 def protocol_id(base: str, config: Any) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
 from reverie.types import Array
@@ -50,6 +49,8 @@ def clip(number: int, frames: int, size: int) -> Array:
 
     Ranges of hills glide sideways, the nearer ones faster, and the light changes slowly.
     """
+    import cv2  # where it is used, so that a suite can be asked about its tasks without
+
     rng = np.random.default_rng((CLIP, number))
     layers = [noise(rng, 2 * size, slope) for slope in (2.2, 1.6, 1.2)]
     tops = (-size, *np.sort(rng.uniform(0.2, 0.9, 2) * size))
@@ -95,6 +96,8 @@ def _bricks(rng: np.random.Generator, size: int) -> Array:
 
 
 def _planks(rng: np.random.Generator, size: int) -> Array:
+    import cv2
+
     grain = cv2.blur(noise(rng, size, 0.5), (1, size // 5), borderType=cv2.BORDER_REFLECT)
     boards = _laid(rng, size, 1, int(rng.integers(4, 9)), offset=0.0)
     return boards * (0.6 + 0.8 * (grain - 0.25))

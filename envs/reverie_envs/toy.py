@@ -48,6 +48,9 @@ class Toy:
     def tasks(self) -> tuple[str, ...]:
         return tuple(TASKS)
 
+    def rendering(self) -> str:
+        return "numpy"
+
     def action_repeat(self, config: ToyConfig) -> int:
         return 1
 

@@ -23,6 +23,8 @@ class SyncVectorEnv:
     shows does not depend on how environments are spread over workers.
     A `log/*` key joins the rows when an environment first reports it, and stays; where it is
     missing from a step it is 0.
+    Atari comes this way too: ale-py's own vector environment takes as much CPU time
+    (`benchmarks/env_rate.py`), steps all its games or none, and draws later starts itself.
     """
 
     def __init__(self, makers: Sequence[EnvMaker], seeds: EnvSeed) -> None:

@@ -20,31 +20,12 @@ from reverie.protocols import EvalProtocol
 from reverie.types import STRICT
 from reverie_envs import venvs, vp2_child
 from reverie_envs.isolated import IsolatedConfig, isolate
+from reverie_envs.names import ROBODESK
 from reverie_envs.suites import protocol_id, unknown_task
 from reverie_envs.wrappers import DictObservations
 
 Env = gymnasium.Env[Any, Any]
 CHILD = Path(vp2_child.__file__)
-ROBODESK_TASKS = (
-    "ball_in_bin",
-    "ball_in_shelf",
-    "ball_off_table",
-    "flat_block_in_bin",
-    "flat_block_in_shelf",
-    "flat_block_off_table",
-    "lift_ball",
-    "lift_flat_block",
-    "lift_upright_block",
-    "open_drawer",
-    "open_slide",
-    "push_blue",
-    "push_green",
-    "push_red",
-    "stack",
-    "upright_block_in_bin",
-    "upright_block_in_shelf",
-    "upright_block_off_table",
-)
 ROBOSUITE_TASKS = {
     "door": "Door",
     "lift": "Lift",
@@ -94,11 +75,14 @@ class Robodesk:
     deterministic = True
 
     def tasks(self) -> tuple[str, ...]:
-        return ROBODESK_TASKS
+        return ROBODESK
 
     def missing(self) -> str | None:
         """What has to be done before it can be used."""
         return venvs.missing("robodesk")
+
+    def rendering(self) -> str:
+        return "in its own process"
 
     def action_repeat(self, config: RobodeskConfig) -> int:
         return config.repeat
@@ -114,8 +98,8 @@ class Robodesk:
             KeyError: no such task.
             ImportError: it has no Python of its own yet.
         """
-        if task not in ROBODESK_TASKS:
-            raise unknown_task(task, "robodesk", ROBODESK_TASKS)
+        if task not in ROBODESK:
+            raise unknown_task(task, "robodesk", ROBODESK)
         names = ("size", "repeat", "length", "reward", "state")
         kwargs = {"task": task, **{name: getattr(config, name) for name in names}}
         return _make("robodesk", "Desk", task, config, kwargs)
@@ -159,6 +143,9 @@ class Robosuite:
     def missing(self) -> str | None:
         """What has to be done before it can be used."""
         return venvs.missing("robosuite")
+
+    def rendering(self) -> str:
+        return "in its own process"
 
     def action_repeat(self, config: RobosuiteConfig) -> int:
         return 1

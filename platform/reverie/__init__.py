@@ -1,6 +1,7 @@
 """Reverie: reinforcement learning inside world models, on one machine or a Ray cluster.
 
 env = reverie.make_env("atari100k/pong")         # a plain gymnasium.Env
+env = gymnasium.make("reverie/atari100k-pong")   # the same, once reverie is imported
 policy = reverie.load("runs/x"); policy.act(obs) # needs neither ray nor gymnasium
 reverie.Trainer(reverie.load_config("tune_configs/dreamerv3/catch.yaml")).run()
 """
@@ -8,6 +9,8 @@ reverie.Trainer(reverie.load_config("tune_configs/dreamerv3/catch.yaml")).run()
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from reverie.gymnasium_ids import register_with_gymnasium
 
 if TYPE_CHECKING:
     from reverie.config import load_config
@@ -23,6 +26,9 @@ _LAZY = {
     "Trainer": "reverie.trainer",
 }
 __all__ = ["Trainer", "load", "load_config", "make_env"]
+
+
+register_with_gymnasium()
 
 
 def __getattr__(name: str) -> Any:

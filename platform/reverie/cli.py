@@ -1,19 +1,19 @@
-"""The command line: `reverie train|resume|eval|describe|envs|algorithms|doctor|check-env`."""
+"""The command line: `reverie train|resume|eval|describe|algorithms|doctor`; `cli_envs` has more."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reverie import registry
-from reverie.config import ConfigError, load_config
-from reverie.errors import RunError
+from reverie.cli_envs import add_env_commands
+from reverie.cli_parts import add_command, add_overrides, at_least_one
+from reverie.config import load_config
+from reverie.errors import ConfigError, RunError
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -68,34 +68,16 @@ def make_parser() -> argparse.ArgumentParser:
     _add_resume(commands)
     _add_eval(commands)
     _add_describe(commands)
-    _add(commands, "envs", _envs, "list environment suites and their tasks")
-    _add_env(commands)
-    _add(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")
+    add_env_commands(commands)
+    add_command(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")
     _add_doctor(commands)
-    check = _add(commands, "check-env", _check_env, "run the contract tests on your environment")
-    check.add_argument("factory", help="module:function that returns a gymnasium.Env")
-    check.add_argument(
-        "--nondeterministic", action="store_true", help="do not ask for equal frames at equal seeds"
-    )
-    return parser
-
-
-def _add(commands: Any, name: str, run: Any, text: str, **options: Any) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        **options,
-    )
-    parser.set_defaults(command=run)
     return parser
 
 
 def _add_train(commands: Any) -> None:
-    parser = _add(commands, "train", _train, "train an agent", epilog=TRAIN_EXAMPLES)
+    parser = add_command(commands, "train", _train, "train an agent", epilog=TRAIN_EXAMPLES)
     parser.add_argument("config", help="YAML file, e.g. one under tune_configs/")
-    _add_overrides(parser)
+    add_overrides(parser)
     _add_where(parser)
     parser.add_argument(
         "--resume",
@@ -106,17 +88,19 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_resume(commands: Any) -> None:
-    parser = _add(commands, "resume", _resume, "go on with a run where its checkpoint stands")
+    parser = add_command(
+        commands, "resume", _resume, "go on with a run where its checkpoint stands"
+    )
     parser.add_argument("run", help="run folder, e.g. runs/dreamerv3-catch-s0-...")
-    _add_overrides(parser)
+    add_overrides(parser)
     _add_where(parser)
 
 
 def _add_eval(commands: Any) -> None:
-    parser = _add(commands, "eval", _eval, "score the newest checkpoint of a run")
+    parser = add_command(commands, "eval", _eval, "score the newest checkpoint of a run")
     parser.add_argument("run", help="run folder")
     parser.add_argument(
-        "--episodes", type=_at_least_one, help="episodes; the suite's protocol by default"
+        "--episodes", type=at_least_one, help="episodes; the suite's protocol by default"
     )
     parser.add_argument("--mode", choices=["sample", "mode"], help="override the protocol's acting")
     parser.add_argument("--video", action="store_true", help="write an mp4 of the first episode")
@@ -124,45 +108,23 @@ def _add_eval(commands: Any) -> None:
 
 
 def _add_describe(commands: Any) -> None:
-    parser = _add(
+    parser = add_command(
         commands, "describe", _describe, "show what a configuration builds, without running it"
     )
     parser.add_argument("config", help="YAML file")
-    _add_overrides(parser)
+    add_overrides(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _add_env(commands: Any) -> None:
-    parser = commands.add_parser("env", help="install suites whose packages clash with ours")
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    install = _add(
-        actions, "install", _install, "make the Python of a suite, with its pinned packages"
-    )
-    install.add_argument("suite", help="e.g. robodesk, robosuite or minedojo")
-    install.add_argument("--python", default="", help="interpreter to make it from")
 
 
 def _add_doctor(commands: Any) -> None:
     text = "check this machine: packages, GPU, graphics libraries, disk"
-    parser = _add(commands, "doctor", _doctor, text)
+    parser = add_command(commands, "doctor", _doctor, text)
     parser.add_argument("suite", nargs="?", help="what this suite needs, e.g. minecraft")
-
-
-def _add_overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="dotted overrides, e.g. seed=3"
-    )
 
 
 def _add_where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local", action="store_true", help="one process, without Ray")
     parser.add_argument("--address", help="Ray cluster to join (auto or host:port)")
-
-
-def _at_least_one(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted at least 1, got {text}")
-    return int(text)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -213,43 +175,11 @@ def _describe(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _envs(arguments: argparse.Namespace) -> int:
-    from reverie.describe import list_envs
-
-    print(list_envs())
-    return 0
-
-
 def _algorithms(arguments: argparse.Namespace) -> int:
     from reverie.describe import list_algorithms
 
     print(list_algorithms())
     return 0
-
-
-def _install(arguments: argparse.Namespace) -> int:
-    try:
-        folder = registry.load(registry.INSTALL_ENV)(arguments.suite, arguments.python, print)
-    except (ValueError, RuntimeError) as error:
-        print(f"reverie: {error}", file=sys.stderr)
-        return 2
-    if arguments.suite in registry.env_names():  # what installs does not always work
-        print("trying a step", flush=True)
-        _try_step(arguments.suite)
-    print(f"{arguments.suite} is installed in {folder}")
-    return 0
-
-
-def _try_step(suite: str) -> None:
-    from reverie.env_factory import make_env
-
-    task = registry.suite(suite).tasks()[0]
-    env = make_env(f"{suite}/{task}")
-    try:
-        env.reset(seed=0)
-        env.step(env.action_space.sample())
-    finally:
-        env.close()
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -258,19 +188,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
     findings = check_suite(arguments.suite) if arguments.suite else check_machine()
     print(report(findings))
     return 2 if any(finding.severity == "broken" for finding in findings) else 0
-
-
-def _check_env(arguments: argparse.Namespace) -> int:
-    sys.path.insert(0, os.getcwd())
-    suite = registry.suite("factory")
-    config = suite.Config()
-    results = registry.load(registry.CHECK_ENV)(
-        lambda: suite.make(arguments.factory, config),
-        deterministic=not arguments.nondeterministic,
-    )
-    for result in results:
-        print(f"{'ok  ' if result.ok else 'FAIL'} {result.name}: {result.message}")
-    return 0 if all(result.ok for result in results) else 2
 
 
 if __name__ == "__main__":

@@ -5,69 +5,33 @@ as `base:`. `algorithm.name` and `env.suite` choose the dataclass that checks th
 sub-trees. A resolved configuration, written to the run folder, is enough to start the run again.
 """
 
-# PyYAML's loader has no types.
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from reverie import registry
-from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig, InitConfig, key_of
+from reverie.config_tree import apply_overrides, expand_env, lay, merge, read_yaml
+from reverie.errors import ConfigError
+from reverie.settings import (
+    SECTIONS,
+    EnvConfig,
+    EvalConfig,
+    ExperimentConfig,
+    InitConfig,
+    key_of,
+)
 
-ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
-    "suite",
-    "task",
-    "factory",
-    "options",
-}
-"""Keys under `env` that hold for any environment."""
 INSTEAD = {
     "learner.precision": "; float16 would need its losses scaled: write bfloat16, which has the "
     "range of float32 and works on CPU and GPU"
 }
 """What to do about a value of this key that is refused."""
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message has one line per fault."""
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader of YAML 1.2 scalars (1e-4 a number, `off` a word) that refuses repeated keys."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys: list[Any] = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"{node.start_mark.name}: key {key!r} stands twice")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-for first in "oOyYnN":  # YAML 1.1 reads on, off, yes and no as booleans
-    _Loader.yaml_implicit_resolvers[first] = [
-        resolver
-        for resolver in _Loader.yaml_implicit_resolvers[first]
-        if resolver[0] != "tag:yaml.org,2002:bool"
-    ]
-
-
-def parse_value(text: str) -> Any:
-    """Read one override value as YAML 1.2 would."""
-    return yaml.load(text, _Loader)
 
 
 def load_config(
@@ -79,49 +43,6 @@ def load_config(
         ConfigError: a missing file, an unknown key (with near names), a wrong type.
     """
     return resolve_config(apply_overrides(read_yaml(Path(path)), overrides))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one file, laid over the file its `base:` names."""
-    try:
-        tree = yaml.load(path.read_text(), _Loader)
-    except FileNotFoundError:
-        raise ConfigError(_missing_file(path)) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: wanted a mapping of sections, got {type(tree).__name__}")
-    tree = cast(dict[str, Any], tree)
-    base = tree.pop("base", None)
-    return merge(read_yaml(path.parent / base), tree) if base else tree
-
-
-def apply_overrides(
-    tree: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]
-) -> dict[str, Any]:
-    """Lay overrides over `tree`: `["learner.batch_size=8"]` or `{"learner.batch_size": 8}`."""
-    if isinstance(overrides, Mapping):
-        values = cast(Mapping[str, Any], overrides)
-    else:
-        values = dict(_split_override(text) for text in overrides)
-    for key, value in values.items():
-        tree = merge(tree, _nest(key, value))
-    return tree
-
-
-def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `high` over `low`, mapping by mapping; `env: suite/task` counts as a mapping."""
-    merged = dict(low)
-    for key, value in high.items():
-        old = merged.get(key)
-        if key == "env":
-            old, value = _expand_env(old), _expand_env(value)
-            if isinstance(old, Mapping) and isinstance(value, Mapping):
-                old = _forget_other_env(cast(Any, old), cast(Any, value))
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = merge(cast(Any, old), cast(Any, value))
-        merged[key] = value
-    return merged
 
 
 def resolve_config(tree: Mapping[str, Any]) -> ExperimentConfig:
@@ -136,9 +57,11 @@ def resolve_config(tree: Mapping[str, Any]) -> ExperimentConfig:
         if key not in known:
             raise ConfigError(f"{key}: unknown key; {registry.suggest(key, known)}")
     sections = {name: build(cls, tree.get(name), name) for name, cls in SECTIONS.items()}
+    env = resolve_env(tree.get("env"))
+    sections["eval"] = _resolve_eval(sections["eval"], env)
     config = ExperimentConfig(
         algorithm=resolve_algorithm(tree.get("algorithm")),
-        env=resolve_env(tree.get("env")),
+        env=env,
         seed=check(int, tree.get("seed", 0), "seed"),
         **cast(Any, sections),
     )
@@ -188,7 +111,7 @@ def algorithm_fault(error: Exception) -> str:
 
 def resolve_env(raw: Any) -> EnvConfig:
     """Check the `env` sub-tree: ours, and the options of its suite."""
-    raw = dict(_expand_env(raw) or {})
+    raw = dict(expand_env(raw) or {})
     if raw.get("factory") is not None:
         raw |= {"suite": "factory", "task": raw["factory"]}
     for key in ("suite", "task"):
@@ -204,6 +127,15 @@ def resolve_env(raw: Any) -> EnvConfig:
             raise ConfigError(f"env.{key}: unknown key; {registry.suggest(key, names)}")
     env = build(EnvConfig, {k: v for k, v in raw.items() if k in ours}, "env")
     return dataclasses.replace(env, options=build(suite.Config, options, "env"))
+
+
+def _resolve_eval(config: EvalConfig, env: EnvConfig) -> EvalConfig:
+    """Check `eval.env` as options of the suite, laid over those under `env`."""
+    if not config.env:
+        return config
+    options = lay(dataclasses.asdict(env.options), config.env)
+    whole = build(env.options.__class__, options, "eval.env")
+    return dataclasses.replace(config, env={key: getattr(whole, key) for key in config.env})
 
 
 def _check_task(suite: Any, name: str, task: str) -> None:
@@ -264,54 +196,6 @@ def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
         ("init.freeze_updates", init.freeze_updates, init.freeze_updates >= 0, "0 or more"),
     ]
     return rows
-
-
-def _expand_env(value: Any) -> Any:
-    """Write the short forms out: `env: suite/task`, and `env: {isolated: {factory: ...}}`."""
-    if isinstance(value, Mapping):
-        rest = dict(cast(Mapping[str, Any], value))
-        if not isinstance(rest.get("isolated"), Mapping):
-            return rest
-        inner: dict[str, Any] = dict(rest.pop("isolated"))
-        task = {"task": inner.pop("factory")} if "factory" in inner else {}
-        return {**rest, "suite": "isolated", **task, **inner}
-    if not isinstance(value, str):
-        return value
-    suite, slash, task = value.partition("/")
-    if not slash:
-        raise ConfigError(f"env: wanted <suite>/<task>, got {value!r}")
-    return {"suite": suite, "task": task}
-
-
-def _forget_other_env(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Choosing another suite or a factory drops the options of the former one."""
-    for key, kept in {"factory": ENV_KEYS, "suite": ENV_KEYS | {"task"}}.items():
-        if new.get(key) not in (None, old.get(key)):
-            return {name: value for name, value in old.items() if name in kept}
-    return dict(old)
-
-
-def _nest(key: str, value: Any) -> dict[str, Any]:
-    """Turn `a.b` and a value into `{"a": {"b": value}}`."""
-    head, dot, rest = key.partition(".")
-    return {head: _nest(rest, value) if dot else value}
-
-
-def _split_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {text!r}: wanted key=value, e.g. learner.batch_size=8")
-    try:
-        return key, parse_value(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{key}: not a YAML value: {value!r}: {error}") from None
-
-
-def _missing_file(path: Path) -> str:
-    """Say that `path` is missing and which files lie near it."""
-    folder = next(p for p in (path.parent, *path.parents) if p.is_dir())
-    near = sorted(str(found) for found in folder.rglob("*.yaml"))[:12]
-    return f"{path}: no such file" + (f"; there are: {', '.join(near)}" if near else "")
 
 
 def _integral(value: Any) -> Any:

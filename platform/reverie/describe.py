@@ -7,6 +7,7 @@ from typing import Any
 
 from reverie import env_factory, evaluator, registry
 from reverie.config import ExperimentConfig
+from reverie.list_suites import first_line
 from reverie.policy import make_agent
 
 
@@ -24,7 +25,7 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
     return {
         "algorithm": config.algorithm.name,
         "dialect": getattr(config.algorithm, "dialect", None),
-        "env": f"{config.env.suite}/{config.env.task}",
+        "env": config.env.name,
         "modules": modules,
         "total": sum(modules.values()),
         "targets": targets,
@@ -76,38 +77,16 @@ def describe_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def list_envs() -> str:
-    """One paragraph per suite: whether it can be used, and its tasks."""
-    return "\n".join(_describe_suite(name) for name in sorted(registry.env_names()))
-
-
 def list_algorithms() -> str:
     """One line per algorithm, from its own docstring."""
     lines: list[str] = []
     for name in sorted(registry.algorithm_names()):
         agent = registry.algorithm(name)
-        lines.append(f"{name:12} {_first_line(agent)}")
+        lines.append(f"{name:12} {first_line(agent)}")
         sizes = getattr(importlib.import_module(agent.__module__), "SIZES", {})
         if sizes:
             lines.append(f"{'':12} sizes: {', '.join(sizes)}")
     return "\n".join(lines)
-
-
-def _describe_suite(name: str) -> str:
-    try:
-        suite = registry.suite(name)
-    except ImportError as error:
-        return f"{name:12} not installed: {error}"
-    tasks = suite.tasks()
-    extra = f'pip install "reverie[{suite.extra}]"' if suite.extra else "core"
-    if hasattr(suite, "missing"):
-        extra = suite.missing() or "installed, in a Python of its own"
-    text = f"{name:12} {_first_line(type(suite))} ({extra})"
-    return f"{text}\n{'':12} {', '.join(tasks)}" if tasks else text
-
-
-def _first_line(thing: Any) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
 
 
 def _figure(value: Any) -> str:

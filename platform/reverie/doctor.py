@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from reverie import registry
-from reverie.config import ConfigError
+from reverie.errors import ConfigError
 
 GL_LIBRARIES = {
     "egl": ("EGL", "libegl1 libgl1-mesa-dri"),

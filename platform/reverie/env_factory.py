@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import traceback
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from reverie import registry
-from reverie.config import ConfigError, resolve_env
-from reverie.env_thread import EnvThread
-from reverie.errors import EnvFailed, is_refusal
+from reverie.config import resolve_env
+from reverie.env_thread import EnvFault, EnvThread, own_traceback
+from reverie.errors import ConfigError, EnvFailed, is_refusal
 from reverie.protocols import EnvSeed, VectorEnv
 from reverie.settings import EnvConfig
-from reverie.types import Spaces
+from reverie.types import Array, Rows, Spaces
+
+log = logging.getLogger(__name__)
 
 BUILD_S = 10.0
 """Least seconds that building an environment may take: simulators load slower than they step."""
@@ -43,31 +46,68 @@ def make_vector_env(config: EnvConfig, count: int, seeds: EnvSeed) -> VectorEnv:
     return registry.load(registry.VECTOR_ENV)(makers, seeds)
 
 
+class GuardedVectorEnv:
+    """A `VectorEnv` whose environments live in a thread of their own, each call with a time limit.
+
+    A call waits at most `env.step_timeout_s` seconds, building at least `BUILD_S`.
+
+    Raises, from every method but `close`:
+        EnvFault: an environment raised or hung.
+    """
+
+    def __init__(self, config: EnvConfig, count: int, seeds: EnvSeed) -> None:
+        self._name = config.name
+        self._thread = EnvThread(config.step_timeout_s)
+        try:
+            self._vector = self._call(lambda: make_vector_env(config, count, seeds), BUILD_S)
+        except EnvFault:
+            self._thread.stop()
+            raise
+        self.num_envs, self.spaces = self._vector.num_envs, self._vector.spaces
+
+    def step(self, actions: Array, mask: Array) -> Rows:
+        """See `reverie.protocols.VectorEnv.step`."""
+        return self._call(lambda: self._vector.step(actions, mask))
+
+    def close(self) -> None:
+        """Close the environments, unless they hang. Nothing depends on it: a failure is logged."""
+        if self._thread.is_lost:
+            return
+        try:
+            self._call(self._vector.close)
+        except EnvFault as fault:
+            log.warning("environment %s failed as it was closed:\n%s", self._name, fault)
+        self._thread.stop()
+
+    def _call(self, function: Callable[[], Any], at_least_s: float = 0.0) -> Any:
+        try:
+            return self._thread.call(function, at_least_s)
+        except (Exception, SystemExit) as error:
+            raise EnvFault(own_traceback(error)) from error
+
+
 def spaces_of(config: EnvConfig) -> Spaces:
     """Read the spaces of an environment by building one and closing it again.
 
-    Waits at most `env.step_timeout_s` seconds for it, or `BUILD_S` if that is longer.
+    Waits as `GuardedVectorEnv` does.
 
     Raises:
         ConfigError: what the suite itself refuses, e.g. an unknown task.
         ImportError: a package is missing.
         EnvFailed: the environment raised or hung; the message ends with its own traceback.
     """
-    limit_s = config.step_timeout_s
-    thread = EnvThread(max(limit_s, BUILD_S) if limit_s else 0.0)
     try:
-        vector = thread.call(lambda: make_vector_env(config, 1, lambda env, episode: 0))
-        thread.call(vector.close)
-    except ImportError:
-        raise
-    except Exception as error:
-        if is_refusal(error, type(registry.suite(config.suite))):
+        vector = GuardedVectorEnv(config, 1, lambda env, episode: 0)
+        vector.close()
+    except EnvFault as fault:
+        error = fault.__cause__
+        if isinstance(error, ImportError):
+            raise error from None
+        suite: Any = registry.suite(config.suite)
+        if isinstance(error, Exception) and is_refusal(error, type(suite)):
             raise ConfigError(f"env: {error.args[0]}") from error
-        trace = "".join(traceback.format_exception(error))
-        name = f"{config.suite}/{config.task}"
-        raise EnvFailed(f"environment {name} cannot be built:\n{trace}") from error
-    finally:
-        thread.stop()
+        message = f"environment {config.name} cannot be built:\n{fault}"
+        raise EnvFailed(message) from error
     return vector.spaces
 
 

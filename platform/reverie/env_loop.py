@@ -7,19 +7,16 @@ nothing is left open between two calls but the observations that wait for their 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from reverie import env_factory, env_thread
-from reverie.env_factory import derive_seed, make_vector_env
-from reverie.env_thread import EnvThread
+from reverie.env_factory import GuardedVectorEnv, derive_seed
+from reverie.env_thread import EnvFault
 from reverie.errors import EnvFailed
-from reverie.protocols import Agent, Carry, Mode, VectorEnv
+from reverie.protocols import Agent, Carry, Mode
 from reverie.replay_coordinator import StreamTicket
 from reverie.row_buffer import EpisodeMeter, RowBuffer
 from reverie.settings import EnvConfig
@@ -27,7 +24,6 @@ from reverie.types import Array, Chunk, Counters, EpisodeResult, Rows
 
 RANDOM_VERSION = -1
 """`policy_version` of rows whose action was drawn at random."""
-_OWN_FILES = {__file__, env_factory.__file__, env_thread.__file__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +63,12 @@ class EnvLoop:
         self._max_restarts, self._restarts = max_restarts, 0
         try:
             self._build()
-        except _EnvError as error:
-            raise EnvFailed(f"environment {self._name} cannot be built:\n{error}") from error
+        except EnvFault as error:
+            raise EnvFailed(f"environment {self._config.name} cannot be built:\n{error}") from error
 
     @property
     def num_envs(self) -> int:
         return len(self._tickets)
-
-    @property
-    def _name(self) -> str:
-        return f"{self._config.suite}/{self._config.task}"
 
     @property
     def restarts(self) -> int:
@@ -95,7 +87,7 @@ class EnvLoop:
             while steps < quota:
                 steps += self._decide(quota - steps, random, version, counters, episodes)
                 self._advance(episodes)
-        except _EnvError as error:
+        except EnvFault as error:
             fault = str(error)
         chunks = self._buffer.flush()
         if fault is not None:
@@ -104,9 +96,7 @@ class EnvLoop:
 
     def close(self) -> None:
         """Close the environments, unless they hang."""
-        if not self._thread.is_lost:
-            self._thread.call(self._vector.close)
-        self._thread.stop()
+        self._vector.close()
 
     def _decide(
         self,
@@ -149,7 +139,7 @@ class EnvLoop:
 
     def _advance(self, episodes: list[EpisodeResult]) -> None:
         """Step the environments of the current mask and record rows that need no action."""
-        rows = self._call(lambda: self._vector.step(self._actions, self._mask))
+        rows = self._vector.step(self._actions, self._mask)
         self._rows = rows
         finished = self._meter.add(rows, self._mask)
         episodes += [result for _, result in finished]
@@ -161,18 +151,9 @@ class EnvLoop:
         versions = np.full(self.num_envs, version, np.int64)
         self._buffer.add(rows | {"action": actions, "policy_version": versions}, envs)
 
-    def _call(self, function: Callable[[], Any]) -> Any:
-        try:
-            return self._thread.call(function)
-        except Exception as error:
-            raise _EnvError(_own_traceback(error)) from error
-
     def _build(self) -> None:
-        self._thread = EnvThread(self._config.step_timeout_s)
         self._tickets = self._open_streams()
-        self._vector: VectorEnv = self._call(
-            lambda: make_vector_env(self._config, len(self._tickets), self._episode_seed)
-        )
+        self._vector = GuardedVectorEnv(self._config, len(self._tickets), self._episode_seed)
         self._spaces = self._vector.spaces
         incarnation = self._tickets[0].stream.incarnation
         self._rng = np.random.default_rng([self._seed, self._first_index, incarnation, 1])
@@ -182,33 +163,22 @@ class EnvLoop:
         self._carry: Carry | None = None
 
     def _rebuild(self, fault: str) -> None:
+        self._vector.close()
         while True:
             self._restarts += 1
             if self._restarts > self._max_restarts:
                 raise EnvFailed(
-                    f"environment {self._name} failed {self._restarts} times "
+                    f"environment {self._config.name} failed {self._restarts} times "
                     f"(run.max_env_restarts={self._max_restarts}); the last time:\n{fault}"
                 )
-            self._close_broken()
             try:
                 return self._build()
-            except _EnvError as error:
+            except EnvFault as error:
                 fault = str(error)
-
-    def _close_broken(self) -> None:
-        """Let go of what failed; what it says on closing matters no more."""
-        if not self._thread.is_lost:
-            with suppress(Exception):
-                self._thread.call(self._vector.close)
-        self._thread.stop()
 
     def _episode_seed(self, env: int, episode: int) -> int:
         incarnation = self._tickets[env].stream.incarnation
         return derive_seed(self._seed, self._first_index + env, incarnation, episode)
-
-
-class _EnvError(Exception):
-    """An environment failed; the text is its own traceback."""
 
 
 def act_where(
@@ -232,11 +202,3 @@ def _scattered(old: Any, index: Array, new: Any) -> Any:
     copy = cast(Any, old.copy() if isinstance(old, np.ndarray) else old.clone())
     copy[index] = new
     return copy
-
-
-def _own_traceback(error: BaseException) -> str:
-    """The traceback of `error` without the frames of the files that only pass calls on."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename not in _OWN_FILES]
-    lines = traceback.format_list(own) + traceback.format_exception_only(error)
-    return "".join(lines)

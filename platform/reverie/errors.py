@@ -10,6 +10,10 @@ class RunError(RuntimeError):
     """A run that has to stop, for a reason its user can mend."""
 
 
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message has one line per fault."""
+
+
 class EnvFailed(RunError):
     """An environment raised, hung or broke its contract more often than is allowed."""
 

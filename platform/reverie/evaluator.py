@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,12 +13,16 @@ import numpy as np
 
 from reverie import registry
 from reverie.config import ExperimentConfig
-from reverie.env_factory import derive_seed, make_vector_env
+from reverie.env_factory import GuardedVectorEnv, derive_seed, spaces_of
 from reverie.env_loop import act_where
+from reverie.env_thread import EnvFault
+from reverie.errors import ConfigError, EnvFailed
 from reverie.policy import make_agent
 from reverie.protocols import Agent, EnvSeed, EvalProtocol, Mode, VectorEnv
 from reverie.row_buffer import EpisodeMeter
 from reverie.types import Array, Counters, EpisodeResult, Spaces
+
+log = logging.getLogger(__name__)
 
 EVAL_ENV_INDEX = 1 << 20
 """Global environment index of the first evaluation environment: no training one reaches it."""
@@ -35,6 +42,8 @@ class EvalResult:
     """Human-normalised score, where the suite has references."""
     protocol: str
     seconds: float
+    suite_scores: dict[str, float] = field(default_factory=dict[str, float])
+    """The benchmark's own figures, e.g. Crafter's score."""
     video: dict[str, Array] = field(default_factory=dict[str, Array])
     """First episode of the first environment, uint8 [T, H, W, 3] per image key, if recorded."""
 
@@ -49,9 +58,7 @@ class EvalResult:
         }
         if self.normalised is not None:
             figures["human_normalised"] = self.normalised
-        names = {name for episode in self.episodes for name in episode.logs}
-        for name in sorted(names):
-            figures[name] = float(np.mean([episode.logs[name] for episode in self.episodes]))
+        figures |= mean_logs(self.episodes) | self.suite_scores
         return {f"eval/{name}": value for name, value in figures.items()}
 
 
@@ -68,13 +75,26 @@ class Evaluator:
 
         Raises:
             KeyError: nothing is pinned there.
+            EnvFailed: an environment failed once more than `run.max_env_restarts` allows.
         """
         pinned = self._weights.pinned(env_steps)
         self._agent.load_policy_state(pinned.state)
         counters = Counters(env_steps=env_steps, grad_updates=pinned.version.grad_updates)
-        result = score(self._config, self._agent, counters)
+        result = self._score(counters)
         self._weights.unpin(env_steps)
         return result
+
+    def _score(self, counters: Counters) -> EvalResult:
+        """Score; anew where an environment fails, since half an evaluation is none."""
+        failures = 0
+        while True:
+            try:
+                return score(self._config, self._agent, counters)
+            except EnvFailed as error:
+                failures += 1
+                if failures > self._config.run.max_env_restarts:
+                    raise
+                log.warning("the evaluation begins anew: %s", error)
 
 
 def score(
@@ -94,11 +114,13 @@ def score(
     if mode is not None and mode != protocol.mode:
         protocol = replace(protocol, mode=mode, id=f"{protocol.id}-{mode}")
     episodes = episodes or config.eval.episodes or protocol.episodes
-    vector = make_vector_env(config.env, min(config.eval.envs, episodes), _seeds(config.seed))
+    count = min(config.eval.envs, episodes)
     try:
-        played, video = play(vector, agent, protocol.mode, episodes, counters, record=record)
-    finally:
-        vector.close()
+        with closing(GuardedVectorEnv(config.eval_env, count, _seeds(config.seed))) as vector:
+            played, video = play(vector, agent, protocol.mode, episodes, counters, record=record)
+    except EnvFault as fault:
+        name = config.env.name
+        raise EnvFailed(f"environment {name} failed in an evaluation:\n{fault}") from fault
     mean = float(np.mean([episode.ret for episode in played]))
     return EvalResult(
         counters.env_steps,
@@ -108,6 +130,7 @@ def score(
         protocol.normalised(mean),
         protocol.id,
         time.perf_counter() - begin,
+        suite_scores(config, mean_logs(played)),
         video,
     )
 
@@ -148,8 +171,45 @@ def play(
 
 
 def protocol_of(config: ExperimentConfig) -> EvalProtocol:
-    """The evaluation protocol of the configured environment."""
-    return registry.suite(config.env.suite).protocol(config.env.task, config.env.options)
+    """The evaluation protocol of the configured environment; its id tells what `eval.env` sets."""
+    env = config.eval_env
+    return registry.suite(env.suite).protocol(env.task, env.options)
+
+
+def check_eval_env(config: ExperimentConfig, spaces: Spaces) -> None:
+    """Build the environment that `eval.env` makes, if any, and compare its spaces with training's.
+
+    Raises:
+        ConfigError: other spaces, in which an agent of these could not act; or what the suite
+            itself refuses.
+    """
+    if config.eval_env == config.env:
+        return
+    try:
+        found = spaces_of(config.eval_env)
+    except ConfigError as error:
+        raise ConfigError(f"eval.{error}") from error
+    if found != spaces:
+        options = ", ".join(f"{key}={value}" for key, value in config.eval.env.items())
+        raise ConfigError(
+            f"eval.env: {options} changes what the agent sees or does, got "
+            f"{_differences(found, spaces)}; set it under env, for training too"
+        )
+
+
+def suite_scores(config: ExperimentConfig, means: Mapping[str, float]) -> dict[str, float]:
+    """The benchmark's own figures from `mean_logs`; none where there is nothing to score."""
+    suite = registry.suite(config.env.suite)
+    return suite.scores(means) if means and hasattr(suite, "scores") else {}
+
+
+def mean_logs(episodes: Sequence[EpisodeResult]) -> dict[str, float]:
+    """Mean over episodes of each logged value; where an environment left one out it is 0."""
+    names = sorted({name for episode in episodes for name in episode.logs})
+    return {
+        name: float(np.mean([episode.logs.get(name, 0.0) for episode in episodes]))
+        for name in names
+    }
 
 
 def _seeds(seed: int) -> EnvSeed:
@@ -161,6 +221,20 @@ def _record(frames: dict[str, list[Array]], rows: dict[str, Array], spaces: Spac
         if spec.is_image and spec.dtype == "uint8":
             frame = np.repeat(rows[key][0], 3, -1) if spec.shape[-1] == 1 else rows[key][0][..., :3]
             frames.setdefault(key, []).append(frame.copy())
+
+
+def _differences(found: Spaces, wanted: Spaces) -> str:
+    """What differs, each with what training has."""
+    ours, theirs = (
+        {key: f"{spec.dtype} {list(spec.shape)}" for key, spec in spaces.obs.items()}
+        | {"action": f"{spaces.action.kind} {list(spaces.action.num) or spaces.action.width}"}
+        for spaces in (found, wanted)
+    )
+    return ", ".join(
+        f"{key} {ours.get(key, 'missing')} instead of {theirs.get(key, 'none')}"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    )
 
 
 def action_repeat_of(config: ExperimentConfig) -> int:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import ConfigError
+from reverie.errors import ConfigError
 from reverie.protocols import Agent, Initialised
 from reverie.settings import InitConfig
 from reverie.storage import Storage

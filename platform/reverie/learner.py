@@ -16,9 +16,9 @@ from torch import Tensor
 from reverie.allocator import keep_memory
 from reverie.batch_stream import BatchStream, Ready
 from reverie.compiling import begin_update, compile_agent
-from reverie.config import ConfigError, ExperimentConfig
+from reverie.config import ExperimentConfig
 from reverie.env_factory import derive_seed
-from reverie.errors import NonFiniteLoss
+from reverie.errors import ConfigError, NonFiniteLoss
 from reverie.initialise import Source, initialise
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent

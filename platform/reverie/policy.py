@@ -15,8 +15,9 @@ import numpy as np
 
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import ConfigError, algorithm_fault, build, read_yaml, resolve_algorithm
-from reverie.errors import is_refusal
+from reverie.config import algorithm_fault, build, resolve_algorithm
+from reverie.config_tree import read_yaml
+from reverie.errors import ConfigError, is_refusal
 from reverie.protocols import Agent, AgentContext, Carry, Mode
 from reverie.settings import EnvConfig, ExperimentConfig, LearnerConfig
 from reverie.storage import Storage

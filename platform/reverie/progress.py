@@ -74,6 +74,7 @@ def summary_text(summary: Summary) -> str:
     rows = {
         "score": _score(summary),
         "training return": _number(summary.train_return),
+        **{name: f"{value:.2f}" for name, value in summary.suite_scores.items()},
         "env steps": f"{summary.env_steps:,} ({summary.env_frames:,} frames, "
         f"{summary.episodes:,} episodes)",
         "updates": f"{summary.grad_updates:,} ({summary.trained_steps:,} trained steps)",

@@ -237,7 +237,11 @@ class Suite(Protocol):
     # Optional: `knows(task) -> bool` where other spellings than `tasks()` are accepted,
     # `make_vector(task, config, count, seeds) -> VectorEnv` where many are stepped natively, and
     # `assets(task) -> {file name: hash}` for the run manifest,
-    # `missing() -> str | None` with what is to be done before it can be used, and
+    # `scores(means) -> {name: value}` with the benchmark's own figures, from means over episodes
+    # of `EpisodeResult.logs`: of each evaluation, and of all episodes of training so far,
+    # `missing() -> str | None` with what is to be done before it can be used,
+    # `rendering() -> str` with what draws its images in a word or two, e.g. "EGL" or "emulator",
+    # `examples() -> [(task, options)]` where its first tasks do not show what it looks like, and
     # `checks() -> [(name, "ok" | "note" | "broken", message)]` for `reverie doctor <suite>`.
 
     def action_repeat(self, config: Any) -> int: ...

@@ -36,7 +36,7 @@ class EnvWorkerActor(EnvWorker):
             shard_links(run_id, config),
             WeightStoreLink(run_id),
         )
-        self._label = f"EnvWorker({worker_id}, {config.env.suite}/{config.env.task})"
+        self._label = f"EnvWorker({worker_id}, {config.env.name})"
 
     def __repr__(self) -> str:
         return getattr(self, "_label", "EnvWorker")

@@ -38,6 +38,11 @@ TRAIN_SLICE_S = 1.0
 PING_EVERY_S = 1.0
 PINGED_ROLES = ("replay_shard", "weight_store", "coordinator")
 """Roles that only answer: they are asked now and then whether they live."""
+REMEDIES = {
+    "env_worker": "; if an environment ends its process, run it in one of its own:"
+    " env.isolated.factory=module:function"
+}
+"""Role -> what its user can do when it dies again and again."""
 OVERDUE_S = 300.0
 """Seconds a worker may hold a quota before it counts as hung, at least."""
 
@@ -316,6 +321,7 @@ class RayRun:
             raise WorkerLost(
                 f"{role} {index} died {count} times "
                 f"(run.max_actor_restarts={self._config.run.max_actor_restarts}): {error}"
+                f"{REMEDIES.get(role, '')}"
             )
         mend: dict[str, Callable[[int], dict[str, int]]] = {
             "env_worker": self._replace_worker,

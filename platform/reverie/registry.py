@@ -35,8 +35,12 @@ ALGORITHMS = {
 }
 """By name, or name and dialect; the first dialect is the default."""
 VECTOR_ENV = "reverie_envs.vector:SyncVectorEnv"
+STANDARDISE = "reverie_envs.wrappers:standardise"
+SPACES_OF = "reverie_envs.wrappers:spaces_of"
 CHECK_ENV = "reverie_envs.contract:check_env"
 INSTALL_ENV = "reverie_envs.venvs:install"
+TASK_NAMES = "reverie_envs.names:TASKS"
+"""Suite -> names of its tasks, without importing it."""
 
 
 def env_names() -> dict[str, str]:

@@ -90,6 +90,9 @@ class Summary:
     checkpoint: str
     tensorboard: str
     videos: list[str]
+    suite_scores: dict[str, float] = field(default_factory=dict[str, float])
+    """The benchmark's own figures: `episode/<name>` over all episodes of training, `eval/<name>`
+    of the last evaluation."""
 
 
 class RunRecord:
@@ -108,6 +111,7 @@ class RunRecord:
         self._lost: dict[str, int] = {"rows": 0, "updates": 0} | old.get("lost", {})
         self._time: dict[str, float] = dict.fromkeys(_TIMES, 0.0) | old.get("time", {})
         self._scores: list[float] = old.get("scores", [])
+        self._log_sums: dict[str, float] = old.get("log_sums", {})
         self._window: dict[str, list[float]] = {}
         self._train: dict[str, float] = {}
         self._mark = (time.perf_counter(), self.progress.env_steps, self.progress.grad_updates)
@@ -149,6 +153,8 @@ class RunRecord:
         now, progress = time.perf_counter(), self.progress
         seconds = max(now - self._mark[0], 1e-9)
         metrics = {f"episode/{k}": float(np.mean(v)) for k, v in self._window.items()}
+        if metrics:
+            metrics |= self._training_scores()
         metrics |= {f"train/{k}": v for k, v in self._train.items()}
         metrics["fps/env"] = (progress.env_steps - self._mark[1]) / seconds
         metrics["fps/updates"] = (progress.grad_updates - self._mark[2]) / seconds
@@ -175,6 +181,7 @@ class RunRecord:
             "lost": self._lost,
             "time": self._time,
             "scores": self._scores,
+            "log_sums": self._log_sums,
         }
 
     def summary(self, facts: dict[str, Any], folder: Path, checkpoint: int) -> Summary:
@@ -204,7 +211,14 @@ class RunRecord:
             checkpoint=str(folder / "checkpoints" / f"{checkpoint:08d}"),
             tensorboard=str(folder / "tensorboard"),
             videos=self.videos,
+            suite_scores=self._training_scores() | _evaluation_scores(last),
         )
+
+    def _training_scores(self) -> dict[str, float]:
+        """The benchmark's own figures over all episodes of training so far."""
+        means = {k: total / self.progress.episodes for k, total in self._log_sums.items()}
+        scores = evaluator.suite_scores(self._config, means)
+        return {f"episode/{name}": value for name, value in scores.items()}
 
     def _idle(self, role: str) -> float:
         waited, worked = self._time[f"{role}_waited"], self._time[f"{role}_worked"]
@@ -215,6 +229,8 @@ class RunRecord:
         figures = {"return": episode.ret, "length": float(episode.length), **episode.logs}
         for name, value in figures.items():
             self._window.setdefault(name, []).append(value)
+        for name, value in episode.logs.items():
+            self._log_sums[name] = self._log_sums.get(name, 0.0) + value
 
     def _take_fault(self, fault: Fault) -> None:
         self.progress.faults += 1
@@ -224,3 +240,7 @@ class RunRecord:
         self._lost["updates"] += fault.lost_updates
         if fault.role == "replay_shard":
             self._lost["rows"] += fault.lost_steps
+
+
+def _evaluation_scores(last: EvalResult | None) -> dict[str, float]:
+    return {f"eval/{k}": v for k, v in last.suite_scores.items()} if last else {}

@@ -37,6 +37,11 @@ class EnvConfig:
     options: Any = None
     """The suite's own options; written directly under `env`."""
 
+    @property
+    def name(self) -> str:
+        """`suite/task`, as it is written in a configuration."""
+        return f"{self.suite}/{self.task}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayConfig:
@@ -115,6 +120,8 @@ class EvalConfig:
     """Episodes per evaluation; the suite's own number by default."""
     envs: int = 4
     """Environments the evaluator steps together."""
+    env: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Options of the suite that differ in evaluations, e.g. `{hard_reset_every: 1}`."""
     video: bool = True
     """Write an mp4 of imagined beside real futures with each evaluation."""
 
@@ -189,6 +196,14 @@ class ExperimentConfig:
     @property
     def num_streams(self) -> int:
         return self.resources.num_env_workers * self.resources.envs_per_worker
+
+    @property
+    def eval_env(self) -> EnvConfig:
+        """The environment of evaluations: `env`, with what `eval.env` changes."""
+        if not self.eval.env:
+            return self.env
+        options = dataclasses.replace(self.env.options, **self.eval.env)
+        return dataclasses.replace(self.env, options=options)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts that `resolve_config` turns into this configuration again."""

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from reverie import env_factory, evaluator, registry, wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import ConfigError, ExperimentConfig
-from reverie.errors import NonFiniteLoss, PartLost, RunError
+from reverie.config import ExperimentConfig
+from reverie.errors import ConfigError, NonFiniteLoss, PartLost, RunError
 from reverie.initialise import INIT_FILE, Source, init_json, init_text, read_source
 from reverie.metrics import MetricsLogger
 from reverie.policy import CONFIG_FILE, SPACES_FILE
@@ -222,6 +222,7 @@ class Trainer:
 
     def _begin(self, local: bool, address: str | None) -> None:
         self.spaces = env_factory.spaces_of(self.config.env)
+        evaluator.check_eval_env(self.config, self.spaces)
         self._protocol = evaluator.protocol_of(self.config)
         # Before anything is written: a refused start must leave a run as it was.
         source = None if self._checkpoint else read_source(self.config.init)

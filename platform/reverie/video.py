@@ -1,4 +1,4 @@
-"""Videos of episodes and of imagined futures."""
+"""Videos of episodes and of imagined futures; pictures of any kind made visible."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ IMAGINED_FPS = 8
 """Frames per second of imagined beside real futures: slow enough to compare them."""
 MIN_SIDE = 256
 """Pixels; smaller frames are enlarged by a whole factor, so that one can see something."""
+LINE = 128
+"""Grey between two cameras."""
 CRF = "18"
 """Constant quality of H.264; 18 is hard to tell from the original."""
 
@@ -55,14 +57,97 @@ def write_run_video(run: Path, name: str, env_steps: int, frames: Array, fps: fl
     return write_video(path, frames, fps)
 
 
+def side_by_side(pictures: Mapping[str, Array]) -> Array:
+    """Put films [T, H, W, C] of several cameras side by side: uint8 [T, H, W', 3].
+
+    A grey line stands between two of them; smaller ones are enlarged by a whole factor. Depth
+    (uint16, float32) runs from black, the least finite value of its film, to white, the largest.
+    Of two channels, or more than four, the last is shown.
+    """
+    films = [visible(film) for film in pictures.values()]
+    tallest = max(film.shape[1] for film in films)
+    grown = [enlarged(film, tallest // film.shape[1]) for film in films]
+    line = np.full((len(films[0]), tallest, max(1, tallest // 32), 3), LINE, np.uint8)
+    parts = [part for film in grown for part in (line, _padded(film, tallest))]
+    return np.concatenate(parts[1:], axis=2)
+
+
+def visible(film: Array) -> Array:
+    """Turn one film [T, H, W, C] of any type into uint8 [T, H, W, 3] that a person can see."""
+    if film.ndim == 3:
+        film = film[..., None]
+    channels = film.shape[-1]
+    if film.dtype == np.uint8 and channels in (3, 4):
+        return film[..., :3]
+    film = film[..., -1:]
+    if film.dtype != np.uint8:
+        film = _stretched(film)
+    return film.repeat(3, axis=-1)
+
+
+def is_blank(film: Array) -> bool:
+    """Whether every frame is of one colour: nothing was drawn."""
+    return bool((film == film[:1, :1, :1]).all())
+
+
+def enlarged(film: Array, factor: int) -> Array:
+    """Repeat each pixel of a film [T, H, W, C] `factor` times along height and width."""
+    return film.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def shrunk(frame: Array, side: int) -> Array:
+    """Average whole blocks of uint8 [H, W, C] until neither side is longer than `side`."""
+    from PIL import Image
+
+    factor = -(-max(frame.shape[:2]) // side)
+    return frame if factor == 1 else np.asarray(Image.fromarray(frame).reduce(factor))
+
+
+def with_pauses(films: Sequence[Array], count: int) -> Array:
+    """Put films [T, H, W, 3] behind each other; the last frame of each stays for `count` more."""
+    held = [frames for film in films for frames in (film, film[-1:].repeat(count, axis=0))]
+    return np.concatenate(held)
+
+
+def watchable_fps(count: int) -> float:
+    """Frames per second for `count` frames: 30, or fewer (at least 4) so that they last 4 s."""
+    return min(30.0, max(4.0, count / 4))
+
+
 def filmstrip(frames: Array, count: int) -> Array:
     """Put up to `count` evenly spaced frames of uint8 [T, H, W, 3] side by side: [H, n * W, 3].
 
     The first and the last frame are always among them, if `count` is 2 or more.
     """
     _check_frames(frames)
-    picks = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    return np.concatenate(list(frames[picks]), axis=1)
+    return np.concatenate(list(frames[spread(len(frames), count)]), axis=1)
+
+
+def spread(length: int, count: int) -> Array:
+    """Choose up to `count` evenly spaced indices of `length` frames: the first, ..., the last."""
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int)
+
+
+def write_picture(path: Path, picture: Array) -> Path:
+    """Write uint8 [H, W, 3] as a PNG; returns the path."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _write_whole(path, Image.fromarray(picture).save)
+
+
+def _padded(film: Array, height: int) -> Array:
+    below = height - film.shape[1]
+    return np.pad(film, ((0, 0), (0, below), (0, 0), (0, 0))) if below else film
+
+
+def _stretched(film: Array) -> Array:
+    """Stretch finite values over 0 to 255; what is not finite becomes white."""
+    finite = np.isfinite(film)
+    low, high = (film[finite].min(), film[finite].max()) if finite.any() else (0, 0)
+    span = max(float(high) - float(low), 1e-12)
+    share = (np.where(finite, film, high).astype(np.float64) - float(low)) / span
+    return np.round(255 * share).astype(np.uint8)
 
 
 def _check_frames(frames: Array) -> None:

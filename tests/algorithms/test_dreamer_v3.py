@@ -74,7 +74,7 @@ def test_three_harmonizers_are_trained_beside_the_model():
 
 
 def test_an_unknown_size_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"size.*'large', 'medium', 'small', 'tiny', 'xlarge'"):
+    with pytest.raises(ValueError, match=r"size.*'tiny', 'small', 'medium', 'large', 'xlarge'"):
         DreamerV3.config_defaults({"size": "huge"})
 
 

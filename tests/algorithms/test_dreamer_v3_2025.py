@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from reverie.config import ConfigError, resolve_algorithm
+from reverie.config import resolve_algorithm
+from reverie.errors import ConfigError
 from reverie.protocols import AgentContext
 from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces
 from reverie_algorithms.dists import categorical_kl, unimix
@@ -174,7 +175,7 @@ def test_harmonised_losses_are_image_reward_and_the_two_kls_together():
     agent = nano_agent(TWO_IMAGES, mode="own_group", context={"seed": 3})
     assert set(agent.harmony.log_sigma) == {"image", "reward", "kl"}
     assert agent.harmony.groups["kl"].shares == {"dyn": 1 / 1.1, "rep": 0.1 / 1.1}
-    losses = {name: torch.tensor(2.0) for name in agent._loss_weights()}
+    losses = {name: torch.tensor(2.0) for name in agent._loss_names()}
     total, _ = agent.harmony(losses)
     fixed = 2 * (1 + 1 + 1 + 1 + 0.3)  # vector, cont, actor, critic, replay_critic
     torch.testing.assert_close(total, torch.tensor(fixed + 3 * 2 + 3 * 0.6931472))

@@ -42,7 +42,7 @@ def test_sizes_are_the_published_groups_of_tasks():
         config = DrQV2.Config(size=size, **DrQV2.config_defaults({"size": size}))
         assert config.noise_steps == duration
         assert (config.lr, config.features) == ((8e-5, 100) if size == "hard" else (1e-4, 50))
-    with pytest.raises(ValueError, match=r"size: wanted one of \['easy', 'hard', 'medium', 'tiny'"):
+    with pytest.raises(ValueError, match=r"size: wanted one of \['tiny', 'easy', 'medium', 'hard'"):
         DrQV2.config_defaults({"size": "huge"})
     assert DrQV2.Config(**DrQV2.config_defaults({})) == DrQV2.Config()
 

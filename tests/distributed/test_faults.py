@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -17,7 +18,34 @@ from reverie.errors import EnvFailed, NonFiniteLoss, PlacementError, WorkerLost
 from reverie.ray_cluster import plan_placement
 from reverie.storage import Storage
 from reverie.trainer import Trainer
-from tests.fakes import tree
+from tests.fakes import Counting, CountingEnv, tree
+
+
+class EndingEnv(CountingEnv):
+    """Ends its process, as a simulator's own C code may, unless the file `flag` is there."""
+
+    def __init__(self, ending: str, flag: Path) -> None:
+        super().__init__(fault=ending, at=30)
+        self._flag = flag
+
+    def _break(self, obs: Any) -> Any:
+        if self._flag.exists():
+            return obs
+        self._flag.touch()
+        if self._fault == "exit":
+            os._exit(3)
+        return ctypes.string_at(0)
+
+
+class Ending(Counting):
+    """Suite of `EndingEnv`s: the task is `<exit or segfault>:<file that remembers>`."""
+
+    def tasks(self) -> tuple[str, ...]:
+        return ()
+
+    def make(self, task: str, config: Any) -> Any:
+        ending, _, flag = task.partition(":")
+        return EndingEnv(ending, Path(flag))
 
 
 def make(folder: Path, **overrides: Any) -> Trainer:
@@ -120,6 +148,17 @@ def test_a_hanging_environment_is_rebuilt_and_counted(tmp_path: Path, ray_local:
     summary = trainer.run()
     assert summary.env_steps == 400
     assert summary.restarts == {"env": 2}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("ending", ["exit", "segfault"])
+def test_an_environment_that_ends_its_process_costs_a_worker_which_is_replaced_and_counted(
+    ending: str, tmp_path: Path, ray_local: None
+) -> None:
+    env = {"suite": f"{__name__}:Ending", "task": f"{ending}:{tmp_path / 'flag'}"}
+    summary = make(tmp_path, env=env, run__env_steps=120).run()
+    assert (summary.env_steps, summary.restarts) == (120, {"env_worker": 1})
+    assert 0 < summary.lost_steps < 120
 
 
 @pytest.mark.parametrize("fault", ["raise", "hang", "nan", "shape"])

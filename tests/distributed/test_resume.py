@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from reverie.checkpoint import CheckpointStore
-from reverie.config import ConfigError, resolve_config
+from reverie.config import resolve_config
 from reverie.env_factory import spaces_of
+from reverie.errors import ConfigError
 from reverie.local_run import LocalRun
 from reverie.metrics import read_metrics
 from reverie.storage import Storage

@@ -10,8 +10,17 @@ import pytest
 pytest.importorskip("crafter")
 
 import crafter
+from crafter import constants
 
-from reverie_envs.crafter import ACHIEVEMENTS, Crafter, CrafterConfig, World, crafter_score
+from reverie_envs.crafter import (
+    ACHIEVEMENTS,
+    ACTIONS,
+    Crafter,
+    CrafterConfig,
+    begin,
+    crafter_score,
+    make_world,
+)
 
 SUITE = Crafter()
 NOOP, SLEEP = 0, 6
@@ -19,7 +28,7 @@ NOOP, SLEEP = 0, 6
 
 @pytest.fixture(scope="module")
 def world():
-    return World(seed=0)
+    return make_world(seed=0)
 
 
 def make(task="reward", **options):
@@ -42,22 +51,22 @@ def test_images_and_rewards_equal_those_of_the_package():
 
 
 def test_which_creature_vanishes_does_not_depend_on_addresses(world, monkeypatch):
-    world.begin(3)
-    seen = []
+    begin(world, 3)
+    creatures, seen = world._world.objects[:6], []
     monkeypatch.setattr(crafter.Env, "_balance_chunk", lambda self, chunk, objs: seen.append(objs))
-    creatures = world._world.objects[:6]
-    world._balance_chunk(None, creatures)
-    world._balance_chunk(None, creatures[::-1])
+    ordered = make_world(seed=0)
+    ordered._balance_chunk(None, creatures)
+    ordered._balance_chunk(None, creatures[::-1])
     assert seen[0] == seen[1]
     assert set(seen[0]) == set(creatures)
 
 
 def test_the_seed_decides_the_world_whatever_was_played_before(world):
-    first = world.begin(5)
+    first = begin(world, 5)
     for _ in range(5):
         world.step(1)
-    np.testing.assert_array_equal(world.begin(5), first)
-    assert not np.array_equal(world.begin(6), first)
+    np.testing.assert_array_equal(begin(world, 5), first)
+    assert not np.array_equal(begin(world, 6), first)
 
 
 def test_an_achievement_is_logged_in_the_step_that_unlocks_it():
@@ -97,6 +106,13 @@ def test_the_score_is_a_geometric_mean_of_percentages():
     assert crafter_score([0.0, 0.03]) == pytest.approx(math.sqrt(1 * 4) - 1)
 
 
+def test_the_suite_scores_the_rates_of_success_over_episodes():
+    means = dict.fromkeys((f"achievement_{name}_max" for name in ACHIEVEMENTS), 0.5)
+    others = {"achievement_eat_cow_sum": 3.0, "speed_max": 9.0}
+    assert SUITE.scores(means | others) == {"crafter_score": pytest.approx(50.0)}
+    assert SUITE.scores(means | {"achievement_eat_cow_max": 0.0})["crafter_score"] < 45
+
+
 def test_the_protocol_has_the_published_scores():
     protocol = SUITE.protocol("reward", CrafterConfig())
     assert (protocol.id, protocol.mode) == ("crafter-v1-reward", "sample")
@@ -104,16 +120,23 @@ def test_the_protocol_has_the_published_scores():
     assert SUITE.protocol("no_reward", CrafterConfig(length=500)).normalised(1.0) is None
 
 
-def test_there_are_22_achievements_and_17_actions():
-    assert len(ACHIEVEMENTS) == 22
-    assert make().action_space.n == 17
+def test_achievements_and_actions_are_those_of_the_package():
+    assert tuple(constants.achievements) == ACHIEVEMENTS
+    assert tuple(constants.actions) == ACTIONS
+    assert make().action_space.n == len(ACTIONS)
 
 
-def test_without_crafter_the_pip_line_is_named(monkeypatch):
+def test_without_crafter_only_making_an_environment_fails(monkeypatch):
+    assert SUITE.missing() is None
     monkeypatch.setitem(sys.modules, "crafter", None)
     monkeypatch.delitem(sys.modules, "reverie_envs.crafter")
+    module = importlib.import_module("reverie_envs.crafter")
+    suite, config = module.Crafter(), module.CrafterConfig()
+    assert suite.tasks() == SUITE.tasks()
+    assert suite.protocol("reward", config) == SUITE.protocol("reward", CrafterConfig())
+    assert 'pip install "reverie[crafter]"' in suite.missing()
     with pytest.raises(ImportError, match=r'pip install "reverie\[crafter\]"'):
-        importlib.import_module("reverie_envs.crafter")
+        suite.make("reward", config)
 
 
 def test_a_typo_names_the_nearest_task():

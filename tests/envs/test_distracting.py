@@ -12,6 +12,7 @@ from reverie_envs import frame_pools
 from reverie_envs.distracting import Distracting, DistractingConfig
 from reverie_envs.distractors import Background, Colours, Viewpoint
 from reverie_envs.dmc import Dmc, DmcConfig
+from reverie_envs.names import UNSEEN
 
 SUITE = Distracting()
 STILL = {"background": "off", "obs": "state"}
@@ -308,6 +309,13 @@ def test_a_task_with_a_typo_gets_the_nearest_names():
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         DistractingConfig(**options)
+
+
+def test_tasks_of_which_nothing_would_be_seen_are_refused():
+    assert not set(UNSEEN) & set(SUITE.tasks())
+    assert set(SUITE.tasks()) | set(UNSEEN) == set(Dmc().tasks())
+    with pytest.raises(ValueError, match=r"too little would be left .* dmc/lqr_lqr_2_1 can be"):
+        make("lqr_lqr_2_1")
 
 
 def test_fast_drawing_is_marked_in_the_log(caplog):

@@ -9,9 +9,10 @@ pytest.importorskip("dm_control")
 
 import dm_env
 
-from reverie_envs.dmc import ALL, VISION, Dmc, DmcConfig, suite
+from reverie_envs.dmc import ALL, Dmc, DmcConfig, control_suite
+from reverie_envs.names import DMC_DOMAINS, DMC_VISION
 
-DMC = Dmc()
+DMC, CONTROL = Dmc(), control_suite()
 
 
 def make(task, **options):
@@ -30,7 +31,7 @@ def test_pixels_states_and_rewards_equal_those_of_dm_control(name, camera):
     env = make(name, obs="both")
     env.reset(seed=4)
     obs, _ = env.reset(seed=5)
-    bare = suite.load(*ALL[name], task_kwargs={"random": 5})
+    bare = CONTROL.load(*ALL[name], task_kwargs={"random": 5})
     moment, reward, wanted = bare.reset(), 0.0, 0.0
     for action in random_actions(env, 3):
         obs, reward, *_ = env.step(action)
@@ -102,6 +103,33 @@ def test_light_is_nearly_the_native_image_and_fast_is_not():
     assert 0 < np.abs(light - native).mean() < 0.2 < np.abs(fast - native).mean() < 3
 
 
+def test_reach_duplo_is_that_of_the_manipulation_tasks():
+    from dm_control import manipulation
+
+    env = make("reach_duplo", obs="both", size=84)
+    env.reset(seed=4)
+    obs, _ = env.reset(seed=5)
+    pixels, state = (manipulation.load(f"reach_duplo_{k}", seed=5) for k in ("vision", "features"))
+    moments = pixels.reset(), state.reset()
+    for action in np.random.default_rng(0).uniform(-0.5, 0.5, (3, 9)).astype(np.float32):
+        flat = np.concatenate([np.ravel(part) for part in moments[1].observation.values()])
+        np.testing.assert_array_equal(obs["proprio"], flat.astype(np.float32))
+        np.testing.assert_array_equal(obs["image"], moments[0].observation["front_close"][0])
+        obs, reward, *_ = env.step(action)
+        rewards = [pixels.step(action).reward, (last := pixels.step(action)).reward]
+        assert reward == sum(rewards)
+        moments = last, [state.step(action) for _ in range(2)][-1]
+    env.close()
+    pixels.close()
+
+
+def test_reach_duplo_ends_after_250_control_steps_and_that_is_a_time_out():
+    env = make("reach_duplo", obs="state", repeat=50)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(9))[2:4] for _ in range(5)]
+    assert ends == [(False, False)] * 4 + [(False, True)]
+
+
 def test_a_camera_that_the_model_lacks_is_refused():
     with pytest.raises(ValueError, match=r"env.camera: walker has cameras 0 to 1, got 9"):
         make("walker_walk", camera=9, obs="state")
@@ -111,10 +139,16 @@ def test_the_quadruped_works_with_the_installed_numpy():
     assert make("quadruped_walk", obs="state").reset(seed=0)[0]["proprio"].shape == (78,)
 
 
-def test_the_twenty_vision_tasks_come_first_and_all_others_are_there():
-    assert len(VISION) == 20
-    assert DMC.tasks()[:20] == VISION
-    assert set(DMC.tasks()) == set(ALL) >= {"humanoid_CMU_run", "dog_fetch", "lqr_lqr_2_1"}
+def test_the_tasks_are_those_of_dm_control_and_one_more():
+    listed = [(domain, task) for domain, tasks in DMC_DOMAINS.items() for task in tasks]
+    assert listed == list(CONTROL.ALL_TASKS)
+    assert sorted(DMC.tasks()) == sorted(ALL)
+    assert set(ALL.values()) - set(listed) == {("manipulation", "reach_duplo")}
+
+
+def test_the_twenty_vision_tasks_come_first():
+    assert len(DMC_VISION) == 20
+    assert DMC.tasks()[:20] == DMC_VISION
     assert DMC.knows("cup_catch")
     assert make("cup_catch", obs="state").observation_space["proprio"].shape == (8,)
 

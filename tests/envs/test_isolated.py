@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from reverie.config import ConfigError, apply_overrides, resolve_config
+from reverie.config import resolve_config
+from reverie.config_tree import apply_overrides
 from reverie.env_factory import spaces_of
 from reverie.env_loop import EnvLoop
+from reverie.errors import ConfigError
 from reverie.policy import make_agent
 from reverie.replay_coordinator import StreamTicket
 from reverie.types import Counters, StreamId

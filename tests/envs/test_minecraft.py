@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from reverie.config import load_config
+from reverie.evaluator import protocol_of
 from reverie_envs import minecraft, minecraft_child
 from reverie_envs.contract import check_env
 from reverie_envs.hunt_cow import DenseReward, HuntCow
@@ -21,6 +23,7 @@ from reverie_envs.isolated_child import GymEnv
 from reverie_envs.minecraft import Minecraft, MinecraftConfig, MineRLTask
 from reverie_envs.minecraft_controls import Controls, shrink, to_minedojo
 from reverie_envs.wrappers import standardise
+from tests.conftest import ROOT
 from tests.envs import minecraft_stubs as stubs
 
 SUITE = Minecraft()
@@ -412,6 +415,13 @@ def test_a_protocol_names_what_changes_the_task():
     assert SUITE.protocol("hunt_cow", MinecraftConfig(python="p")).id == "minecraft-v1-hunt_cow"
     found = SUITE.protocol("treechop", MinecraftConfig(break_speed=100.0)).id
     assert found == "minecraft-v1-treechop-break_speed=100.0"
+
+
+def test_the_preset_evaluates_in_a_new_world_for_every_episode():
+    config = load_config(ROOT / "tune_configs/harmonydream/minecraft.yaml")
+    assert config.env.options.hard_reset_every == 5
+    assert config.eval_env.options.hard_reset_every == 1
+    assert protocol_of(config).id == "minecraft-v1-hunt_cow-hard_reset_every=1"
 
 
 def executable(path, text):

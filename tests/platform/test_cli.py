@@ -391,12 +391,14 @@ def test_a_bug_is_not_dressed_up_as_bad_input(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ((), ["train", "resume", "eval", "describe", "envs", "algorithms", "doctor", "check-env"]),
+        ((), ["train", "resume", "eval", "describe", "algorithms", "doctor"]),
+        ((), ["envs", "env ", "play", "check-env"]),
         (("train",), ["examples:", "--local", "--address", "--resume", "key=value", "init.from"]),
         (("resume",), ["run folder", "key=value", "--local"]),
         (("eval",), ["--episodes", "--mode", "--video", "--json", "protocol"]),
         (("describe",), ["--json", "key=value", "without running"]),
-        (("envs",), ["suites"]),
+        (("envs",), ["suites", "--json", "options"]),
+        (("play",), ["--run", "--all", "--sheet", "--steps", "--out", "env.size=128", "examples:"]),
         (("algorithms",), ["sizes"]),
         (("doctor",), ["GPU", "graphics libraries"]),
         (("check-env",), ["module:function", "gymnasium.Env", "--nondeterministic"]),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
 from reverie.config import load_config, resolve_config
-from reverie.describe import describe, describe_text, list_algorithms, list_envs
+from reverie.describe import describe, describe_text, list_algorithms
 from tests.conftest import ROOT
 from tests.fakes import tree
 
@@ -64,25 +63,6 @@ def test_the_text_shows_what_the_numbers_are() -> None:
     text = describe_text(describe(resolve_config(tree())))
     for words in ("tests.fakes:Plain on tests.fakes:Counting/count", "trainable", "total", "400"):
         assert words in text
-
-
-def test_suites_are_listed_with_tasks_and_extras() -> None:
-    text = list_envs()
-    assert "catch" in text
-    assert "gym " in text
-    assert 'pip install "reverie[atari]"' in text
-
-
-def test_a_suite_whose_package_is_missing_is_listed_with_its_pip_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "ale_py", None)
-    monkeypatch.delitem(sys.modules, "reverie_envs.atari", raising=False)
-    text = list_envs()
-    assert (
-        "not installed: the suite 'atari100k' needs ale-py: pip install \"reverie[atari]\"" in text
-    )
-    assert "catch" in text
 
 
 def test_algorithms_are_listed_with_their_sizes() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from reverie import registry
 from reverie.cli import main
-from reverie.describe import list_envs
+from reverie.list_suites import table
 from tests.fakes import Counting
 
 STEPS: list[str] = []
@@ -71,9 +71,9 @@ def test_what_cannot_be_installed_says_so(capsys: Any) -> None:
 
 def test_the_list_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "ENVS", {"fussy": f"{__name__}:Fussy"})
-    assert "reverie env install fussy" in list_envs()
+    assert "reverie env install fussy" in table()
     monkeypatch.setattr(Fussy, "lack", None)
-    assert "installed, in a Python of its own" in list_envs()
+    assert "reverie env install fussy" not in table()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,23 @@ from reverie.types import Array, Counters, Rows, StreamId
 from tests.fakes import EPISODE, Counting, CountingEnv, tree
 
 NUMBERS = itertools.count()
+
+
+class LeavingEnv(CountingEnv):
+    """Calls `sys.exit` where others raise, and cannot be closed."""
+
+    def _break(self, obs: Any) -> Any:
+        sys.exit(3)
+
+    def close(self) -> None:
+        raise OSError("the window would not close")
+
+
+class Leaving(Counting):
+    """Suite of `LeavingEnv`s."""
+
+    def make(self, task: str, config: Any) -> Any:
+        return LeavingEnv(fault=config.fault, at=config.at)
 
 
 class Logging(Counting):
@@ -267,6 +286,37 @@ def test_rebuilt_environments_write_into_fresh_streams_with_other_episodes() -> 
         assert not np.array_equal(rows["image"][0], earlier["image"][0])
     numbers = [{chunk.number for _, chunk in part.chunks} for part in (before, after)]
     assert not numbers[0] & numbers[1]
+
+
+@pytest.mark.parametrize("fault", ["nan", "shape"])
+def test_a_breach_of_the_spaces_is_told_in_one_line(fault: str) -> None:
+    (part,) = collect(make_loop(envs=1, fault=fault, at=3), 10)
+    (line,) = part.fault.splitlines()
+    assert "observation 'count'" in line
+
+
+def leaving(**env: Any) -> EnvLoop:
+    """A loop of one `LeavingEnv`, whose spaces are those of the counting one."""
+    loop = make_loop(envs=1, **env)
+    loop._config = replace(loop._config, suite=f"{__name__}:Leaving")
+    loop._rebuild("")
+    return loop
+
+
+def test_an_environment_that_calls_exit_is_counted_and_replaced() -> None:
+    loop = leaving(fault="exit", at=3)
+    first, second = collect(loop, 10, 2)
+    assert first.fault.endswith("sys.exit(3)\nSystemExit: 3\n")
+    assert (first.env_steps, second.env_steps, second.fault) == (3, 2, None)
+
+
+def test_an_environment_that_cannot_be_closed_does_not_spoil_the_end(caplog: Any) -> None:
+    loop = leaving(fault="exit", at=30)
+    (part,) = collect(loop, 4)
+    loop.close()
+    assert part.env_steps == 4
+    assert "Leaving/count failed as it was closed" in caplog.text
+    assert "OSError: the window would not close" in caplog.text
 
 
 def test_an_environment_that_hangs_is_left_behind_and_replaced() -> None:

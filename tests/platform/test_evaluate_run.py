@@ -42,3 +42,12 @@ def test_without_a_whole_window_nothing_is_imagined(
     found = evaluate_run(tmp_path / "run", 1, None, video=True)
     assert [Path(video).name for video in found["videos"]] == ["episode_image-00000003.mp4"]
     assert "nothing is imagined" in caplog.text
+
+
+def test_an_evaluation_uses_its_own_options_and_has_the_suite_s_own_figures(tmp_path: Path) -> None:
+    own = {"env__suite": "tests.fakes:Scored", "eval__env__length": 3, "eval__envs": 1}
+    config = resolve_config(tree(run={"dir": str(tmp_path / "run"), "env_steps": 60}, **own))
+    Trainer(config, local=True).run()
+    found = evaluate_run(tmp_path / "run", 4, None, video=False)
+    assert found["eval/length"] == 3
+    assert found["eval/won_percent"] == 50.0

@@ -12,13 +12,23 @@ import pytest
 from reverie import registry
 from reverie.config import resolve_config
 from reverie.env_factory import derive_seed, spaces_of
-from reverie.evaluator import EVAL_ENV_INDEX, Evaluator, play, protocol_of, score
+from reverie.errors import ConfigError, EnvFailed
+from reverie.evaluator import (
+    EVAL_ENV_INDEX,
+    Evaluator,
+    check_eval_env,
+    play,
+    protocol_of,
+    score,
+)
 from reverie.local_run import LocalRun
 from reverie.policy import make_agent
 from reverie.protocols import Agent
 from reverie.types import Counters, Version
 from reverie.weight_store import WeightStore
 from tests.fakes import EPISODE, CountingEnv, tree
+
+SCORED = "tests.fakes:Scored"
 
 
 def vector_of(*lengths: int) -> Any:
@@ -89,6 +99,58 @@ def test_a_suite_with_references_gets_a_normalised_score() -> None:
     assert result.metrics()["eval/human_normalised"] == result.normalised
 
 
+def test_a_suite_s_own_figures_stand_beside_the_score() -> None:
+    config, agent = agent_for(env__suite=SCORED, eval__episodes=6, eval__envs=1)
+    result = score(config, agent, Counters())
+    assert result.suite_scores == {"won_percent": 50.0}
+    assert result.metrics()["eval/won_percent"] == 50.0
+
+
+def test_what_an_environment_logs_late_was_0_before() -> None:
+    config, agent = agent_for(env__suite=SCORED, eval__episodes=4, eval__envs=1)
+    result = score(config, agent, Counters())
+    assert "won_max" not in result.episodes[0].logs
+    assert result.metrics()["eval/won_max"] == 0.5
+
+
+def test_evaluations_take_the_options_of_their_own() -> None:
+    config, agent = agent_for(env__length=9, eval__env__length=4)
+    assert score(config, agent, Counters()).metrics()["eval/length"] == 4
+
+
+def test_the_protocol_s_id_tells_the_options_of_evaluations() -> None:
+    assert protocol_of(resolve_config(tree(env="toy/catch"))).id == "toy-v1"
+    config = resolve_config(tree(env="toy/catch", eval__env__continuous=True))
+    assert protocol_of(config).id == "toy-v1-continuous=True"
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("catch", r"eval\.env: continuous=True .* got action box 1 instead of discrete \[3\];"),
+        ("multi", r"eval\.env: env\.continuous: wanted a task with one choice"),
+    ],
+)
+def test_options_that_change_the_spaces_are_refused(task: str, message: str) -> None:
+    config = resolve_config(tree(env=f"toy/{task}", eval__env__continuous=True))
+    with pytest.raises(ConfigError, match=message):
+        check_eval_env(config, spaces_of(config.env))
+
+
+def test_options_that_leave_the_spaces_alone_are_not_refused() -> None:
+    config = resolve_config(tree(eval__env__length=4))
+    check_eval_env(config, spaces_of(config.env))
+
+
+def test_without_options_of_its_own_no_second_environment_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = resolve_config(tree(env__length=4, eval__env__length=4))
+    spaces = spaces_of(config.env)
+    monkeypatch.setattr(registry, "suite", None)
+    check_eval_env(config, spaces)
+
+
 @pytest.mark.parametrize("envs", [1, 2])
 def test_recorded_frames_are_the_first_episode_of_the_first_environment(envs: int) -> None:
     config, agent = agent_for(eval__episodes=4, eval__envs=envs)
@@ -149,3 +211,41 @@ def test_evaluating_does_not_disturb_training(tmp_path: Path) -> None:
             pass
         states.append(run.learner.agent.policy_state())
     assert all((states[0][key] == states[1][key]).all() for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("raise", "ZeroDivisionError: the simulator fell over"),
+        ("hang", r"it hangs at:\n(.|\n)*time.sleep"),
+        ("nan", "observation 'count' is not finite"),
+    ],
+)
+def test_an_environment_that_fails_in_an_evaluation_is_named(fault: str, words: str) -> None:
+    config, agent = agent_for(env={"fault": fault, "at": 7, "step_timeout_s": 0.2})
+    with pytest.raises(
+        EnvFailed, match=rf"Counting/count failed in an evaluation:\n(.|\n)*{words}"
+    ):
+        score(config, agent, Counters(), episodes=9)
+
+
+def test_an_evaluation_begins_anew_as_often_as_environments_may_be_restarted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, agent = agent_for(run__max_env_restarts=1)
+    weights, outcomes = WeightStore(), ["fails", "score", "fails", "fails"]
+    weights.publish(Version(0, 1), agent.policy_state())
+
+    def play_next(*_: Any) -> str:
+        if (outcome := outcomes.pop(0)) == "fails":
+            raise EnvFailed("the simulator fell over")
+        return outcome
+
+    monkeypatch.setattr("reverie.evaluator.score", play_next)
+    evaluator = Evaluator(config, spaces_of(config.env), weights)
+    weights.pin(Version(0, 1), 40, agent.policy_state())
+    assert evaluator.evaluate(40) == "score"
+    weights.pin(Version(0, 1), 40, agent.policy_state())
+    with pytest.raises(EnvFailed):
+        evaluator.evaluate(40)
+    assert outcomes == []

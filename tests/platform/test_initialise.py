@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from reverie.checkpoint import CheckpointStore
-from reverie.config import ConfigError, resolve_config
+from reverie.config import resolve_config
+from reverie.errors import ConfigError
 from reverie.initialise import read_source
 from reverie.settings import InitConfig
 from reverie.storage import Storage

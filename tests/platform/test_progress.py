@@ -117,6 +117,12 @@ def test_the_summary_counts_what_was_lost() -> None:
     assert "env_worker 2, learner 1; lost: 8 env steps, 0 replay rows, 5 updates" in text
 
 
+def test_a_summary_shows_the_benchmarks_own_figures() -> None:
+    text = summary_text(summary(suite_scores={"episode/crafter_score": 3.456}))
+
+    assert "episode/crafter_score  3.46" in text
+
+
 def test_a_run_without_episodes_or_scores_says_so() -> None:
     text = summary_text(summary(score=None, train_return=None, videos=[]))
     assert "not evaluated" in text

@@ -25,7 +25,8 @@ def test_every_key_of_a_resolved_configuration_stands_on_the_page() -> None:
     page = reference.page()
     for file in (ROOT / "tune_configs").rglob("*.yaml"):
         for key in leaves(load_config(file).to_dict()):
-            assert f"| `{key}` |" in page, key
+            row = key.replace("eval.env.", "env.")  # what evaluations may change is the suite's own
+            assert f"| `{row}` |" in page, key
 
 
 def test_every_key_has_a_meaning() -> None:

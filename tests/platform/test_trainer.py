@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from reverie.checkpoint import CheckpointStore
-from reverie.config import ConfigError, load_config, resolve_config
-from reverie.errors import EnvFailed
+from reverie.config import load_config, resolve_config
+from reverie.errors import ConfigError, EnvFailed
 from reverie.metrics import read_metrics
 from reverie.run_record import Progress, Summary
 from reverie.storage import Storage
@@ -150,6 +150,30 @@ def test_a_resumed_run_adds_up_over_both_parts(tmp_path: Path) -> None:
     rows = read_metrics(tmp_path / "run/metrics.jsonl")
     steps = [row["env_steps"] for row in rows]
     assert steps == sorted(steps)
+
+
+def test_a_suite_s_own_figures_count_all_episodes_of_training(tmp_path: Path) -> None:
+    settings = {"env__suite": "tests.fakes:Scored", "run__log_every_s": 0.0, "eval__envs": 1}
+    make(tmp_path, run__env_steps=80, **settings).run()
+    summary = make(tmp_path, "must", **settings).run()
+    # 11 episodes with 5 won, then 10 more of an environment that counts anew, with 5 won.
+    assert summary.episodes == 21
+    assert summary.suite_scores == {
+        "episode/won_percent": pytest.approx(100 * 10 / 21),
+        "eval/won_percent": 50.0,
+    }
+    rows = read_metrics(tmp_path / "run/metrics.jsonl")
+    scores = [row["episode/won_percent"] for row in rows if "episode/won_percent" in row]
+    assert scores[-1] == summary.suite_scores["episode/won_percent"]
+    assert len(set(scores)) > 2
+
+
+def test_an_evaluation_in_other_spaces_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match=r"^eval\.env: continuous=True changes what the agent"):
+        make(tmp_path, env="toy/catch", eval__env__continuous=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_checkpoints_are_written_in_between_and_old_ones_go(tmp_path: Path) -> None:

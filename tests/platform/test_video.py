@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reverie.video import filmstrip, write_video
+from reverie.video import (
+    filmstrip,
+    is_blank,
+    shrunk,
+    side_by_side,
+    visible,
+    watchable_fps,
+    with_pauses,
+    write_picture,
+    write_video,
+)
 
 
 def gradients(count: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -121,3 +131,66 @@ def test_filmstrip_is_evenly_spaced(count: int, picks: list[int]) -> None:
     strip = filmstrip(frames, count)
     assert strip.shape == (2, 3 * len(picks), 3)
     assert strip[0, ::3, 0].tolist() == picks
+
+
+def test_depth_is_stretched_from_black_to_white_and_infinity_is_white() -> None:
+    depth = np.array([1.0, 2.0, 3.0, np.inf], np.float32).reshape(2, 1, 2, 1)
+    assert visible(depth)[..., 0].ravel().tolist() == [0, 128, 255, 255]
+    millimetres = np.array([500, 900], np.uint16).reshape(1, 1, 2, 1)
+    assert visible(millimetres)[..., 1].ravel().tolist() == [0, 255]
+    assert visible(np.full((2, 1, 1, 1), 7.0, np.float32)).ravel().tolist() == [0] * 6
+
+
+@pytest.mark.parametrize(
+    ("channels", "seen"), [(1, [9] * 3), (2, [8] * 3), (3, [9, 8, 7]), (4, [9, 8, 7])]
+)
+def test_any_number_of_channels_becomes_a_picture(channels: int, seen: list[int]) -> None:
+    film = np.arange(9, 9 - channels, -1, dtype=np.uint8) * np.ones((2, 4, 4, 1), np.uint8)
+    assert visible(film)[1, 2, 3].tolist() == seen
+
+
+def test_cameras_of_other_sizes_stand_side_by_side_with_a_line_between() -> None:
+    large = np.full((2, 64, 64, 3), 1, np.uint8)
+    small = np.full((2, 24, 20, 1), 2, np.uint8)
+    film = side_by_side({"large": large, "small": small})
+    assert film.shape == (2, 64, 64 + 2 + 40, 3)
+    assert (film[:, :, :64] == 1).all()
+    assert (film[:, :, 64:66] == 128).all()
+    assert (film[:, :48, 66:] == 2).all()
+    assert (film[:, 48:, 66:] == 0).all()
+    assert (side_by_side({"large": large}) == large).all()
+
+
+def test_blank_films_are_seen_as_such() -> None:
+    film = np.full((3, 4, 4, 3), (9, 0, 0), np.uint8)
+    assert is_blank(film)
+    film[2, 3, 3, 2] = 1
+    assert not is_blank(film)
+
+
+def test_frames_shrink_by_averaging_whole_blocks() -> None:
+    frame = np.zeros((600, 1200, 3), np.uint8)
+    frame[:, ::2] = 100
+    small = shrunk(frame, 512)
+    assert small.shape == (200, 400, 3)
+    assert {33, 67} == set(small.ravel().tolist())
+    assert shrunk(frame, 1200) is frame
+
+
+def test_the_last_frame_of_each_film_stays() -> None:
+    film = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8)
+    assert with_pauses([film, film[:1]], 2)[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("count", "fps"), [(1, 4), (60, 15), (2000, 30)])
+def test_short_films_are_slower(count: int, fps: float) -> None:
+    assert watchable_fps(count) == fps
+
+
+def test_pictures_are_written_as_they_are(tmp_path: Path) -> None:
+    from PIL import Image
+
+    picture = gradients(1, 5, 7)[0]
+    path = write_picture(tmp_path / "new" / "x.png", picture)
+    with Image.open(path) as found:
+        assert (np.asarray(found) == picture).all()

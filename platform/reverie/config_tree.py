@@ -1,0 +1,155 @@
+"""YAML files, their bases and dotted overrides as one tree of plain values, not yet checked."""
+
+# PyYAML's loader has no types.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from reverie.errors import ConfigError
+from reverie.settings import EnvConfig
+
+ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
+    "suite",
+    "task",
+    "factory",
+    "options",
+}
+"""Keys under `env` that hold for any environment."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader of YAML 1.2 scalars (1e-4 a number, `off` a word) that refuses repeated keys."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys: list[Any] = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"{node.start_mark.name}: key {key!r} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+for first in "oOyYnN":  # YAML 1.1 reads on, off, yes and no as booleans
+    _Loader.yaml_implicit_resolvers[first] = [
+        resolver
+        for resolver in _Loader.yaml_implicit_resolvers[first]
+        if resolver[0] != "tag:yaml.org,2002:bool"
+    ]
+
+
+def parse_value(text: str) -> Any:
+    """Read one override value as YAML 1.2 would."""
+    return yaml.load(text, _Loader)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one file, laid over the file its `base:` names."""
+    try:
+        tree = yaml.load(path.read_text(), _Loader)
+    except FileNotFoundError:
+        raise ConfigError(_missing_file(path)) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: wanted a mapping of sections, got {type(tree).__name__}")
+    tree = cast(dict[str, Any], tree)
+    base = tree.pop("base", None)
+    return merge(read_yaml(path.parent / base), tree) if base else tree
+
+
+def apply_overrides(
+    tree: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]
+) -> dict[str, Any]:
+    """Lay overrides over `tree`: `["learner.batch_size=8"]` or `{"learner.batch_size": 8}`."""
+    if isinstance(overrides, Mapping):
+        values = cast(Mapping[str, Any], overrides)
+    else:
+        values = dict(_split_override(text) for text in overrides)
+    for key, value in values.items():
+        tree = merge(tree, _nest(key, value))
+    return tree
+
+
+def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the tree `high` over `low`, mapping by mapping; `env: suite/task` counts as one."""
+    if "env" in high:
+        old, new = expand_env(low.get("env")), expand_env(high["env"])
+        low, high = {**low, "env": old}, {**high, "env": new}
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            low = _forget_other_env(low, cast(Any, old), cast(Any, new))
+    return lay(low, high)
+
+
+def lay(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `high` over `low`, mapping by mapping, whatever the keys mean."""
+    merged = dict(low)
+    for key, value in high.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = lay(cast(Any, old), cast(Any, value)) if both else value
+    return merged
+
+
+def expand_env(value: Any) -> Any:
+    """Write the short forms out: `env: suite/task`, and `env: {isolated: {factory: ...}}`."""
+    if isinstance(value, Mapping):
+        rest = dict(cast(Mapping[str, Any], value))
+        if not isinstance(rest.get("isolated"), Mapping):
+            return rest
+        inner: dict[str, Any] = dict(rest.pop("isolated"))
+        task = {"task": inner.pop("factory")} if "factory" in inner else {}
+        return {**rest, "suite": "isolated", **task, **inner}
+    if not isinstance(value, str):
+        return value
+    suite, slash, task = value.partition("/")
+    if not slash:
+        raise ConfigError(f"env: wanted <suite>/<task>, got {value!r}")
+    return {"suite": suite, "task": task}
+
+
+def _forget_other_env(
+    tree: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Choosing another suite or a factory drops the options of the former one in `tree`."""
+    for key, kept in {"factory": ENV_KEYS, "suite": ENV_KEYS | {"task"}}.items():
+        if new.get(key) not in (None, old.get(key)):
+            tree = {**tree, "env": {name: old[name] for name in old if name in kept}}
+            if isinstance(tree.get("eval"), Mapping):
+                tree["eval"] = {name: tree["eval"][name] for name in tree["eval"] if name != "env"}
+            return tree
+    return tree
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    """Turn `a.b` and a value into `{"a": {"b": value}}`."""
+    head, dot, rest = key.partition(".")
+    return {head: _nest(rest, value) if dot else value}
+
+
+def _split_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {text!r}: wanted key=value, e.g. learner.batch_size=8")
+    try:
+        return key, parse_value(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}: not a YAML value: {value!r}: {error}") from None
+
+
+def _missing_file(path: Path) -> str:
+    """Say that `path` is missing and which files lie near it."""
+    folder = next(p for p in (path.parent, *path.parents) if p.is_dir())
+    near = sorted(str(found) for found in folder.rglob("*.yaml"))[:12]
+    return f"{path}: no such file" + (f"; there are: {', '.join(near)}" if near else "")

@@ -1,0 +1,265 @@
+"""Plays a few episodes so that a person can look: `reverie play`.
+
+Unlike the evaluator it keeps every picture, whatever its form, and asks environments without an
+image among their observations to draw themselves. It scores nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from reverie import registry
+from reverie.config import resolve_env
+from reverie.config_tree import apply_overrides, read_yaml
+from reverie.env_factory import BUILD_S, derive_seed, make_env
+from reverie.env_thread import EnvThread
+from reverie.errors import ConfigError, EnvFailed, is_refusal
+from reverie.settings import EnvConfig
+from reverie.types import Array, Rows, Spaces
+from reverie.video import shrunk
+
+DRAWS = {"obs": "env.obs=both", "render": "env.render=true"}
+"""Option that a suite may have -> what to write so that its environments show a picture."""
+
+MAX_SIDE = 512
+"""Pixels to which what `render()` draws is shrunk: a film of it is held in memory."""
+
+
+class Player(Protocol):
+    """Something that acts; `reverie.Policy` is one."""
+
+    def reset(self) -> None:
+        """Get ready for a new episode."""
+        ...
+
+    def act(self, obs: Rows) -> Array:
+        """Choose the normalised action for one observation."""
+        ...
+
+
+class RandomPlayer:
+    """Draws each action uniformly."""
+
+    def __init__(self, spaces: Spaces, seed: int) -> None:
+        self._spec, self._rng = spaces.action, np.random.default_rng(seed)
+
+    def reset(self) -> None: ...
+
+    def act(self, obs: Rows) -> Array:
+        return self._spec.sample(self._rng, 1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What one episode looked like and brought."""
+
+    films: dict[str, Array]
+    """[steps + 1, H, W, C] per picture, as the environment gave them."""
+    steps: int
+    """Decisions."""
+    ret: float
+    """Undiscounted sum of rewards."""
+    finished: bool
+    """False where the limit on steps cut it off."""
+
+    def text(self) -> str:
+        cut = "" if self.finished else ", cut off"
+        return f"{self.steps:,} steps{cut}, return {self.ret:g}"
+
+
+def choose_env(name: str | None, overrides: list[str], run: Path | None = None) -> EnvConfig:
+    """Read which environment to play: `name`, else that of `run`, with options laid over it.
+
+    Options may be written with or without the leading `env.`.
+
+    Raises:
+        ConfigError: an unknown suite, task or option, or nothing to play.
+        FileNotFoundError: `run` is no run folder.
+    """
+    tree: dict[str, Any] = {}
+    if run is not None:
+        from reverie.policy import config_file
+
+        tree = {"env": read_yaml(config_file(run)).get("env")}
+    if name is not None:
+        tree = apply_overrides(tree, {"env": name})
+    tree = apply_overrides(tree, [_under_env(text) for text in overrides])
+    if not tree:
+        raise ConfigError(
+            "play: wanted an environment, e.g. toy/catch, or --run <run folder>, or --all;"
+            " `reverie envs` lists them"
+        )
+    return resolve_env(tree["env"])
+
+
+def trained_player(run: Path, config: EnvConfig, spaces: Spaces, seed: int) -> Player:
+    """Load the policy of the newest checkpoint of `run`; it acts as the suite's protocol wants.
+
+    Raises:
+        FileNotFoundError: no run folder, or no checkpoint in it yet.
+        ConfigError: the environment has other spaces than the run had.
+    """
+    from reverie.policy import load
+
+    mode = registry.suite(config.suite).protocol(config.task, config.options).mode
+    policy = load(run, mode=mode, seed=seed)
+    if policy.spaces != spaces:
+        raise ConfigError(
+            f"{config.name} has other spaces than {run} was trained with: wanted"
+            f" {_spaces_text(policy.spaces)}, got {_spaces_text(spaces)}; leave the environment"
+            " out to take the run's own"
+        )
+    return policy
+
+
+def play(
+    config: EnvConfig,
+    make_player: Callable[[Spaces], Player],
+    *,
+    episodes: int,
+    steps: int,
+    seed: int,
+) -> list[Episode]:
+    """Play up to `episodes` episodes and, over all of them, `steps` decisions.
+
+    Waits for each step at most as long as `env.step_timeout_s` says.
+
+    Raises:
+        ConfigError: what the suite refuses, or an environment that shows no picture.
+        ImportError: a package is missing.
+        EnvFailed: the environment raised or hung.
+    """
+    stage = Stage(config)
+    try:
+        player = make_player(stage.spaces)
+        played: list[Episode] = []
+        while len(played) < episodes and steps > 0:
+            episode = _play_one(stage, player, steps, derive_seed(seed, len(played)))
+            played.append(episode)
+            steps -= episode.steps
+        return played
+    finally:
+        stage.close()
+
+
+def _play_one(stage: Stage, player: Player, limit: int, seed: int) -> Episode:
+    player.reset()
+    obs = stage.reset(seed)
+    pictures, ret, finished = [stage.pictures], 0.0, False
+    while not finished and len(pictures) <= limit:
+        obs, reward, finished = stage.step(player.act(obs))
+        pictures.append(stage.pictures)
+        ret += reward
+    films = {key: np.stack([shown[key] for shown in pictures]) for key in pictures[0]}
+    return Episode(films, len(pictures) - 1, ret, finished)
+
+
+class Stage:
+    """One standardised environment that is shown, in a thread with a time limit."""
+
+    def __init__(self, config: EnvConfig) -> None:
+        """Build it. Raises: as `play`."""
+        self._config, limit_s = config, config.step_timeout_s
+        self._thread = EnvThread(max(limit_s, BUILD_S) if limit_s else 0.0)
+        self.pictures: dict[str, Array] = {}
+        """What the last observation showed: [H, W, C] by name."""
+        try:
+            self._env, self.spaces = self._call(self._build)
+        except BaseException:
+            self._thread.stop()
+            raise
+        self._keys = [key for key, spec in self.spaces.obs.items() if spec.is_image]
+        if not self._keys and self._env.render_mode != "rgb_array":
+            self.close()
+            raise ConfigError(self._without_picture())
+
+    def reset(self, seed: int) -> Rows:
+        """Start an episode. Raises: as `play`."""
+        return self._call(lambda: self._look(self._env.reset(seed=seed)[0]))
+
+    def step(self, action: Array) -> tuple[Rows, float, bool]:
+        """Take one decision: observation, reward, whether the episode is over.
+
+        Raises: as `play`.
+        """
+
+        def step() -> tuple[Rows, float, bool]:
+            obs, reward, terminated, truncated, _ = self._env.step(action)
+            return self._look(obs), reward, terminated or truncated
+
+        return self._call(step)
+
+    def close(self) -> None:
+        """Close it, unless it hangs."""
+        if not self._thread.is_lost:
+            with suppress(Exception):
+                self._thread.call(self._env.close)
+        self._thread.stop()
+
+    def _build(self) -> tuple[Any, Spaces]:
+        env = registry.load(registry.STANDARDISE)(make_env(self._config))
+        return env, registry.load(registry.SPACES_OF)(env)
+
+    def _look(self, obs: Rows) -> Rows:
+        if self._keys:
+            self.pictures = {key: obs[key].copy() for key in self._keys}
+        else:
+            self.pictures = {"render": self._drawn()}
+        return obs
+
+    def _drawn(self) -> Array:
+        frame = np.asarray(self._env.render())
+        if frame.dtype != np.uint8 or frame.ndim != 3:
+            raise ConfigError(
+                f"{self._config.name}: render() returned {frame.dtype} {frame.shape}, wanted"
+                " a picture uint8 [H, W, 3]"
+            )
+        return shrunk(frame, MAX_SIDE)
+
+    def _call(self, function: Callable[[], Any]) -> Any:
+        """Run `function` in the environment's thread; what it raises becomes ours."""
+        try:
+            return self._thread.call(function)
+        except (ImportError, ConfigError):
+            raise
+        except Exception as error:
+            if is_refusal(error, type(registry.suite(self._config.suite))):
+                raise ConfigError(f"{self._config.name}: {error.args[0]}") from error
+            trace = "".join(traceback.format_exception(error))
+            raise EnvFailed(f"environment {self._config.name} failed:\n{trace}") from error
+
+    def _without_picture(self) -> str:
+        fields = {field.name for field in dataclasses.fields(self._config.options)}
+        ways = [text for option, text in DRAWS.items() if option in fields]
+        remedy = (
+            " or ".join(ways) or "render_mode='rgb_array' where it is made, or give it an image"
+        )
+        return (
+            f"{self._config.name} shows no picture: its observations are"
+            f" {', '.join(self.spaces.obs)} and it does not draw itself; set {remedy}"
+        )
+
+
+def file_name(config: EnvConfig) -> str:
+    """`config.name` as part of the name of a file."""
+    return re.sub(r"[^\w.]+", "-", config.name).strip("-")
+
+
+def _spaces_text(spaces: Spaces) -> str:
+    parts = [f"{key} {spec.dtype} {list(spec.shape)}" for key, spec in spaces.obs.items()]
+    action = spaces.action
+    return f"{', '.join(parts)} and {action.kind} actions {list(action.num) or action.width}"
+
+
+def _under_env(text: str) -> str:
+    head = text.partition("=")[0].partition(".")[0]
+    return text if head == "env" else f"env.{text}"

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reverie.config import load_config, resolve_config
+from reverie.config_tree import apply_overrides, parse_value
+from reverie.errors import ConfigError
+from tests.fakes import tree
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def load_overridden(low: dict, high: dict):
+    return resolve_config(apply_overrides(low, high))
+
+
+def test_files_lie_over_their_base_and_overrides_over_files(tmp_path: Path) -> None:
+    write(tmp_path / "low.yaml", yaml.safe_dump(tree(seed=1, run__prefill=50)))
+    path = write(tmp_path / "high.yaml", "base: low.yaml\nseed: 2\nlearner: {batch_size: 6}\n")
+    config = load_config(path, ["learner.batch_length=7"])
+    learner = config.learner
+    assert (config.seed, config.run.prefill) == (2, 50)
+    assert (learner.batch_size, learner.batch_length) == (6, 7)
+
+
+def test_env_shorthand_keeps_the_options_of_the_same_suite() -> None:
+    low = resolve_config(tree(env__length=3, env__step_timeout_s=9.0)).to_dict()
+    same = load_overridden(low, {"env": "tests.fakes:Counting/count"})
+    assert (same.env.options.length, same.env.step_timeout_s) == (3, 9.0)
+
+
+@pytest.mark.parametrize(
+    "env", ["gym/CartPole-v1", {"factory": "tests.fakes:CountingEnv"}, "toy/catch"]
+)
+def test_another_environment_drops_the_options_of_the_former_one(env: object) -> None:
+    own = {"env__length": 3, "eval__env__length": 4}
+    low = resolve_config(tree(env__step_timeout_s=9.0, eval__episodes=7, **own)).to_dict()
+    other = load_overridden(low, {"env": env})
+    assert other.env.suite != "tests.fakes:Counting"
+    assert (other.env.step_timeout_s, other.eval.episodes) == (9.0, 7)
+    assert other.eval.env == {}
+    assert load_overridden(low, {"env": "tests.fakes:Counting/count"}).eval.env == {"length": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("1e6", 1e6), ("1_000", 1000), ("[1, 2]", [1, 2])]
+)
+def test_numbers_read_as_in_yaml_1_2(text: str, value: object) -> None:
+    assert parse_value(text) == value
+
+
+def test_a_missing_file_lists_those_near(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "seed: 1")
+    with pytest.raises(ConfigError, match=r"b\.yaml: no such file; there are: .*a\.yaml"):
+        load_config(tmp_path / "b.yaml")
+
+
+def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'seed' stands twice"):
+        load_config(write(tmp_path / "a.yaml", "seed: 1\nseed: 2\n"))
+
+
+def test_an_override_without_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="wanted key=value"):
+        load_config("tune_configs/dreamerv3/atari100k.yaml", ["seed"])
