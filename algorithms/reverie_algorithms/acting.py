@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
+BFLOAT16_PRODUCTS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""Names that torch gives to instructions of x86 and ARM CPUs which multiply bfloat16."""
+
 
 class ActingLayer(nn.Module, ABC):
     """A layer that acting computes from something derived from its weights."""
@@ -21,6 +24,14 @@ def prepare_acting(parts: nn.Module) -> None:
     for part in parts.modules():
         if isinstance(part, ActingLayer):
             part.prepare_acting()
+
+
+def gains_by_bfloat16(device: str) -> bool:
+    """Whether products in bfloat16 are faster than in float32; many CPUs only emulate them."""
+    if torch.device(device).type != "cpu":
+        return True
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in BFLOAT16_PRODUCTS)
 
 
 def keep_weights_in(dtype: torch.dtype, parts: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reverie.protocols import AgentContext, Feedback, Initialised, Metrics
 from reverie.types import Array, Counters, Spaces
-from reverie_algorithms.acting import keep_weights_in, prepare_acting
+from reverie_algorithms.acting import gains_by_bfloat16, keep_weights_in, prepare_acting
 from reverie_algorithms.initialise import freeze, split_state, take
 from reverie_algorithms.observations import ObsKeys
 from reverie_algorithms.optim import Optimizer
@@ -41,6 +41,9 @@ class SavedAgent(ABC):
     def __init__(self, config: Any, spaces: Spaces, context: AgentContext) -> None:
         self.config, self.spaces, self.context = config, spaces, context
         self.keys = self.keys_type.select(spaces.obs)
+        self._bfloat16 = context.precision == "bfloat16" and (
+            context.training or gains_by_bfloat16(context.device)
+        )
         self._check_spaces()
         self.act_generator = make_generator(context.device, context.seed, "act")
         self.learn_generator = make_generator(context.device, context.seed, "learn")
@@ -49,7 +52,7 @@ class SavedAgent(ABC):
             self._make_learning_parts()
             self._make_optimizers()
             return
-        if context.precision == "bfloat16":
+        if self._bfloat16:
             keep_weights_in(torch.bfloat16, self.policy_parts)
         prepare_acting(self.policy_parts)
 
@@ -93,8 +96,7 @@ class SavedAgent(ABC):
 
     def _autocast(self) -> torch.autocast:
         device_type = torch.device(self.context.device).type
-        enabled = self.context.precision == "bfloat16"
-        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled)
+        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=self._bfloat16)
 
     def _to_device(self, array: Array) -> Tensor:
         return torch.tensor(array, device=self.context.device)

@@ -31,6 +31,11 @@ WIDE = RMSObsNetConfig(depth=8, layers=1, units=8)
 every_agent = pytest.mark.parametrize("make", AGENTS.values(), ids=AGENTS)
 
 
+@pytest.fixture(autouse=True)
+def _multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+
+
 def wide_2025(**context: Any) -> Any:
     return nano_2025(action=BOX, encoder=WIDE, context=context)
 
@@ -60,6 +65,17 @@ def test_bfloat16_weights_are_those_that_autocast_would_make(make: Make) -> None
         assert param.dtype == (torch.bfloat16 if product else torch.float32), name
         assert torch.equal(param, wide[name].to(param.dtype)), name
     assert torch.bfloat16 in {param.dtype for param in kept.values()}
+
+
+@every_agent
+def test_a_cpu_without_bfloat16_acts_in_float32(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    _, actor = pair(make)
+    _, emulating = pair(make, precision="bfloat16")
+    assert {param.dtype for param in emulating.policy_parts.parameters()} == {torch.float32}
+    np.testing.assert_array_equal(first_actions(emulating), first_actions(actor))
 
 
 @every_agent

@@ -73,8 +73,8 @@ def test_reverie_is_imported_where_gymnasium_cannot_be() -> None:
 def test_options_are_keywords() -> None:
     env = gymnasium.make("reverie/toy-catch", render_mode="rgb_array", continuous=True)
     assert isinstance(env.action_space, gymnasium.spaces.Box)
-    with pytest.raises(ValueError, match=r"env\.siez: unknown key"):
-        gymnasium.make("reverie/toy-catch", siez=16)
+    with pytest.raises(ValueError, match=r"env\.image_size: unknown key"):
+        gymnasium.make("reverie/toy-catch", image_size=16)
     with pytest.raises(ValueError, match="toy/catch draws 'rgb_array', got 'human'"):
         make("toy/catch", render_mode="human")
 
