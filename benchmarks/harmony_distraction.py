@@ -3,6 +3,7 @@
     python benchmarks/harmony_distraction.py                             # 2 modes x 5 seeds
     python benchmarks/harmony_distraction.py --modes off --seeds 0,1     # a part; it is merged
     python benchmarks/harmony_distraction.py --seeds ""                  # only sum up what is there
+    python benchmarks/harmony_distraction.py algorithm.entropy_scale=1e-2 --name entropy_1e-2
 
 Counts env steps until an evaluation (20 episodes, every 250 env steps) reaches 0.8 on
 toy/catch_distracted and prints each mode's median with a 95 % bootstrap interval. A seed that does
@@ -32,11 +33,12 @@ LOCK = Path(tempfile.gettempdir()) / f"reverie-{NAME}.lock"
 Row = dict[str, Any]
 
 
-def run_one(mode: str, seed: int, env_steps: int) -> Row:
+def run_one(mode: str, seed: int, env_steps: int, changes: list[str]) -> Row:
     """Train one seed in one mode until it reaches the threshold or has used its budget."""
     begin = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
+            *changes,
             f"algorithm.harmony.mode={mode}",
             f"run.dir={folder}/run",
             f"run.env_steps={env_steps}",
@@ -98,30 +100,36 @@ def text(mode: str, found: dict[str, Any]) -> str:
     )
 
 
-def record(new: list[Row]) -> dict[str, Any]:
+def record(new: list[Row], changes: list[str] | None = None, name: str = NAME) -> dict[str, Any]:
     """Merge rows into the result file, which another process may be writing to as well."""
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        old = (saved(NAME) or {"runs": []})["runs"]
+        old = (saved(name) or {"runs": []})["runs"]
         rows = merge(old, new)
         summary = summarise(rows)
-        figures = {"config": CONFIG, "threshold": THRESHOLD, "modes": summary, "runs": rows}
-        save(NAME, figures)
+        config = {"config": CONFIG, "overrides": changes or [], "threshold": THRESHOLD}
+        save(name, config | {"modes": summary, "runs": rows})
     return summary
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", help="laid over the preset in both modes")
+    parser.add_argument("--name", help="of what the overrides try, for a result file of its own")
     parser.add_argument("--modes", default="off,paper")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--env-steps", type=int, default=8_000, help="budget per seed")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    name = f"{NAME}-{options.name}" if options.name else NAME
+    if options.overrides and not options.name:
+        parser.error("overrides want a --name, so that their runs do not mix with the others")
     for seed in filter(None, options.seeds.split(",")):
         for mode in options.modes.split(","):
             print(f"harmony.mode={mode}, seed {seed}", flush=True)
-            record([run_one(mode, int(seed), options.env_steps)])
-    for mode, found in record([]).items():
+            row = run_one(mode, int(seed), options.env_steps, options.overrides)
+            record([row], options.overrides, name)
+    for mode, found in record([], options.overrides, name).items():
         print(text(mode, found))
 
 
