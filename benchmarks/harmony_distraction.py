@@ -3,7 +3,7 @@
     python benchmarks/harmony_distraction.py                             # 2 modes x 5 seeds
     python benchmarks/harmony_distraction.py --modes off --seeds 0,1     # a part; it is merged
     python benchmarks/harmony_distraction.py --seeds ""                  # only sum up what is there
-    python benchmarks/harmony_distraction.py algorithm.entropy_scale=1e-2 --name entropy_1e-2
+    python benchmarks/harmony_distraction.py algorithm.entropy_scale=3e-3 --name entropy_3e-3
 
 Counts env steps until an evaluation (20 episodes, every 250 env steps) reaches 0.8 on
 toy/catch_distracted and prints each mode's median with a 95 % bootstrap interval. A seed that does
