@@ -1,0 +1,87 @@
+"""`reverie check-env` says what is wrong with an environment of one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.platform.commands import Cli
+
+GOOD = """
+import gymnasium, numpy as np
+class Env(gymnasium.Env):
+    vector = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
+    observation_space = gymnasium.spaces.Dict({"count": vector})
+    action_space = gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 5
+        return self.obs(), {}
+    def step(self, action):
+        self.left -= 1
+        return self.obs(), 1.0, self.left == 0, False, {}
+    def obs(self):
+        return {"count": self.np_random.uniform(-1, 1, 2).astype(np.float32)}
+def good(): return Env()
+def text(): return "an environment"
+class Nan(Env):
+    def obs(self): return {"count": np.full(2, np.nan, np.float32)}
+def nan(): return Nan()
+class Unseeded(Env):
+    def obs(self): return {"count": np.random.uniform(-1, 1, 2).astype(np.float32)}
+def unseeded(): return Unseeded()
+def raises(): raise RuntimeError("no licence")
+"""
+
+
+@pytest.fixture
+def my_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "my_own_env.py").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    yield "my_own_env"
+    sys.modules.pop("my_own_env", None)
+
+
+def test_check_env_passes_a_good_environment(cli: Cli, my_env: str) -> None:
+    answer = cli("check-env", f"{my_env}:good")
+    assert answer.code == 0, answer.out
+    assert "FAIL" not in answer.out
+    assert cli("check-env", f"{my_env}:unseeded", "--nondeterministic").code == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("text", ["wanted a gymnasium.Env"]),
+        ("nan", ["NaN", "count"]),
+        ("unseeded", ["seed"]),
+        ("raises", ["no licence", "my_own_env.py"]),
+        ("godo", ["no function 'godo'", "did you mean good?"]),
+    ],
+)
+def test_check_env_says_what_is_wrong(
+    function: str, words: list[str], cli: Cli, my_env: str
+) -> None:
+    answer = cli("check-env", f"{my_env}:{function}")
+    assert answer.code == 2
+    text = answer.out + answer.err
+    assert [word for word in words if word.lower() not in text.lower()] == []
+
+
+@pytest.mark.parametrize("factory", ["nowhere:make", "my_own_env", ":make"])
+def test_check_env_of_something_that_cannot_be_found_is_refused(
+    factory: str, cli: Cli, my_env: str
+) -> None:
+    answer = cli("check-env", factory)
+    assert answer.code == 2
+    assert factory.partition(":")[0] in answer.out + answer.err
+
+
+def test_a_checked_environment_trains(cli: Cli, my_env: str, config: Path) -> None:
+    agent = "algorithm.name=tests.fakes:Planner"
+    answer = cli("train", config, f"env.factory={my_env}:good", agent, "--local")
+    assert answer.code == 0, answer.err
+    assert "factory-v1" in answer.out
