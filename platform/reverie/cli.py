@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,16 +36,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", force=True)
     try:
-        return arguments.command(arguments) or 0
+        code = arguments.command(arguments) or 0
+        sys.stdout.flush()
+        return code
     except RunError as error:
         print(f"reverie: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
     except (ConfigError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 141
         print(f"reverie: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("reverie: interrupted before there was anything to save", file=sys.stderr)
         return 130
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads standard output any more, as behind `| head`; then it is let go."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -193,3 +193,13 @@ def test_the_entry_of_ray_jobs_is_the_same_command() -> None:
     assert found.returncode == 0, found.stderr
     assert "train an agent" in found.stdout.lower()
     assert "--address" in found.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "reverie.cli", "envs", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
