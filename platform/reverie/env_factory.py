@@ -56,7 +56,7 @@ class GuardedVectorEnv:
     """
 
     def __init__(self, config: EnvConfig, count: int, seeds: EnvSeed) -> None:
-        self._name = config.name
+        self._name, self._is_closed = config.name, False
         self._thread = EnvThread(config.step_timeout_s)
         try:
             self._vector = self._call(lambda: make_vector_env(config, count, seeds), BUILD_S)
@@ -70,9 +70,10 @@ class GuardedVectorEnv:
         return self._call(lambda: self._vector.step(actions, mask))
 
     def close(self) -> None:
-        """Close the environments, unless they hang. Nothing depends on it: a failure is logged."""
-        if self._thread.is_lost:
+        """Close the environments, unless they hang or are closed. A failure is only logged."""
+        if self._thread.is_lost or self._is_closed:
             return
+        self._is_closed = True
         try:
             self._call(self._vector.close)
         except EnvFault as fault:
