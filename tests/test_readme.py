@@ -27,6 +27,7 @@ COMMANDS = [
 def test_commands_are_understood(command: str) -> None:
     words = shlex.split(command.removeprefix("reverie ").replace("CONFIG", "a.yaml"))
     arguments = parse(words)
+    assert callable(arguments.command)
     if (path := getattr(arguments, "config", "a.yaml")) != "a.yaml":
         load_config(ROOT / path, [text for text in arguments.overrides if "factory" not in text])
 

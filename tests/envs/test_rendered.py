@@ -42,9 +42,10 @@ def test_films_run_at_the_speed_of_the_simulation():
         assert env.metadata["render_fps"] == fps
 
 
-def test_an_environment_may_be_closed_twice():
+def test_an_environment_may_be_closed_twice() -> None:
     pytest.importorskip("dm_control")
     env = Dmc().make("reach_duplo", DmcConfig(quality="fast"))
     env.reset(seed=0)
     env.close()
     env.close()
+    assert env._camera is None
