@@ -102,14 +102,27 @@ def spaces_of(config: EnvConfig) -> Spaces:
         vector.close()
     except EnvFault as fault:
         error = fault.__cause__
-        if isinstance(error, ImportError):
-            raise error from None
-        suite: Any = registry.suite(config.suite)
-        if isinstance(error, Exception) and is_refusal(error, type(suite)):
-            raise ConfigError(f"env: {error.args[0]}") from error
-        message = f"environment {config.name} cannot be built:\n{fault}"
-        raise EnvFailed(message) from error
+        assert error is not None
+        raise explained(error, config, "env", "cannot be built") from error
     return vector.spaces
+
+
+def explained(error: BaseException, config: EnvConfig, where: str, what: str) -> Exception:
+    """What to raise for an error of an environment, so that its user can act on it.
+
+    Returns:
+        The suite's own refusals as a `ConfigError` about `where`; anything else as an `EnvFailed`
+        that says `what` and shows the environment's own lines.
+
+    Raises:
+        ImportError: `error` itself, if a package is missing.
+    """
+    if isinstance(error, ImportError):
+        raise error
+    suite: Any = registry.suite(config.suite)
+    if isinstance(error, Exception) and is_refusal(error, type(suite)):
+        return ConfigError(f"{where}: {error.args[0]}")
+    return EnvFailed(f"environment {config.name} {what}:\n{own_traceback(error)}")
 
 
 def _env_tree(name: str, options: dict[str, Any]) -> dict[str, Any]:

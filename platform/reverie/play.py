@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ import numpy as np
 from reverie import registry
 from reverie.config import resolve_env
 from reverie.config_tree import apply_overrides, read_yaml
-from reverie.env_factory import BUILD_S, derive_seed, make_env
+from reverie.env_factory import BUILD_S, derive_seed, explained, make_env
 from reverie.env_thread import EnvThread
-from reverie.errors import ConfigError, EnvFailed, is_refusal
+from reverie.errors import ConfigError
 from reverie.settings import EnvConfig
 from reverie.types import Array, Rows, Spaces
 from reverie.video import shrunk
@@ -168,12 +167,11 @@ class Stage:
 
     def __init__(self, config: EnvConfig) -> None:
         """Build it. Raises: as `play`."""
-        self._config, limit_s = config, config.step_timeout_s
-        self._thread = EnvThread(max(limit_s, BUILD_S) if limit_s else 0.0)
+        self._config, self._thread = config, EnvThread(config.step_timeout_s)
         self.pictures: dict[str, Array] = {}
         """What the last observation showed: [H, W, C] by name."""
         try:
-            self._env, self.spaces = self._call(self._build)
+            self._env, self.spaces = self._call(self._build, BUILD_S)
         except BaseException:
             self._thread.stop()
             raise
@@ -225,17 +223,14 @@ class Stage:
             )
         return shrunk(frame, MAX_SIDE)
 
-    def _call(self, function: Callable[[], Any]) -> Any:
+    def _call(self, function: Callable[[], Any], at_least_s: float = 0.0) -> Any:
         """Run `function` in the environment's thread; what it raises becomes ours."""
         try:
-            return self._thread.call(function)
-        except (ImportError, ConfigError):
+            return self._thread.call(function, at_least_s)
+        except ConfigError:
             raise
-        except Exception as error:
-            if is_refusal(error, type(registry.suite(self._config.suite))):
-                raise ConfigError(f"{self._config.name}: {error.args[0]}") from error
-            trace = "".join(traceback.format_exception(error))
-            raise EnvFailed(f"environment {self._config.name} failed:\n{trace}") from error
+        except (Exception, SystemExit) as error:
+            raise explained(error, self._config, self._config.name, "failed") from error
 
     def _without_picture(self) -> str:
         fields = {field.name for field in dataclasses.fields(self._config.options)}

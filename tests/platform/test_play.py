@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,8 @@ class Shown(gymnasium.Env[Any, Any]):
         self.count += 1
         if self.kind == "raises" and self.count == 3:
             raise ZeroDivisionError("fell over")
+        if self.kind == "leaves" and self.count == 3:
+            sys.exit(3)
         if self.kind == "hangs" and self.count == 3:
             time.sleep(5)
         return self.look(), float(action), self.count == LENGTH, False, {}
@@ -79,7 +83,7 @@ class ShownSuite(Counting):
         """Nothing happens."""
 
     def tasks(self) -> tuple[str, ...]:
-        return ("cameras", "vector", "draws", "raises", "hangs")
+        return ("cameras", "vector", "draws", "raises", "leaves", "hangs")
 
     def make(self, task: str, config: Any) -> gymnasium.Env[Any, Any]:
         return Shown("cameras" if config.obs == "both" else task)
@@ -152,8 +156,10 @@ def vector() -> Any:
 
 def test_an_environment_that_fails_or_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUILD_S", 0.0)
-    with pytest.raises(EnvFailed, match=r"shown/raises failed:\n(.|\n)*fell over"):
-        played("shown/raises")
+    for task, words in {"raises": "fell over", "leaves": "SystemExit: 3"}.items():
+        with pytest.raises(EnvFailed, match=rf"shown/{task} failed:\n(.|\n)*{words}") as error:
+            played(f"shown/{task}")
+        assert {"test_play.py"} == set(re.findall(r"\w+\.py", str(error.value)))
     with pytest.raises(EnvFailed, match=r"shown/hangs failed:(.|\n)*no answer within"):
         played("shown/hangs", "env.step_timeout_s=0.3")
 
