@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import Any
 
 import numpy as np
 import pytest
 
 from reverie.config import resolve_config
-from reverie.env_factory import GuardedVectorEnv
+from reverie.env_factory import GuardedVectorEnv, make_vector_env
 from reverie.env_thread import EnvFault
+from reverie.protocols import VectorEnv
 from tests.fakes import tree
 
 
@@ -53,3 +56,12 @@ def test_closing_twice_closes_once(caplog: pytest.LogCaptureFixture) -> None:
         vector.close()
         vector.close()
     assert caplog.text == ""
+
+
+def test_building_may_take_longer_than_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(*arguments: Any) -> VectorEnv:
+        time.sleep(0.3)
+        return make_vector_env(*arguments)
+
+    monkeypatch.setattr("reverie.env_factory.make_vector_env", slowly)
+    guarded(step_timeout_s=0.1).close()
