@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from reverie.protocols import AgentContext, EvalProtocol, StreamSpec
 from reverie.types import STEP_ID, STRICT, ActionSpec, ArraySpec, Rows, Spaces
-from reverie_algorithms.initialise import take
+from reverie_algorithms.common.initialise import take
 
 EPISODE = 7
 

@@ -28,10 +28,10 @@ ENVS = {
     "toy": "reverie_envs.toy:Toy",
 }
 ALGORITHMS = {
-    "dreamerv2": "reverie_algorithms.dreamer_v2:DreamerV2",
-    "dreamerv3/2023": "reverie_algorithms.dreamer_v3:DreamerV3",
-    "dreamerv3/2025": "reverie_algorithms.dreamer_v3_2025:DreamerV32025",
-    "drqv2": "reverie_algorithms.drq_v2:DrQV2",
+    "dreamerv2": "reverie_algorithms.dreamer_v2.agent:DreamerV2",
+    "dreamerv3/2023": "reverie_algorithms.dreamer_v3_2023.agent:DreamerV3",
+    "dreamerv3/2025": "reverie_algorithms.dreamer_v3_2025.agent:DreamerV32025",
+    "drqv2": "reverie_algorithms.drq_v2.agent:DrQV2",
 }
 """By name, or name and dialect; the first dialect is the default."""
 VECTOR_ENV = "reverie_envs.vector:SyncVectorEnv"

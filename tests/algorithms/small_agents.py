@@ -11,12 +11,12 @@ from torch import Tensor
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.dreamer_v3 import DreamerV3
-from reverie_algorithms.dreamer_v3_config import DreamerV3Config
-from reverie_algorithms.harmony import HarmonyConfig
-from reverie_algorithms.observations import ObsNetConfig
-from reverie_algorithms.rssm import RSSMConfig
-from reverie_algorithms.world_model import HeadConfig
+from reverie_algorithms.common.observations import ObsNetConfig
+from reverie_algorithms.dreamer.harmony import HarmonyConfig
+from reverie_algorithms.dreamer_v3_2023.agent import DreamerV3
+from reverie_algorithms.dreamer_v3_2023.config import DreamerV3Config
+from reverie_algorithms.dreamer_v3_2023.rssm import RSSMConfig
+from reverie_algorithms.dreamer_v3_2023.world_model import HeadConfig
 
 IMAGE = {"image": ArraySpec((16, 16, 3), "uint8")}
 TWO_IMAGES = {

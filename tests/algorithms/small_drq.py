@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.drq_v2 import DrQV2
+from reverie_algorithms.drq_v2.agent import DrQV2
 from tests.algorithms.small_agents import BOX
 
 BATCH = 5

@@ -7,12 +7,12 @@ from typing import Any
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Spaces
-from reverie_algorithms.dreamer_v2 import DreamerV2
-from reverie_algorithms.dreamer_v2_config import DreamerV2Config
-from reverie_algorithms.harmony import HarmonyConfig
-from reverie_algorithms.obs_nets_v2 import ObsNetV2Config
-from reverie_algorithms.rssm_v2 import RSSMV2Config
-from reverie_algorithms.world_model_v2 import HeadV2Config, KLConfig
+from reverie_algorithms.dreamer.elu_images import ObsNetV2Config
+from reverie_algorithms.dreamer.elu_rssm import RSSMV2Config
+from reverie_algorithms.dreamer.harmony import HarmonyConfig
+from reverie_algorithms.dreamer_v2.agent import DreamerV2
+from reverie_algorithms.dreamer_v2.config import DreamerV2Config
+from reverie_algorithms.dreamer_v2.world_model import HeadV2Config, KLConfig
 from tests.algorithms.small_agents import DISCRETE, IMAGE, SHAPE
 
 NET = {"depth": 2, "layers": 1, "units": 16}

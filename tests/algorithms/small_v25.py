@@ -11,12 +11,12 @@ from torch import Tensor
 
 from reverie.protocols import AgentContext
 from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces, step_ids
-from reverie_algorithms.block_rssm import BlockRSSMConfig
-from reverie_algorithms.dreamer_v3_2025 import DreamerV32025
-from reverie_algorithms.dreamer_v3_2025_config import DreamerV32025Config
-from reverie_algorithms.harmony import HarmonyConfig
-from reverie_algorithms.rms_heads import RMSHeadConfig
-from reverie_algorithms.rms_observations import RMSObsNetConfig
+from reverie_algorithms.dreamer.harmony import HarmonyConfig
+from reverie_algorithms.dreamer_v3_2025.agent import DreamerV32025
+from reverie_algorithms.dreamer_v3_2025.config import DreamerV32025Config
+from reverie_algorithms.dreamer_v3_2025.heads import RMSHeadConfig
+from reverie_algorithms.dreamer_v3_2025.images import RMSObsNetConfig
+from reverie_algorithms.dreamer_v3_2025.rssm import BlockRSSMConfig
 from tests.algorithms.small_agents import DISCRETE, IMAGE, SHAPE
 
 NET = RMSObsNetConfig(depth=2, layers=1, units=8)

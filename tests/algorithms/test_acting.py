@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reverie.types import Counters
-from reverie_algorithms.rms_observations import RMSObsNetConfig
+from reverie_algorithms.dreamer_v3_2025.images import RMSObsNetConfig
 from tests.algorithms.small_agents import BOX, TWO_IMAGES, observation
 from tests.algorithms.small_agents import nano_agent as nano_2023
 from tests.algorithms.small_drq import MIXED, drq_agent

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reverie_algorithms.chunked_convs import CHUNK, Memory, chunked_features, reused_linear
-from reverie_algorithms.drq_nets import plain_features
+from reverie_algorithms.drq_v2.nets import plain_features
+from reverie_algorithms.fast.chunked_convs import CHUNK, Memory, chunked_features, reused_linear
 
 COUNT = 2 * CHUNK + 3
 """Images; the last chunk is a small one."""

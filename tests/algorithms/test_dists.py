@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reverie.types import ActionSpec
-from reverie_algorithms.dists import (
+from reverie_algorithms.common.dists import (
     BoundedNormal,
     OneHotActions,
     ReinforcedNormal,

@@ -9,13 +9,13 @@ import torch
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.behavior_v2 import TargetCritic
-from reverie_algorithms.dists import categorical_kl
-from reverie_algorithms.dreamer_v2 import DreamerV2
-from reverie_algorithms.resnet import BatchNorm
-from reverie_algorithms.returns import lambda_return
-from reverie_algorithms.rssm_v2 import ObservedV2
-from reverie_algorithms.world_model_v2 import HeadV2Config, KLConfig, MeanHead, balanced_kl
+from reverie_algorithms.common.dists import categorical_kl
+from reverie_algorithms.dreamer.elu_behavior import TargetCritic
+from reverie_algorithms.dreamer.elu_rssm import ObservedV2
+from reverie_algorithms.dreamer.resnet import BatchNorm
+from reverie_algorithms.dreamer.returns import lambda_return
+from reverie_algorithms.dreamer_v2.agent import DreamerV2
+from reverie_algorithms.dreamer_v2.world_model import HeadV2Config, KLConfig, MeanHead, balanced_kl
 from tests.algorithms.small_agents import (
     BOX,
     DISCRETE,
@@ -49,7 +49,7 @@ TOTALS = {"metaworld": 27_130_420, "dmc": 13_656_772, "dmcr": 27_132_468, "rlben
 
 @pytest.mark.parametrize("run", PUBLISHED)
 def test_parameter_counts_are_those_of_the_published_code(run, monkeypatch):
-    monkeypatch.setattr("reverie_algorithms.dreamer.make_generator", lambda *_: None)
+    monkeypatch.setattr("reverie_algorithms.dreamer.agent.make_generator", lambda *_: None)
     monkeypatch.setattr(DreamerV2, "_make_optimizers", lambda self: None)
     options, width, wanted = PUBLISHED[run]
     spaces, context = Spaces(RGB, ActionSpec("box", (), width)), AgentContext(1, 1, 0, "meta")

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from reverie.types import ActionSpec, ArraySpec, Counters
-from reverie_algorithms.actor_critic import Noise
-from reverie_algorithms.obs_nets_v2 import ObsNetV2Config
-from reverie_algorithms.rssm_v2 import RSSMV2Config
-from reverie_algorithms.world_model_v2 import HeadV2Config
+from reverie_algorithms.dreamer.elu_images import ObsNetV2Config
+from reverie_algorithms.dreamer.elu_rssm import RSSMV2Config
+from reverie_algorithms.dreamer.imagination import Noise
+from reverie_algorithms.dreamer_v2.world_model import HeadV2Config
 from tests.algorithms.small_v2 import nano_v2
 
 BATCH, TIME = 3, 5

@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.dists import categorical_kl, unimix
-from reverie_algorithms.dreamer_v3 import DreamerV3
-from reverie_algorithms.observations import ObsKeys
-from reverie_algorithms.rssm import Observed
-from reverie_algorithms.world_model import balanced_kl
+from reverie_algorithms.common.dists import categorical_kl, unimix
+from reverie_algorithms.common.observations import ObsKeys
+from reverie_algorithms.dreamer_v3_2023.agent import DreamerV3
+from reverie_algorithms.dreamer_v3_2023.rssm import Observed
+from reverie_algorithms.dreamer_v3_2023.world_model import balanced_kl
 from tests.algorithms.small_agents import (
     BOX,
     DISCRETE,
@@ -50,7 +50,7 @@ def sizes(size, action):
     ],
 )
 def test_parameter_counts_are_those_of_the_paper_code(size, action, total, monkeypatch):
-    monkeypatch.setattr("reverie_algorithms.dreamer.make_generator", lambda *_: None)
+    monkeypatch.setattr("reverie_algorithms.dreamer.agent.make_generator", lambda *_: None)
     monkeypatch.setattr(DreamerV3, "_make_optimizers", lambda self: None)
     trained, targets = sizes(size, action)
     assert sum(trained.values()) == total

@@ -10,11 +10,11 @@ from reverie.config import resolve_algorithm
 from reverie.errors import ConfigError
 from reverie.protocols import AgentContext
 from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.dists import categorical_kl, unimix
-from reverie_algorithms.dreamer_v3_2025 import DreamerV32025
-from reverie_algorithms.dreamer_v3_2025_config import DreamerV32025Config
-from reverie_algorithms.rssm import LatentState, Observed
-from reverie_algorithms.world_model import balanced_kl
+from reverie_algorithms.common.dists import categorical_kl, unimix
+from reverie_algorithms.dreamer_v3_2023.rssm import LatentState, Observed
+from reverie_algorithms.dreamer_v3_2023.world_model import balanced_kl
+from reverie_algorithms.dreamer_v3_2025.agent import DreamerV32025
+from reverie_algorithms.dreamer_v3_2025.config import DreamerV32025Config
 from tests.algorithms.small_agents import BOX, DISCRETE, IMAGE, MULTI, SHAPE, TWO_IMAGES
 from tests.algorithms.small_v25 import nano_agent, random_batch, stored, update
 from tests.algorithms.test_dreamer_v3 import NoHostReads
@@ -43,7 +43,7 @@ def config_of(**raw):
     ],
 )
 def test_parameter_counts_are_those_of_the_published_code(size, total, monkeypatch):
-    monkeypatch.setattr("reverie_algorithms.dreamer.make_generator", lambda *_: None)
+    monkeypatch.setattr("reverie_algorithms.dreamer.agent.make_generator", lambda *_: None)
     monkeypatch.setattr(DreamerV32025, "_make_optimizers", lambda self: None)
     with torch.device("meta"):
         agent = DreamerV32025(config_of(size=size), ATARI, AgentContext(1, 1, 0, device="meta"))

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.drq_nets import Critic
-from reverie_algorithms.drq_v2 import LARGEST_ACTION, DrQV2
-from reverie_algorithms.frame_stacks import PAD, transitions
+from reverie_algorithms.drq_v2.agent import LARGEST_ACTION, DrQV2
+from reverie_algorithms.drq_v2.frame_stacks import PAD, transitions
+from reverie_algorithms.drq_v2.nets import Critic
 from tests.algorithms.small_agents import DISCRETE
 from tests.algorithms.small_drq import BATCH, IMAGE, MIXED, draws, drq_agent, update, windows
 from tests.algorithms.test_dreamer_v3 import NoHostReads
@@ -24,7 +24,7 @@ from tests.algorithms.test_dreamer_v3 import NoHostReads
     [(64, 4, (30_368, 2_106_074, 3_214_040)), (84, 6, (30_368, 3_068_124, 4_178_136))],
 )
 def test_parameter_counts_are_those_of_the_official_code(side, actions, counts, monkeypatch):
-    monkeypatch.setattr("reverie_algorithms.drq_v2.make_generator", lambda *_: None)
+    monkeypatch.setattr("reverie_algorithms.drq_v2.agent.make_generator", lambda *_: None)
     monkeypatch.setattr(DrQV2, "_make_optimizers", lambda self: None)
     monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda tensor, gain=1.0: tensor)
     obs = {"image": ArraySpec((side, side, 3), "uint8")}

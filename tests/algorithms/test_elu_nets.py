@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms.elu_nets import (
+from reverie_algorithms.dreamer.elu_nets import (
     EluMLP,
     PlainDecoder,
     PlainEncoder,
@@ -15,7 +15,7 @@ from reverie_algorithms.elu_nets import (
     down_sides,
     up_kernels,
 )
-from reverie_algorithms.one_hot_linear import OneHots
+from reverie_algorithms.fast.one_hot_linear import OneHots
 
 RGB = (64, 64, 3)
 

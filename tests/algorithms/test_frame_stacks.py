@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms.frame_stacks import (
+from reverie_algorithms.drq_v2.frame_stacks import (
     PAD,
     picked,
     push,

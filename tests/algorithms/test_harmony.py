@@ -7,8 +7,13 @@ import math
 import pytest
 import torch
 
-from reverie_algorithms.harmony import V2_GROUPS, Harmonizer, HarmonyConfig, stationary_sigma
-from reverie_algorithms.optim import Adam, AdamGroup
+from reverie_algorithms.common.optim import Adam, AdamGroup
+from reverie_algorithms.dreamer.harmony import (
+    V2_GROUPS,
+    Harmonizer,
+    HarmonyConfig,
+    stationary_sigma,
+)
 
 SCALES = {"image": 1.0, "reward": 1.0, "cont": 1.0, "dyn": 0.5, "rep": 0.1, "vector": 2.0}
 LOSSES = {k: torch.tensor(v) for k, v in zip(SCALES, (900.0, 3.0, 0.5, 4.0, 4.0, 7.0), strict=True)}

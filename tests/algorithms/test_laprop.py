@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from reverie_algorithms.laprop import LaProp, LaPropGroup
+from reverie_algorithms.dreamer_v3_2025.laprop import LaProp, LaPropGroup
 
 
 def group(module, clip=0.3, lr=0.1, warmup=0):

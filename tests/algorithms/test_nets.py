@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from reverie_algorithms.nets import (
+from reverie_algorithms.dreamer_v3_2023.nets import (
     MLP,
     ChannelNorm,
     ImageDecoder,

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms.one_hot_linear import OneHots, column_major, one_hot_linear, table_rows
+from reverie_algorithms.fast.one_hot_linear import OneHots, column_major, one_hot_linear, table_rows
 
 V, K, U = 4, 5, 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from reverie_algorithms.optim import Adam, AdamGroup
+from reverie_algorithms.common.optim import Adam, AdamGroup
 
 
 def group(module, clip=None, lr=0.1):

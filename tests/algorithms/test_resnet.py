@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from reverie.protocols import no_reduce
-from reverie_algorithms.resnet import BatchNorm, ResNetDecoder, ResNetEncoder, follow_batch
+from reverie_algorithms.dreamer.resnet import BatchNorm, ResNetDecoder, ResNetEncoder, follow_batch
 
 RGB = (64, 64, 3)
 

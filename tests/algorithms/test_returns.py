@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reverie_algorithms.returns import (
+from reverie_algorithms.dreamer.returns import (
     ReturnNormalizer,
     lambda_return,
     percentiles,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reverie_algorithms.rms_nets import (
+from reverie_algorithms.dreamer_v3_2025.nets import (
     BlockLinear,
     DownImage,
     UpImage,
@@ -13,8 +13,8 @@ from reverie_algorithms.rms_nets import (
     from_blocks,
     to_blocks,
 )
-from reverie_algorithms.rms_norm import plain_rms_silu, rms_silu
-from reverie_algorithms.up_conv import UpConv
+from reverie_algorithms.dreamer_v3_2025.rms_norm import plain_rms_silu, rms_silu
+from reverie_algorithms.fast.up_conv import UpConv
 
 
 @pytest.mark.parametrize(

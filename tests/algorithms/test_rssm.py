@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reverie_algorithms.rssm import GRU, RSSM, LatentState, RSSMConfig, bounded
+from reverie_algorithms.dreamer_v3_2023.rssm import GRU, RSSM, LatentState, RSSMConfig, bounded
 from tests.algorithms.small_agents import uniform
 
 B, T, E, A, S, K = 3, 6, 7, 2, 4, 5

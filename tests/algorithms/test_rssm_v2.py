@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms.rssm import LatentState
-from reverie_algorithms.rssm_v2 import GRUV2, RSSMV2, RSSMV2Config, sampled
+from reverie_algorithms.dreamer.elu_rssm import GRUV2, RSSMV2, RSSMV2Config, sampled
+from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
 from tests.algorithms.small_agents import uniform
 
 SMALL = RSSMV2Config(deter=6, hidden=5, stoch=3, classes=4)

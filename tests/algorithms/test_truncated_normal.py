@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from reverie.types import ActionSpec
-from reverie_algorithms.dists import OneHotActions
-from reverie_algorithms.truncated_normal import TruncatedNormal
+from reverie_algorithms.common.dists import OneHotActions
+from reverie_algorithms.dreamer.truncated_normal import TruncatedNormal
 from tests.algorithms.small_agents import uniform
 
 DIST = TruncatedNormal(ActionSpec("box", (), 1), 0.1)

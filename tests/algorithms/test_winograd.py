@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms import winograd
-from reverie_algorithms.rms_nets import DownConv, DownImage, largest_of_four
+from reverie_algorithms.dreamer_v3_2025.nets import DownConv, DownImage, largest_of_four
+from reverie_algorithms.fast import winograd
 
 
 def relative_error(found, wanted):

@@ -1,0 +1,178 @@
+"""Which observations an agent learns from, and the networks that read and rebuild them.
+
+Every image key has its own convolutions; all vector keys share one MLP on symlog values.
+
+Shape legend: B batch, T time, F feat, E embed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reverie.types import LOG_PREFIX, RESERVED_KEYS, STRICT, ArraySpec
+from reverie_algorithms.common.dists import symlog
+from reverie_algorithms.dreamer_v3_2023.nets import MLP, ImageDecoder, ImageEncoder
+
+VECTOR = ":vector"
+"""Key of all vector observations together among the network inputs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObsNetConfig:
+    """Sizes of an encoder or decoder; the defaults are those of size `small`."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    depth: int = 32
+    """Channels at the finest resolution; they double with each halving
+    (source: danijar/dreamerv3@8fa35f8)."""
+    layers: int = 2
+    """Hidden layers of the MLP for vectors (source: danijar/dreamerv3@8fa35f8)."""
+    units: int = 512
+    """Width of that MLP (source: danijar/dreamerv3@8fa35f8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObsKeys:
+    """The observation keys that are learned from, images apart from vectors."""
+
+    images: dict[str, ArraySpec]
+    vectors: dict[str, ArraySpec]
+
+    @classmethod
+    def select(cls, obs: Mapping[str, ArraySpec]) -> ObsKeys:
+        """Sort the keys out, leaving `log/*` and reserved ones.
+
+        Raises:
+            ValueError: nothing is left, or an image is not uint8.
+        """
+        used = {k: obs[k] for k in sorted(obs) if not _ignored(k)}
+        keys = cls(
+            {k: spec for k, spec in used.items() if spec.is_image},
+            {k: spec for k, spec in used.items() if not spec.is_image},
+        )
+        if not used:
+            raise ValueError(f"observations: wanted at least one to learn from, got {sorted(obs)}")
+        for name, spec in keys.images.items():
+            if spec.dtype != "uint8":
+                raise ValueError(f"observation {name!r}: wanted a uint8 image, got {spec.dtype}")
+        return keys
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.images, *self.vectors)
+
+    def inputs(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Turn observations [..., *shape] into centred pixels by key and one symlog vector."""
+        inputs = {key: centred(obs[key]) for key in self.images}
+        if self.vectors:
+            flat = [flat_symlog(obs[key], spec) for key, spec in self.vectors.items()]
+            inputs[VECTOR] = torch.cat(flat, -1)
+        return inputs
+
+
+def _ignored(key: str) -> bool:
+    return key.startswith(LOG_PREFIX) or key in RESERVED_KEYS
+
+
+def centred(image: Tensor) -> Tensor:
+    """Turn uint8 pixels into float32 in [-0.5, 0.5]."""
+    return image.float().div_(255).sub_(0.5)
+
+
+def flat_symlog(vector: Tensor, spec: ArraySpec) -> Tensor:
+    """Turn a vector observation [..., *shape] into symlog values [..., size]."""
+    lead = vector.shape[: vector.ndim - len(spec.shape)]
+    return symlog(vector.reshape(*lead, spec.size).float())
+
+
+class ObsEncoder(nn.Module):
+    """Observations [..., *shape] to one embedding [..., E]; subclasses choose the networks."""
+
+    keys: ObsKeys
+    images: nn.ModuleDict
+    """Centred pixels [M, H, W, C] to vectors [M, size], by image key."""
+    vector: nn.Module
+    """All vectors together, where there are any."""
+    size: int
+    """E"""
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Embed what `ObsKeys.inputs` returns."""
+        parts = []
+        for key, encoder in self.images.items():
+            pixels = inputs[key]
+            parts.append(encoder(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3]))
+        if self.keys.vectors:
+            parts.append(self.vector(inputs[VECTOR]))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+class ObsDecoder(nn.Module):
+    """Means of all network inputs from feat [..., F]; subclasses choose the networks."""
+
+    keys: ObsKeys
+    images: nn.ModuleDict
+    vector: nn.Module
+    scale = 1.0
+    """Weight of the squared errors; 0.5 for the likelihood of unit normals."""
+
+    def image_means(self, feat: Tensor) -> dict[str, Tensor]:
+        """Predict centred pixels [..., H, W, C]."""
+        flat, lead = feat.flatten(0, -2), feat.shape[:-1]
+        return {key: decoder(flat).unflatten(0, lead) for key, decoder in self.images.items()}
+
+    def losses(self, feat: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Squared errors [...] times `scale`, summed over pixels or entries and keys of a kind.
+
+        Centring cancels out, so this is the error of pixels in [0, 1].
+        """
+        losses = {}
+        if self.images:
+            means = self.image_means(feat)
+            errors = [squared_error(mean, inputs[key], 3) for key, mean in means.items()]
+            losses["image"] = self.scale * sum(errors[1:], errors[0])
+        if self.keys.vectors:
+            error = squared_error(self.vector(feat).float(), inputs[VECTOR], 1)
+            losses["vector"] = self.scale * error
+        return losses
+
+
+class Encoder(ObsEncoder):
+    """Strided convolutions, and an MLP for symlog vectors."""
+
+    def __init__(self, keys: ObsKeys, config: ObsNetConfig) -> None:
+        super().__init__()
+        self.keys = keys
+        images = {k: ImageEncoder(k, spec.shape, config.depth) for k, spec in keys.images.items()}
+        self.images = nn.ModuleDict(images)
+        self.size = sum(encoder.size for encoder in images.values())
+        if keys.vectors:
+            width = sum(spec.size for spec in keys.vectors.values())
+            self.vector = MLP(width, config.layers, config.units)
+            self.size += config.units if config.layers else width
+
+
+class Decoder(ObsDecoder):
+    """Transposed convolutions, and an MLP for symlog vectors."""
+
+    def __init__(self, keys: ObsKeys, inputs: int, config: ObsNetConfig) -> None:
+        super().__init__()
+        self.keys = keys
+        self.images = nn.ModuleDict(
+            {k: ImageDecoder(k, s.shape, inputs, config.depth) for k, s in keys.images.items()}
+        )
+        if keys.vectors:
+            sizes = [spec.size for spec in keys.vectors.values()]
+            self.vector = MLP(inputs, config.layers, config.units, sizes)
+
+
+def squared_error(mean: Tensor, target: Tensor, axes: int) -> Tensor:
+    """Squared error summed over the last `axes` axes."""
+    return F.mse_loss(mean, target, reduction="none").flatten(-axes).sum(-1)

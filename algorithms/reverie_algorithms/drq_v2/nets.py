@@ -1,0 +1,172 @@
+"""Networks of DrQ-v2 (arXiv:2107.09645, appendix B), as in facebookresearch/drqv2@c0c650b.
+
+Shape legend: B batch, T rows of a window, S stacked frames, E embed, A action, Q the two critics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.compiler import is_compiling
+
+from reverie_algorithms.common.observations import ObsKeys, centred, flat_symlog
+from reverie_algorithms.drq_v2.frame_stacks import picked, shifted_stacks
+from reverie_algorithms.fast.chunked_convs import Memory, chunked_features, reused_linear
+
+STRIDES = (2, 1, 1, 1)
+KERNEL = 3
+SMALLEST_SIDE = 15
+"""Pixels below which the four convolutions leave nothing."""
+
+
+def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> None:
+    """Orthogonal weights and zero biases."""
+    assert layer.bias is not None
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    orthogonal_(layer)
+    return layer
+
+
+class ImageEncoder(nn.Module):
+    """Four convolutions from stacks of one image key to features [B, size], channel-last.
+
+    Raises:
+        ValueError: the image is too small for them.
+    """
+
+    def __init__(self, name: str, shape: Sequence[int], stack: int, channels: int) -> None:
+        super().__init__()
+        height, width = shape[:2]
+        if min(height, width) < SMALLEST_SIDE:
+            raise ValueError(
+                f"observation {name!r}: wanted an image of at least {SMALLEST_SIDE} pixels a side, "
+                f"got {height} x {width}"
+            )
+        widths = [shape[2] * stack, *[channels] * len(STRIDES)]
+        self.layers = tuple(
+            nn.Conv2d(a, b, KERNEL, stride)
+            for (a, b), stride in zip(pairwise(widths), STRIDES, strict=True)
+        )
+        for conv in self.layers:
+            orthogonal_(conv, math.sqrt(2))
+        self.convs = nn.ModuleList(self.layers)
+        self.size = channels * _side(height) * _side(width)
+        self.memory = Memory()
+
+    def forward(self, frames_BTHWC: Tensor, rows_BS: Tensor, shift_B2: Tensor) -> Tensor:
+        """Encode the shifted stacks of these rows.
+
+        On a CPU the features are valid until the next call with gradients on (or off) as now.
+        """
+
+        def read(part: slice) -> Tensor:
+            stacks = shifted_stacks(frames_BTHWC[part], rows_BS[part], shift_B2[part])
+            return centred(stacks).permute(0, 3, 1, 2)
+
+        if frames_BTHWC.device.type != "cpu" or is_compiling():
+            return plain_features(read(slice(None)), self.layers)
+        return chunked_features(read, len(frames_BTHWC), self.layers, self.memory)
+
+
+def plain_features(pixels: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
+    """Features [B, size], channel-last, of centred pixels [B, C, H, W]."""
+    for conv in convs:
+        pixels = F.relu(conv(pixels))
+    return pixels.permute(0, 2, 3, 1).flatten(1)
+
+
+def _side(pixels: int) -> int:
+    for stride in STRIDES:
+        pixels = (pixels - KERNEL) // stride + 1
+    return pixels
+
+
+class Encoder(nn.Module):
+    """Stacks of all observations to one embedding [B, E]: image features, then symlog vectors."""
+
+    def __init__(self, keys: ObsKeys, stack: int, channels: int) -> None:
+        super().__init__()
+        self.vectors = keys.vectors
+        images = {k: ImageEncoder(k, s.shape, stack, channels) for k, s in keys.images.items()}
+        self.images = nn.ModuleDict(images)
+        self.size = sum(encoder.size for encoder in images.values())
+        self.size += stack * sum(spec.size for spec in keys.vectors.values())
+
+    def forward(self, obs: Mapping[str, Tensor], rows_BS: Tensor, shift_IB2: Tensor) -> Tensor:
+        """Embed the stacks of these rows of windows [B, T, ...]; image I moves by its own shift."""
+        shifts = zip(self.images.items(), shift_IB2.unbind(0), strict=True)
+        parts = [encoder(obs[key], rows_BS, shift) for (key, encoder), shift in shifts]
+        for key, spec in self.vectors.items():
+            parts.append(flat_symlog(picked(obs[key], rows_BS), spec).flatten(1))
+        return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+
+class Trunk(nn.Module):
+    """Linear, LayerNorm, tanh: the bottleneck in front of actor and critic."""
+
+    def __init__(self, inputs: int, features: int) -> None:
+        super().__init__()
+        self.linear = linear(inputs, features)
+        self.norm = nn.LayerNorm(features)
+        self.memory = Memory()
+
+    def forward(self, embed_BE: Tensor) -> Tensor:
+        if embed_BE.requires_grad and embed_BE.device.type == "cpu" and not is_compiling():
+            product_BF = reused_linear(embed_BE, self.linear, self.memory)
+        else:
+            product_BF = self.linear(embed_BE)
+        return torch.tanh(self.norm(product_BF.float()))
+
+
+class Actor(nn.Module):
+    """Mean actions [B, A] in (-1, 1)."""
+
+    def __init__(self, inputs: int, actions: int, features: int, hidden: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(inputs, features)
+        sizes = [features, hidden, hidden, actions]
+        self.layers = nn.ModuleList(linear(a, b) for a, b in pairwise(sizes))
+
+    def forward(self, embed_BE: Tensor) -> Tensor:
+        x = self.trunk(embed_BE)
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return torch.tanh(self.layers[-1](x).float())
+
+
+class Critic(nn.Module):
+    """Two critics on one trunk; their layers lie one upon the other, one product for both."""
+
+    def __init__(self, inputs: int, actions: int, features: int, hidden: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(inputs, features)
+        sizes = list(pairwise([features + actions, hidden, hidden, 1]))
+        self.weights = nn.ParameterList(_twin_weight(a, b) for a, b in sizes)
+        self.biases = nn.ParameterList(torch.zeros(2, 1, b) for _, b in sizes)
+
+    def forward(self, embed_BE: Tensor, action_BA: Tensor) -> Tensor:
+        """Values [Q, B]."""
+        return self.values(self.trunk(embed_BE), action_BA)
+
+    def values(self, features_BF: Tensor, action_BA: Tensor) -> Tensor:
+        """Values [Q, B] behind the trunk."""
+        x = torch.cat([features_BF, action_BA], -1).expand(2, -1, -1)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = F.relu(torch.baddbmm(bias, x, weight))
+        return torch.baddbmm(self.biases[-1], x, self.weights[-1]).squeeze(-1).float()
+
+
+def _twin_weight(inputs: int, outputs: int) -> Tensor:
+    """Two orthogonal matrices [Q, inputs, outputs]."""
+    weights = [nn.init.orthogonal_(torch.empty(outputs, inputs)).T for _ in range(2)]
+    return torch.stack(weights).contiguous()
