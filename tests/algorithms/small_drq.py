@@ -12,7 +12,7 @@ from torch import Tensor
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
 from reverie_algorithms.drq_v2.agent import DrQV2
-from tests.algorithms.small_agents import BOX
+from tests.algorithms.small_2023 import BOX
 
 BATCH = 5
 IMAGE = {"image": ArraySpec((21, 21, 3), "uint8")}

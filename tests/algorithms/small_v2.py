@@ -13,7 +13,7 @@ from reverie_algorithms.dreamer.harmony import HarmonyConfig
 from reverie_algorithms.dreamer_v2.agent import DreamerV2
 from reverie_algorithms.dreamer_v2.config import DreamerV2Config
 from reverie_algorithms.dreamer_v2.world_model import HeadV2Config, KLConfig
-from tests.algorithms.small_agents import DISCRETE, IMAGE, SHAPE
+from tests.algorithms.small_2023 import DISCRETE, IMAGE, SHAPE
 
 NET = {"depth": 2, "layers": 1, "units": 16}
 NANO: dict[str, Any] = {

@@ -14,7 +14,7 @@ from reverie.env_factory import spaces_of
 from reverie.learner import Learner
 from reverie.local_run import LocalRun
 from reverie.types import ActionSpec
-from tests.algorithms.small_agents import BOX, DISCRETE, nano_agent, update
+from tests.algorithms.small_2023 import BOX, DISCRETE, nano_agent, update
 from tests.distributed.test_lockstep import DREAMER
 
 

@@ -16,7 +16,8 @@ from reverie_algorithms.dreamer.resnet import BatchNorm
 from reverie_algorithms.dreamer.returns import lambda_return
 from reverie_algorithms.dreamer_v2.agent import DreamerV2
 from reverie_algorithms.dreamer_v2.world_model import HeadV2Config, KLConfig, MeanHead, balanced_kl
-from tests.algorithms.small_agents import (
+from tests.algorithms.dreamer_v3_2023.test_agent import NoHostReads
+from tests.algorithms.small_2023 import (
     BOX,
     DISCRETE,
     IMAGE,
@@ -27,7 +28,6 @@ from tests.algorithms.small_agents import (
     update,
 )
 from tests.algorithms.small_v2 import RESNET, nano_v2, sized
-from tests.algorithms.test_dreamer_v3 import NoHostReads
 
 RGB = {"image": ArraySpec((64, 64, 3), "uint8")}
 

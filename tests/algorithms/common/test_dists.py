@@ -21,7 +21,7 @@ from reverie_algorithms.common.dists import (
     symlog,
     unimix,
 )
-from tests.algorithms.small_agents import uniform
+from tests.algorithms.small_2023 import uniform
 
 
 def test_symexp_inverts_symlog():

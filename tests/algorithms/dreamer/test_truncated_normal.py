@@ -8,7 +8,7 @@ import torch
 from reverie.types import ActionSpec
 from reverie_algorithms.common.dists import OneHotActions
 from reverie_algorithms.dreamer.truncated_normal import TruncatedNormal
-from tests.algorithms.small_agents import uniform
+from tests.algorithms.small_2023 import uniform
 
 DIST = TruncatedNormal(ActionSpec("box", (), 1), 0.1)
 PARAMS = torch.tensor([[0.0, 0.0], [2.0, -9.0], [-0.4, 3.0], [5.0, -1.0]])

@@ -12,9 +12,9 @@ from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
 from reverie_algorithms.drq_v2.agent import LARGEST_ACTION, DrQV2
 from reverie_algorithms.drq_v2.frame_stacks import PAD, transitions
 from reverie_algorithms.drq_v2.nets import Critic
-from tests.algorithms.small_agents import DISCRETE
+from tests.algorithms.dreamer_v3_2023.test_agent import NoHostReads
+from tests.algorithms.small_2023 import DISCRETE
 from tests.algorithms.small_drq import BATCH, IMAGE, MIXED, draws, drq_agent, update, windows
-from tests.algorithms.test_dreamer_v3 import NoHostReads
 
 # Sizes
 

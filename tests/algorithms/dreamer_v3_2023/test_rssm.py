@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reverie_algorithms.dreamer_v3_2023.rssm import GRU, RSSM, LatentState, RSSMConfig, bounded
-from tests.algorithms.small_agents import uniform
+from tests.algorithms.small_2023 import uniform
 
 B, T, E, A, S, K = 3, 6, 7, 2, 4, 5
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reverie.types import Counters
-from tests.algorithms.small_agents import (
+from tests.algorithms.small_2023 import (
     BOX,
     DISCRETE,
     MULTI,

@@ -8,7 +8,7 @@ import torch
 from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
 from reverie_algorithms.dreamer_v3_2025.rms_norm import plain_rms_silu
 from reverie_algorithms.dreamer_v3_2025.rssm import BlockGRU, BlockRSSM, BlockRSSMConfig
-from tests.algorithms.small_agents import uniform
+from tests.algorithms.small_2023 import uniform
 
 B, T, E, A, D, S, K, G = 3, 6, 7, 2, 16, 4, 5, 4
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from reverie_algorithms.dreamer.elu_rssm import GRUV2, RSSMV2, RSSMV2Config, sampled
 from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
-from tests.algorithms.small_agents import uniform
+from tests.algorithms.small_2023 import uniform
 
 SMALL = RSSMV2Config(deter=6, hidden=5, stoch=3, classes=4)
 B, T, A, E = 2, 5, 3, 7

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reverie.types import ActionSpec, Counters
-from tests.algorithms.small_agents import (
+from tests.algorithms.small_2023 import (
     BOX,
     DISCRETE,
     IMAGE,

@@ -17,7 +17,7 @@ from reverie_algorithms.dreamer_v3_2025.config import DreamerV32025Config
 from reverie_algorithms.dreamer_v3_2025.heads import RMSHeadConfig
 from reverie_algorithms.dreamer_v3_2025.images import RMSObsNetConfig
 from reverie_algorithms.dreamer_v3_2025.rssm import BlockRSSMConfig
-from tests.algorithms.small_agents import DISCRETE, IMAGE, SHAPE
+from tests.algorithms.small_2023 import DISCRETE, IMAGE, SHAPE
 
 NET = RMSObsNetConfig(depth=2, layers=1, units=8)
 NANO: dict[str, Any] = {

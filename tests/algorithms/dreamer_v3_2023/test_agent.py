@@ -16,7 +16,7 @@ from reverie_algorithms.common.observations import ObsKeys
 from reverie_algorithms.dreamer_v3_2023.agent import DreamerV3
 from reverie_algorithms.dreamer_v3_2023.rssm import Observed
 from reverie_algorithms.dreamer_v3_2023.world_model import balanced_kl
-from tests.algorithms.small_agents import (
+from tests.algorithms.small_2023 import (
     BOX,
     DISCRETE,
     MULTI,

@@ -11,11 +11,11 @@ import torch
 
 from reverie.types import Counters
 from reverie_algorithms.dreamer_v3_2025.images import RMSObsNetConfig
-from tests.algorithms.small_agents import BOX, TWO_IMAGES, observation
-from tests.algorithms.small_agents import nano_agent as nano_2023
+from tests.algorithms.small_2023 import BOX, TWO_IMAGES, observation
+from tests.algorithms.small_2023 import nano_agent as nano_2023
+from tests.algorithms.small_2025 import nano_agent as nano_2025
 from tests.algorithms.small_drq import MIXED, drq_agent
 from tests.algorithms.small_v2 import RESNET, nano_v2
-from tests.algorithms.small_v25 import nano_agent as nano_2025
 
 Make = Callable[..., Any]
 AGENTS: dict[str, Make] = {

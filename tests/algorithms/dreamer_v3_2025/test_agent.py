@@ -15,9 +15,9 @@ from reverie_algorithms.dreamer_v3_2023.rssm import LatentState, Observed
 from reverie_algorithms.dreamer_v3_2023.world_model import balanced_kl
 from reverie_algorithms.dreamer_v3_2025.agent import DreamerV32025
 from reverie_algorithms.dreamer_v3_2025.config import DreamerV32025Config
-from tests.algorithms.small_agents import BOX, DISCRETE, IMAGE, MULTI, SHAPE, TWO_IMAGES
-from tests.algorithms.small_v25 import nano_agent, random_batch, stored, update
-from tests.algorithms.test_dreamer_v3 import NoHostReads
+from tests.algorithms.dreamer_v3_2023.test_agent import NoHostReads
+from tests.algorithms.small_2023 import BOX, DISCRETE, IMAGE, MULTI, SHAPE, TWO_IMAGES
+from tests.algorithms.small_2025 import nano_agent, random_batch, stored, update
 
 ATARI = Spaces({"image": ArraySpec((64, 64, 3), "uint8")}, ActionSpec("discrete", (6,)))
 VECTOR = {"proprio": ArraySpec((4,), "float32")}
