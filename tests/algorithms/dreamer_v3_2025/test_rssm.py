@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
-from reverie_algorithms.dreamer_v3_2025.rms_norm import plain_rms_silu
+from reverie_algorithms.dreamer_v3_2025.rms_norm import rms_silu
 from reverie_algorithms.dreamer_v3_2025.rssm import BlockGRU, BlockRSSM, BlockRSSMConfig
 from tests.algorithms.small_2023 import uniform
 
@@ -89,7 +89,7 @@ def test_gru_works_in_blocks_and_keeps_the_state_by_a_bias_of_minus_one():
         ],
         1,
     )
-    hidden = plain_rms_silu(hidden.flatten(1), gru.scale.flatten()).view(B, G, -1)
+    hidden = rms_silu(hidden.flatten(1), gru.scale.flatten()).view(B, G, -1)
     wanted = []
     for g in range(G):
         r, c, u = (hidden[:, g] @ gru.gates.weight[g] + gru.gates.bias[g]).chunk(3, -1)
