@@ -24,7 +24,6 @@ from reverie_algorithms.dreamer.returns import lambda_return
 from reverie_algorithms.dreamer_v2.config import DreamerV2Config
 from reverie_algorithms.dreamer_v2.world_model import HeadV2Config, MeanHead, WorldModelV2
 from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
-from reverie_algorithms.fast.one_hot_linear import OneHots
 
 
 class ActorV2(nn.Module):
@@ -35,11 +34,10 @@ class ActorV2(nn.Module):
         inputs: int,
         config: HeadV2Config,
         dist: ActionDist,
-        one_hots: OneHots | None = None,
     ) -> None:
         super().__init__()
         self.dist = dist
-        self.net = EluMLP(inputs, config.layers, config.units, dist.outputs, one_hots)
+        self.net = EluMLP(inputs, config.layers, config.units, dist.outputs)
 
     def forward(self, feat: Tensor) -> Tensor:
         return self.net(feat).float()
@@ -89,7 +87,7 @@ class BehaviorV2(nn.Module):
     def __init__(self, actor: ActorV2, rssm: RSSMV2, config: DreamerV2Config) -> None:
         super().__init__()
         self.config, self.actor = config, actor
-        self.critic = MeanHead(rssm.feat_size, config.heads, rssm.one_hots)
+        self.critic = MeanHead(rssm.feat_size, config.heads)
         self.target_critic = TargetCritic(self.critic, config.target_period)
 
     def dream(

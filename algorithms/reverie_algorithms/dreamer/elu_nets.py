@@ -16,32 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reverie_algorithms.dreamer_v3_2023.nets import output_linear, xavier_uniform_
-from reverie_algorithms.fast.one_hot_linear import OneHots, column_major, one_hot_linear
 
 SMALLEST_SIDE = 5
 """A convolution needs 4 pixels, and a transposed one makes 5 at least."""
 FEW_CHANNELS = 4
 
 
-class LookUpLinear(nn.Linear):
-    """Linear whose inputs end in one-hot vectors; their products are looked up on a CPU."""
-
-    def __init__(self, inputs: int, outputs: int, one_hots: OneHots) -> None:
-        super().__init__(inputs, outputs)
-        self.one_hots = one_hots
-        xavier_uniform_(self.weight)
-        nn.init.zeros_(self.bias)
-        self.weight = column_major(self.weight)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return one_hot_linear(input, self.weight, self.one_hots) + self.bias
-
-
 class EluMLP(nn.Module):
-    """Hidden layers with ELU; with `outputs`, one output layer for each width, concatenated.
-
-    `one_hots` says that the inputs end in one-hot vectors, whose products can be looked up.
-    """
+    """Hidden layers with ELU; with `outputs`, one output layer for each width, concatenated."""
 
     def __init__(
         self,
@@ -49,13 +31,10 @@ class EluMLP(nn.Module):
         layers: int,
         units: int,
         outputs: Sequence[int] = (),
-        one_hots: OneHots | None = None,
     ) -> None:
         super().__init__()
         sizes = [inputs, *[units] * layers]
         self.hidden = nn.ModuleList([output_linear(a, b) for a, b in pairwise(sizes)])
-        if layers and one_hots is not None:
-            self.hidden[0] = LookUpLinear(inputs, units, one_hots)
         self.outputs = nn.ModuleList([output_linear(sizes[-1], n) for n in outputs])
 
     def forward(self, inputs: Tensor) -> Tensor:

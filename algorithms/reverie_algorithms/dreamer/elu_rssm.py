@@ -19,7 +19,6 @@ from reverie.types import STRICT
 from reverie_algorithms.common.dists import sample_one_hot, straight_through
 from reverie_algorithms.dreamer_v3_2023.nets import LayerNorm, output_linear
 from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
-from reverie_algorithms.fast.one_hot_linear import OneHots, column_major, one_hot_linear
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,11 +84,8 @@ class RSSMV2(nn.Module):
         self.config = config
         self.latent = config.stoch * config.classes
         self.feat_size = config.deter + self.latent
-        self.one_hots = OneHots(config.stoch, config.classes)
-        """What feat ends in."""
         width = config.action_width or action_size
         self.input = output_linear(self.latent + width, config.hidden)
-        self.input.weight = column_major(self.input.weight)
         self.gru = GRUV2(config.hidden, config.deter)
         self.prior_hidden = output_linear(config.deter, config.hidden)
         self.prior_logits = output_linear(config.hidden, self.latent)
@@ -143,10 +139,9 @@ class RSSMV2(nn.Module):
     def imagine_step(
         self, state: LatentState, action_BA: Tensor, uniform_BS: Tensor
     ) -> LatentState:
-        """Advance the prior by one step without an observation; the state must be a sampled one."""
-        weight, stoch_BX = self.input.weight[:, : self.latent], state.stoch.flatten(-2)
-        product_BU = one_hot_linear(stoch_BX, weight, self.one_hots)
-        deter_BD = self.gru(F.elu(product_BU + self._action_part(action_BA)), state.deter)
+        """Advance the prior by one step without an observation."""
+        action_BU = self._action_part(action_BA)
+        deter_BD = self._advance(state.stoch.flatten(-2), action_BU, state.deter)
         return LatentState(deter_BD, sampled(self.prior(deter_BD), uniform_BS))
 
     def reset(

@@ -54,7 +54,7 @@ class DreamerV2(Dreamer):
 
     def _make_actor(self) -> ActorV2:
         rssm = self.rssm
-        return ActorV2(rssm.feat_size, self.config.heads, self.actions, rssm.one_hots)
+        return ActorV2(rssm.feat_size, self.config.heads, self.actions)
 
     def _make_world_model(self) -> WorldModelV2:
         config = self.config

@@ -20,7 +20,6 @@ from reverie_algorithms.dreamer.elu_images import DecoderV2, EncoderV2
 from reverie_algorithms.dreamer.elu_nets import EluMLP
 from reverie_algorithms.dreamer.elu_rssm import RSSMV2, ObservedV2
 from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
-from reverie_algorithms.fast.one_hot_linear import OneHots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,9 +37,9 @@ class HeadV2Config:
 class MeanHead(nn.Module):
     """Mean of a unit normal over a scalar: reward or value."""
 
-    def __init__(self, inputs: int, config: HeadV2Config, one_hots: OneHots | None = None) -> None:
+    def __init__(self, inputs: int, config: HeadV2Config) -> None:
         super().__init__()
-        self.net = EluMLP(inputs, config.layers, config.units, [1], one_hots)
+        self.net = EluMLP(inputs, config.layers, config.units, [1])
 
     def forward(self, feat: Tensor) -> Tensor:
         return self.net(feat).squeeze(-1).float()
@@ -53,9 +52,9 @@ class MeanHead(nn.Module):
 class DiscountHead(nn.Module):
     """Expected discount gamma (1 - terminal) of a state, as a Bernoulli's probability."""
 
-    def __init__(self, inputs: int, config: HeadV2Config, one_hots: OneHots | None = None) -> None:
+    def __init__(self, inputs: int, config: HeadV2Config) -> None:
         super().__init__()
-        self.net = EluMLP(inputs, config.layers, config.units, [1], one_hots)
+        self.net = EluMLP(inputs, config.layers, config.units, [1])
 
     def loss(self, feat: Tensor, discount: Tensor) -> Tensor:
         return bernoulli_loss(self.net(feat).squeeze(-1), discount)
@@ -91,7 +90,7 @@ class WorldModelV2(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.rssm, self.decoder = encoder, rssm, decoder
-        sizes = rssm.feat_size, heads, rssm.one_hots
+        sizes = rssm.feat_size, heads
         self.reward = MeanHead(*sizes)
         self.discount = DiscountHead(*sizes) if discount_head else None
         self.kl = kl
