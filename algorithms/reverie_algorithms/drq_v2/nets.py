@@ -12,11 +12,9 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 
 from reverie_algorithms.common.observations import ObsKeys, centred, flat_symlog
 from reverie_algorithms.drq_v2.frame_stacks import picked, shifted_stacks
-from reverie_algorithms.fast.chunked_convs import Memory, chunked_features, reused_linear
 
 STRIDES = (2, 1, 1, 1)
 KERNEL = 3
@@ -53,36 +51,22 @@ class ImageEncoder(nn.Module):
                 f"got {height} x {width}"
             )
         widths = [shape[2] * stack, *[channels] * len(STRIDES)]
-        self.layers = tuple(
+        convs = [
             nn.Conv2d(a, b, KERNEL, stride)
             for (a, b), stride in zip(pairwise(widths), STRIDES, strict=True)
-        )
-        for conv in self.layers:
+        ]
+        for conv in convs:
             orthogonal_(conv, math.sqrt(2))
-        self.convs = nn.ModuleList(self.layers)
+        self.convs = nn.ModuleList(convs)
         self.size = channels * _side(height) * _side(width)
-        self.memory = Memory()
 
     def forward(self, frames_BTHWC: Tensor, rows_BS: Tensor, shift_B2: Tensor) -> Tensor:
-        """Encode the shifted stacks of these rows.
-
-        On a CPU the features are valid until the next call with gradients on (or off) as now.
-        """
-
-        def read(part: slice) -> Tensor:
-            stacks = shifted_stacks(frames_BTHWC[part], rows_BS[part], shift_B2[part])
-            return centred(stacks).permute(0, 3, 1, 2)
-
-        if frames_BTHWC.device.type != "cpu" or is_compiling():
-            return plain_features(read(slice(None)), self.layers)
-        return chunked_features(read, len(frames_BTHWC), self.layers, self.memory)
-
-
-def plain_features(pixels: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
-    """Features [B, size], channel-last, of centred pixels [B, C, H, W]."""
-    for conv in convs:
-        pixels = F.relu(conv(pixels))
-    return pixels.permute(0, 2, 3, 1).flatten(1)
+        """Encode the shifted stacks of these rows."""
+        stacks = shifted_stacks(frames_BTHWC, rows_BS, shift_B2)
+        pixels = centred(stacks).permute(0, 3, 1, 2)
+        for conv in self.convs:
+            pixels = F.relu(conv(pixels))
+        return pixels.permute(0, 2, 3, 1).flatten(1)
 
 
 def _side(pixels: int) -> int:
@@ -118,14 +102,9 @@ class Trunk(nn.Module):
         super().__init__()
         self.linear = linear(inputs, features)
         self.norm = nn.LayerNorm(features)
-        self.memory = Memory()
 
     def forward(self, embed_BE: Tensor) -> Tensor:
-        if embed_BE.requires_grad and embed_BE.device.type == "cpu" and not is_compiling():
-            product_BF = reused_linear(embed_BE, self.linear, self.memory)
-        else:
-            product_BF = self.linear(embed_BE)
-        return torch.tanh(self.norm(product_BF.float()))
+        return torch.tanh(self.norm(self.linear(embed_BE).float()))
 
 
 class Actor(nn.Module):
