@@ -19,19 +19,8 @@ from reverie_algorithms.dreamer.returns import ReturnNormalizer, lambda_return, 
 from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
 from reverie_algorithms.dreamer_v3_2025.config import DreamerV32025Config
 from reverie_algorithms.dreamer_v3_2025.heads import RMSActor, TwoHotHead
-from reverie_algorithms.dreamer_v3_2025.rssm import BlockRSSM
 from reverie_algorithms.dreamer_v3_2025.world_model import RMSWorldModel
 from reverie_algorithms.fast.late_gradients import product_dtype
-
-
-class Imagination:
-    """The prior's steps, with what all of them share prepared once."""
-
-    def __init__(self, rssm: BlockRSSM) -> None:
-        self.rssm, self.weight = rssm, rssm.gru.hidden_weight()
-
-    def imagine_step(self, state: LatentState, action: Tensor, uniform: Tensor, /) -> LatentState:
-        return self.rssm.imagine_step(state, action, uniform, self.weight)
 
 
 class ReplayDream(NamedTuple):
@@ -71,7 +60,7 @@ class ReplayBehavior(nn.Module):
         gamma = 1.0 if self.config.discounted_cont else self.config.gamma
         dtype = product_dtype(model.rssm.prior_logits.weight)
         start = LatentState(start.deter.to(dtype), start.stoch.to(dtype))
-        rollout = imagine(Imagination(model.rssm), self.actor, start, noise)
+        rollout = imagine(model.rssm, self.actor, start, noise)
         before, after = rollout.feat[:-1], rollout.feat[1:]
         logits = self.critic(before)
         with torch.no_grad():

@@ -10,7 +10,7 @@ variables, K classes, X = S * K, U units.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from reverie_algorithms.dreamer_v3_2025.nets import (
     to_blocks,
 )
 from reverie_algorithms.dreamer_v3_2025.rms_norm import rms_silu
-from reverie_algorithms.fast.late_gradients import StepProduct, product_dtype
+from reverie_algorithms.fast.late_gradients import StepProduct
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,15 +52,6 @@ class BlockRSSMConfig:
     (source: danijar/dreamerv3@e3f0224)."""
 
 
-class HiddenWeight(NamedTuple):
-    """The GRU's hidden weight in the type of the products, cut into its two parts."""
-
-    deter: Tensor
-    """[G, d, d], of the block's own entries."""
-    inputs: Tensor
-    """[G, 3 U, d], of what all blocks read."""
-
-
 class BlockGRU(nn.Module):
     """GRU whose recurrent weights join only entries of one block.
 
@@ -78,22 +69,13 @@ class BlockGRU(nn.Module):
         self.scale = nn.Parameter(torch.ones(blocks, 1, self.width))
         self.gates = BlockLinear(blocks, self.width, 3 * self.width)
 
-    def hidden_weight(self) -> HiddenWeight:
-        """What `forward` needs; worth to be kept where many steps use it."""
-        weight = self.hidden.weight.to(product_dtype(self.hidden.weight))
-        return HiddenWeight(weight[:, : self.width], weight[:, self.width :])
-
-    def forward(
-        self, deter_BD: Tensor, stoch_BX: Tensor, action_BA: Tensor, weight: HiddenWeight
-    ) -> Tensor:
+    def forward(self, deter_BD: Tensor, stoch_BX: Tensor, action_BA: Tensor) -> Tensor:
         """Return the next deter [B, D]."""
         parts = self.deter_in(deter_BD), self.stoch_in(stoch_BX), self.action_in(action_BA)
-        # The inputs are the same in every block: no copy of them is needed.
         inputs_GBI = torch.cat(parts, -1).expand(self.blocks, -1, -1)
         deter_GBd = to_blocks(deter_BD, self.blocks)
-        product = torch.baddbmm(self.hidden.bias, inputs_GBI, weight.inputs)
-        product = torch.baddbmm(product, deter_GBd, weight.deter)
-        return self.finish(self.gates(self.normed(product)), deter_GBd)
+        hidden_GBd = self.hidden(torch.cat([deter_GBd, inputs_GBI], -1))
+        return self.finish(self.gates(self.normed(hidden_GBd)), deter_GBd)
 
     def normed(self, product_GBd: Tensor) -> Tensor:
         return rms_silu(product_GBd, self.scale, (0, 2))
@@ -161,14 +143,10 @@ class BlockRSSM(UnimixRSSM):
         return Observed(state, torch.stack(posteriors, 1), self.prior(deter_BTD))
 
     def imagine_step(
-        self,
-        state: LatentState,
-        action_BA: Tensor,
-        uniform_BS: Tensor,
-        weight: HiddenWeight | None = None,
+        self, state: LatentState, action_BA: Tensor, uniform_BS: Tensor
     ) -> LatentState:
         """Advance the prior by one step without an observation, in the type of `state`."""
-        deter_BD = self._advance(state, action_BA, weight)
+        deter_BD = self._advance(state, action_BA)
         logits_BX = self.prior_logits(self.prior_hidden(deter_BD))
         stoch_BSK, _ = self._sample(logits_BX, uniform_BS)
         return LatentState(deter_BD, stoch_BSK.to(deter_BD.dtype))
@@ -181,12 +159,8 @@ class BlockRSSM(UnimixRSSM):
         reset = LatentState(state.deter * keep_B1, state.stoch * keep_B1.unsqueeze(-1))
         return reset, prev_action_BA * keep_B1
 
-    def _advance(
-        self, state: LatentState, action_BA: Tensor, weight: HiddenWeight | None = None
-    ) -> Tensor:
-        if weight is None:
-            weight = self.gru.hidden_weight()
-        return self.gru(state.deter, state.stoch.flatten(-2), bounded(action_BA), weight)
+    def _advance(self, state: LatentState, action_BA: Tensor) -> Tensor:
+        return self.gru(state.deter, state.stoch.flatten(-2), bounded(action_BA))
 
     def _products(self, embed_TBE: Tensor, action_TBA: Tensor) -> dict[str, StepProduct]:
         """The products of the time loop, with all that embed and action add to them."""
