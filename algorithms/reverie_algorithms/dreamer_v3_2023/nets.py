@@ -177,28 +177,13 @@ class ImageDecoder(nn.Module):
 
 
 class ToPixels(nn.ConvTranspose2d):
-    """Transposed convolution (kernel 4, stride 2, padding 1) from [M, I, h, w] to few channels.
-
-    On a CPU as an ordinary convolution: its windows of 2 x 2 inputs each give 2 x 2 outputs, which
-    lie one pixel up and to the left of the doubled grid. That is exact, and faster.
-    """
+    """Transposed convolution (kernel 4, stride 2, padding 1) from [M, I, h, w] to few channels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 4, 2, 1)
         assert self.bias is not None
         xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not input.is_cpu:
-            return super().forward(input, output_size)
-        assert self.bias is not None
-        # [I, C, y, row, x, column] to [row, column, C, I, y, x], flipped into a correlation
-        taps = self.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).permute(3, 5, 1, 0, 2, 4)
-        taps = taps.flatten(0, 2).flip(-2, -1)
-        blocks = F.conv2d(input, taps, self.bias.repeat(4), padding=1).permute(0, 2, 3, 1)
-        pixels = blocks.unflatten(-1, (2, 2, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return pixels[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:
