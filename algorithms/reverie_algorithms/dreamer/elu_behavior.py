@@ -37,7 +37,7 @@ class ActorV2(nn.Module):
     ) -> None:
         super().__init__()
         self.dist = dist
-        self.net = EluMLP(inputs, config.layers, config.units, dist.outputs)
+        self.net = EluMLP(inputs, config.layers, config.units, dist.outputs, redraw=True)
 
     def forward(self, feat: Tensor) -> Tensor:
         return self.net(feat).float()

@@ -19,11 +19,14 @@ from reverie_algorithms.dreamer_v3_2023.nets import output_linear, xavier_unifor
 
 SMALLEST_SIDE = 5
 """A convolution needs 4 pixels, and a transposed one makes 5 at least."""
-FEW_CHANNELS = 4
 
 
 class EluMLP(nn.Module):
-    """Hidden layers with ELU; with `outputs`, one output layer for each width, concatenated."""
+    """Hidden layers with ELU; with `outputs`, one output layer for each width, concatenated.
+
+    `redraw` draws the first layer's weights again after all hidden ones: heads on feat did so
+    from the start, and a seed keeps its weights.
+    """
 
     def __init__(
         self,
@@ -31,10 +34,13 @@ class EluMLP(nn.Module):
         layers: int,
         units: int,
         outputs: Sequence[int] = (),
+        redraw: bool = False,
     ) -> None:
         super().__init__()
         sizes = [inputs, *[units] * layers]
         self.hidden = nn.ModuleList([output_linear(a, b) for a, b in pairwise(sizes)])
+        if redraw and layers:
+            self.hidden[0] = output_linear(inputs, units)
         self.outputs = nn.ModuleList([output_linear(sizes[-1], n) for n in outputs])
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -158,25 +164,8 @@ class UpFromPixel(nn.Module):
 
 
 class Up(nn.ConvTranspose2d):
-    """Stride-2 transposed convolution without padding.
-
-    Few output channels are made by an ordinary convolution that has the four pixels of each
-    2 x 2 block as channels. That is exact, and measured to be faster on CPU.
-    """
+    """Stride-2 transposed convolution without padding."""
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int]) -> None:
         super().__init__(inputs, outputs, kernel, stride=2)
         glorot(self)
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if self.out_channels > FEW_CHANNELS or input.is_cuda:
-            return super().forward(input, output_size)
-        assert self.bias is not None
-        height, width = self.weight.shape[2:]
-        weight = F.pad(self.weight, (0, width % 2, 0, height % 2))
-        # [in, out, y, row, x, column] to [out, row, column, in, y, x], flipped into a correlation
-        taps = weight.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(1, 3, 5, 0, 2, 4)
-        taps = taps.flatten(0, 2).flip(-2, -1)
-        blocks = F.conv2d(input, taps, self.bias.repeat_interleave(4), padding=2)
-        maps = F.pixel_shuffle(blocks, 2)
-        return maps[:, :, : maps.shape[2] - height % 2, : maps.shape[3] - width % 2]

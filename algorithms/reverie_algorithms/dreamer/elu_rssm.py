@@ -131,18 +131,22 @@ class RSSMV2(nn.Module):
         self, state: LatentState, prev_action_BA: Tensor, embed_BE: Tensor, uniform_BS: Tensor
     ) -> LatentState:
         """Advance the posterior by one observed step; `reset` the rows that start first."""
-        stoch_BX, action_BU = state.stoch.flatten(-2), self._action_part(prev_action_BA)
-        deter_BD = self._advance(stoch_BX, action_BU, state.deter)
-        logits_BSK = self._posterior(deter_BD, self._embed_part(embed_BE))
+        deter_BD = self._step(state, prev_action_BA)
+        hidden_BU = F.elu(self.posterior_hidden(torch.cat([deter_BD, embed_BE], -1)))
+        logits_BSK = self._logits(self.posterior_logits, hidden_BU)
         return LatentState(deter_BD, sampled(logits_BSK, uniform_BS))
 
     def imagine_step(
         self, state: LatentState, action_BA: Tensor, uniform_BS: Tensor
     ) -> LatentState:
         """Advance the prior by one step without an observation."""
-        action_BU = self._action_part(action_BA)
-        deter_BD = self._advance(state.stoch.flatten(-2), action_BU, state.deter)
+        deter_BD = self._step(state, action_BA)
         return LatentState(deter_BD, sampled(self.prior(deter_BD), uniform_BS))
+
+    def _step(self, state: LatentState, action_BA: Tensor) -> Tensor:
+        padding = self.input.in_features - self.latent - action_BA.shape[-1]
+        inputs = torch.cat([state.stoch.flatten(-2), F.pad(action_BA, (0, padding))], -1)
+        return self.gru(F.elu(self.input(inputs)), state.deter)
 
     def reset(
         self, state: LatentState, prev_action_BA: Tensor, is_first_B: Tensor

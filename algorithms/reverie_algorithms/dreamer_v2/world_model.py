@@ -39,7 +39,7 @@ class MeanHead(nn.Module):
 
     def __init__(self, inputs: int, config: HeadV2Config) -> None:
         super().__init__()
-        self.net = EluMLP(inputs, config.layers, config.units, [1])
+        self.net = EluMLP(inputs, config.layers, config.units, [1], redraw=True)
 
     def forward(self, feat: Tensor) -> Tensor:
         return self.net(feat).squeeze(-1).float()
@@ -54,7 +54,7 @@ class DiscountHead(nn.Module):
 
     def __init__(self, inputs: int, config: HeadV2Config) -> None:
         super().__init__()
-        self.net = EluMLP(inputs, config.layers, config.units, [1])
+        self.net = EluMLP(inputs, config.layers, config.units, [1], redraw=True)
 
     def loss(self, feat: Tensor, discount: Tensor) -> Tensor:
         return bernoulli_loss(self.net(feat).squeeze(-1), discount)
