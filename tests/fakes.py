@@ -19,11 +19,43 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reverie.group import Alone
 from reverie.protocols import AgentContext, EvalProtocol, StreamSpec
 from reverie.types import STEP_ID, STRICT, ActionSpec, ArraySpec, Rows, Spaces
 from reverie_algorithms.common.initialise import take
 
 EPISODE = 7
+
+
+class WatchedGroup(Alone):
+    """A single learner's group that remembers what it was asked to average and to gather."""
+
+    def __init__(self) -> None:
+        self.averaged: list[tuple[int, ...]] = []
+        """Shapes."""
+        self.calls = 0
+        """Of `mean_`."""
+        self.gathered: list[tuple[int, ...]] = []
+
+    def mean_(self, tensors: Any) -> None:
+        self.calls += 1
+        self.averaged += [tuple(tensor.shape) for tensor in tensors]
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        self.gathered.append(tuple(tensor.shape))
+        return super().gather(tensor)
+
+
+class Zeroing(Alone):
+    """A group whose mean of anything is 0."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
+
+    def mean_(self, tensors: Any) -> None:
+        for tensor in tensors:
+            self.seen.append(tuple(tensor.shape))
+            tensor.zero_()
 
 
 class CountingEnv(gymnasium.Env[Any, Any]):
@@ -192,6 +224,8 @@ class Stub:
     """Shared by the stub agents: a linear policy on the vector key."""
 
     Config = StubConfig
+    PAPER = "none: a stub"
+    SIZES: ClassVar[dict[str, Any]] = {}
     COMPILABLE = ()
 
     def __init__(self, config: StubConfig, spaces: Spaces, context: AgentContext) -> None:
@@ -283,8 +317,6 @@ class Stub:
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         self.learn_rng.set_state(state["rng"])
-
-    def warm_up(self, example: Any) -> None: ...
 
     def module_sizes(self) -> Any:
         return {"policy": sum(p.numel() for p in self.net.parameters())}, {}

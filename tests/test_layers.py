@@ -12,7 +12,11 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGES = {"reverie": "platform", "reverie_algorithms": "algorithms", "reverie_envs": "envs"}
-SEEN_BY_ALL = {"reverie.types", "reverie.protocols"}
+SEEN_BY_ALL = {"reverie.types", "reverie.protocols", "reverie.group"}
+SHARED_ROOMS = {"common", "dreamer", "fast"}
+"""Of `reverie_algorithms`; every other folder is named after a paper."""
+MADE_OF: dict[str, set[str]] = {}
+"""Papers whose agents are made of other papers' agents, by folder."""
 MAY_IMPORT_RAY = {
     "ray_run.py",
     "ray_links.py",
@@ -70,6 +74,38 @@ def test_packages_import_only_what_they_may(package: str) -> None:
                 continue
             allowed = package != "reverie" and any(name.startswith(m) for m in SEEN_BY_ALL)
             assert allowed or name == "reverie", f"{path.relative_to(ROOT)} imports {name}"
+
+
+def rooms(path: Path) -> set[str]:
+    """Folders of `reverie_algorithms` that a file imports, in what runs and for types."""
+    names = [name.split(".") for name in imports(path) if name.startswith("reverie_algorithms.")]
+    return {parts[1] for parts in names} - {""}
+
+
+def types_only(path: Path) -> set[str]:
+    """Folders of `reverie_algorithms` that a file imports for types alone."""
+    blocks = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.If)]
+    found = [n.module for block in blocks for n in ast.walk(block) if isinstance(n, ast.ImportFrom)]
+    return {name.split(".")[1] for name in found if name and "reverie_algorithms." in name}
+
+
+def test_papers_import_shared_rooms_only_and_those_no_paper() -> None:
+    root = ROOT / PACKAGES["reverie_algorithms"] / "reverie_algorithms"
+    folders = {path.name for path in root.iterdir() if (path / "__init__.py").exists()}
+    assert folders > SHARED_ROOMS
+    for path in files("reverie_algorithms"):
+        own = path.relative_to(root).parts[0]
+        allowed = SHARED_ROOMS | {own} | MADE_OF.get(own, set())
+        if own == "fast":  # a twin names the class whose method it stands for
+            allowed |= types_only(path)
+        extra = rooms(path) & folders - allowed
+        assert not extra, f"{path.relative_to(root)} imports {sorted(extra)}"
+
+
+def test_what_agents_share_knows_no_dreamer() -> None:
+    root = ROOT / PACKAGES["reverie_algorithms"] / "reverie_algorithms"
+    for path in sorted((root / "common").rglob("*.py")):
+        assert rooms(path) <= {"common", "fast"}, path.name
 
 
 def test_only_the_ray_files_import_ray() -> None:

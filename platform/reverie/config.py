@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from reverie import registry
 from reverie.config_tree import apply_overrides, expand_env, lay, merge, read_yaml
 from reverie.errors import ConfigError
+from reverie.protocols import Agent
 from reverie.settings import (
     SECTIONS,
     EnvConfig,
@@ -100,8 +101,17 @@ def resolve_algorithm(raw: Any) -> Any:
     try:
         defaults = agent.config_defaults(raw)
     except (ValueError, TypeError) as error:
-        raise ConfigError(algorithm_fault(error)) from None
+        raise ConfigError(algorithm_fault(error) + _size_elsewhere(agent, raw)) from None
     return build(agent.Config, merge(defaults, raw), "algorithm")
+
+
+def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Any]) -> str:
+    """Which algorithm or dialect has the size that `agent` lacks."""
+    size = raw.get("size")
+    if size is None or size in agent.SIZES:
+        return ""
+    found = [name for name in registry.ALGORITHMS if size in registry.algorithm(name).SIZES]
+    return f"; {size!r} is a size of {', '.join(found)}" if found else ""
 
 
 def algorithm_fault(error: Exception) -> str:
@@ -185,7 +195,8 @@ def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
         (path, value, value >= 1, "at least 1") for path, value in at_least_one.items()
     ]
     init = config.init
-    ratio, least = learner.training_ratio, learner.batch_length * resources.num_shards
+    length = getattr(config.algorithm, "batch_length", None) or learner.batch_length
+    ratio, least = learner.training_ratio, length * resources.num_shards
     rows += [
         ("learner.training_ratio", ratio, ratio >= 0, "0 or more"),
         ("resources.num_learners", resources.num_learners, resources.num_learners == 1, "1"),

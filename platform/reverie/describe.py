@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from reverie import env_factory, evaluator, registry
 from reverie.config import ExperimentConfig
 from reverie.list_suites import first_line
 from reverie.policy import make_agent
+from reverie.protocols import Agent
 
 
 def describe(config: ExperimentConfig) -> dict[str, Any]:
@@ -78,14 +78,13 @@ def describe_text(found: dict[str, Any]) -> str:
 
 
 def list_algorithms() -> str:
-    """One line per algorithm, from its own docstring."""
+    """What there is to set as `algorithm.name`, dialect and size, from the agents themselves."""
     lines: list[str] = []
     for name in sorted(registry.algorithm_names()):
-        agent = registry.algorithm(name)
-        lines.append(f"{name:12} {first_line(agent)}")
-        sizes = getattr(importlib.import_module(agent.__module__), "SIZES", {})
-        if sizes:
-            lines.append(f"{'':12} sizes: {', '.join(sizes)}")
+        agent: type[Agent] = registry.algorithm(name)
+        rows = {"paper": agent.PAPER, "sizes": ", ".join(agent.SIZES), **agent.VARIANTS}
+        lines.append(f"{name:15} {first_line(agent)}")
+        lines += [f"{'':15} {key}: {text}" for key, text in rows.items() if text]
     return "\n".join(lines)
 
 

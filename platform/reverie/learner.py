@@ -19,6 +19,7 @@ from reverie.compiling import begin_update, compile_agent
 from reverie.config import ExperimentConfig
 from reverie.env_factory import derive_seed
 from reverie.errors import ConfigError, NonFiniteLoss
+from reverie.group import ALONE, Group
 from reverie.initialise import Source, initialise
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
@@ -57,6 +58,7 @@ class Learner:
     Args:
         coordinator, shards, weights: links to the other parts, plain objects in one process.
         incarnation: how many learners this run had before; part of every version it publishes.
+        group: the learners that take every step together.
     """
 
     def __init__(
@@ -69,13 +71,17 @@ class Learner:
         *,
         device: str,
         incarnation: int = 0,
+        group: Group = ALONE,
     ) -> None:
+        self._group = group
         self._config, self._coordinator, self._weights = config, coordinator, weights
         self._shards, self._device, self._incarnation = shards, device, incarnation
         if device == "cpu":
             keep_memory()
         seed = derive_seed(config.seed, 3)
-        self.agent = make_agent(config, spaces, seed=seed, training=True, device=device)
+        self.agent = make_agent(
+            config, spaces, seed=seed, training=True, device=device, group=group
+        )
         self._uses_graphs = compile_agent(self.agent, config.learner.compile, device)
         specs = stream_specs(config, self.agent.streams())
         prefetch = 1 if config.run.lockstep else config.learner.prefetch
@@ -234,7 +240,7 @@ class Learner:
         if not self._bad:
             return
         stacked = torch.stack([flag.reshape(()) for flag in self._bad.values()])
-        flags = cast(list[bool], stacked.tolist())
+        flags = cast(list[bool], self._group.any(stacked).tolist())
         names = [name for name, bad in zip(self._bad, flags, strict=True) if bad]
         if names:
             raise NonFiniteLoss(

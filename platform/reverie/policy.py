@@ -18,6 +18,7 @@ from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import algorithm_fault, build, resolve_algorithm
 from reverie.config_tree import read_yaml
 from reverie.errors import ConfigError, is_refusal
+from reverie.group import ALONE, Group
 from reverie.protocols import Agent, AgentContext, Carry, Mode
 from reverie.settings import EnvConfig, ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
@@ -34,6 +35,7 @@ def make_agent(
     seed: int,
     training: bool,
     device: str = "cpu",
+    group: Group = ALONE,
 ) -> Agent:
     """Build the configured agent; `training=False` builds only what acting needs.
 
@@ -49,6 +51,7 @@ def make_agent(
         device=device,
         precision=config.learner.precision,
         training=training,
+        group=group,
     )
     dialect = getattr(config.algorithm, "dialect", None)
     agent = registry.algorithm(config.algorithm.name, dialect)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from reverie.group import ALONE, Group
 from reverie.types import Array, Counters, Rows, Spaces
 
 if TYPE_CHECKING:
@@ -51,24 +52,22 @@ class StreamSpec:
         return self.batch_size * self.batch_length
 
 
-def no_reduce(tensor: Tensor) -> Tensor:
-    """Stand-in for `all_reduce` when there is one learner."""
-    return tensor
-
-
 @dataclass(frozen=True, slots=True)
 class AgentContext:
     """What the platform tells an agent about where and how it runs."""
 
     batch_size: int
+    """`learner.batch_size`: windows per update, where the algorithm does not say otherwise."""
     batch_length: int
+    """`learner.batch_length`: trained rows per window, likewise."""
     seed: int
     device: str = "cpu"
     precision: Precision = "float32"
     training: bool = True
     """False in actors that only act: they need no decoder, critic or optimizer."""
-    all_reduce: Callable[[Tensor], Tensor] = no_reduce
-    """Mean over learners; gradients, normalisers and batch statistics go through it."""
+    group: Group = ALONE
+    """The learners of the run; gradients, return ranges, batch statistics and flags go through
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +89,14 @@ class Agent(Protocol):
     An agent owns separate generators for acting and for learning.
     """
 
+    Config: ClassVar[type]
+    """Frozen dataclass of the keys under `algorithm`, each with its meaning and source."""
+    PAPER: ClassVar[str]
+    """Where the algorithm was published."""
+    SIZES: ClassVar[Mapping[str, Any]]
+    """The named values of `algorithm.size`; empty where there is none."""
+    VARIANTS: ClassVar[Mapping[str, str]]
+    """Published variants by name: what to set, and the paper."""
     COMPILABLE: ClassVar[tuple[str, ...]]
     """Methods that may be replaced by compiled ones: without graph breaks, side effects on
     tensors or draws of randomness."""
@@ -170,12 +177,6 @@ class Agent(Protocol):
         """
         ...
 
-    def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Run whatever is slow the first time (allocation, compilation) on an example batch,
-        leaving weights, optimizers and generators untouched.
-        """
-        ...
-
     def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:
         """Parameter counts by module: the trained ones, and slow copies."""
         ...
@@ -206,7 +207,7 @@ class EvalProtocol:
     """How a suite wants its scores taken, so that figures compare with published ones."""
 
     id: str
-    """Names suite, version and settings; scores under different ids do not compare."""
+    """Suite, version and settings; scores under different ids do not compare."""
     mode: Mode = "mode"
     episodes: int = 10
     random_score: float | None = None

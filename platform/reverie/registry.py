@@ -29,7 +29,7 @@ ENVS = {
 }
 ALGORITHMS = {
     "dreamerv2": "reverie_algorithms.dreamer_v2.agent:DreamerV2",
-    "dreamerv3/2023": "reverie_algorithms.dreamer_v3_2023.agent:DreamerV3",
+    "dreamerv3/2023": "reverie_algorithms.dreamer_v3_2023.agent:DreamerV32023",
     "dreamerv3/2025": "reverie_algorithms.dreamer_v3_2025.agent:DreamerV32025",
     "drqv2": "reverie_algorithms.drq_v2.agent:DrQV2",
 }

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.common.observations import ObsNetConfig
 from reverie_algorithms.dreamer.harmony import HarmonyConfig
-from reverie_algorithms.dreamer_v3_2023.agent import DreamerV3
-from reverie_algorithms.dreamer_v3_2023.config import DreamerV3Config
+from reverie_algorithms.dreamer.imagination import Noise
+from reverie_algorithms.dreamer_v3_2023.agent import DreamerV32023
+from reverie_algorithms.dreamer_v3_2023.config import DreamerV32023Config
+from reverie_algorithms.dreamer_v3_2023.nets import ObsNetConfig
 from reverie_algorithms.dreamer_v3_2023.rssm import RSSMConfig
 from reverie_algorithms.dreamer_v3_2023.world_model import HeadConfig
 
@@ -46,10 +47,10 @@ NANO: dict[str, Any] = {
 """Networks that exist only to be tested."""
 
 
-def sized(size: str, **options: Any) -> DreamerV3Config:
+def sized(size: str, **options: Any) -> DreamerV32023Config:
     """Build the config of a named size, as the platform does."""
-    raw = DreamerV3.config_defaults({"size": size})
-    return DreamerV3Config(
+    raw = DreamerV32023.config_defaults({"size": size})
+    return DreamerV32023Config(
         size=size,
         rssm=RSSMConfig(**raw["rssm"]),
         encoder=ObsNetConfig(**raw["encoder"]),
@@ -65,10 +66,10 @@ def nano_agent(
     mode: Any = "paper",
     context: Mapping[str, Any] | None = None,
     **options: Any,
-) -> DreamerV3:
-    config = DreamerV3Config(**{**NANO, "harmony": HarmonyConfig(mode=mode), **options})
+) -> DreamerV32023:
+    config = DreamerV32023Config(**{**NANO, "harmony": HarmonyConfig(mode=mode), **options})
     settings = {"batch_size": SHAPE[0], "batch_length": SHAPE[1], "seed": 0, **(context or {})}
-    return DreamerV3(config, Spaces(dict(obs), action), AgentContext(**settings))
+    return DreamerV32023(config, Spaces(dict(obs), action), AgentContext(**settings))
 
 
 def random_batch(spaces: Spaces, seed: int = 0) -> dict[str, Tensor]:
@@ -97,10 +98,21 @@ def observation(spaces: Spaces, count: int, is_first: bool = True) -> dict[str, 
     return {**obs, "is_first": np.full(count, is_first)}
 
 
-def update(agent: DreamerV3, seed: int = 0) -> dict[str, Tensor]:
+def update(agent: DreamerV32023, seed: int = 0) -> dict[str, Tensor]:
     batch = random_batch(agent.spaces, seed)
     return agent.update({"replay": batch}, Counters())[0]
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def stoch_noise(agent: Any) -> Tensor:
+    """What the RSSM of a Dreamer wants for one batch."""
+    return agent.rssm.noise(SHAPE, agent.learn_generator)
+
+
+def rollout_noise(agent: Any) -> Noise:
+    """What a Dreamer draws for the rollouts from one batch."""
+    shape, generator = (agent.config.horizon, SHAPE[0] * SHAPE[1]), agent.learn_generator
+    return Noise(agent.actions.noise(shape, generator), agent.rssm.noise(shape, generator))

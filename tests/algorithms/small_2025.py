@@ -14,17 +14,17 @@ from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces, step
 from reverie_algorithms.dreamer.harmony import HarmonyConfig
 from reverie_algorithms.dreamer_v3_2025.agent import DreamerV32025
 from reverie_algorithms.dreamer_v3_2025.config import DreamerV32025Config
-from reverie_algorithms.dreamer_v3_2025.heads import RMSHeadConfig
-from reverie_algorithms.dreamer_v3_2025.images import RMSObsNetConfig
-from reverie_algorithms.dreamer_v3_2025.rssm import BlockRSSMConfig
+from reverie_algorithms.dreamer_v3_2025.images import ObsNetConfig
+from reverie_algorithms.dreamer_v3_2025.rssm import RSSMConfig
+from reverie_algorithms.dreamer_v3_2025.world_model import HeadConfig
 from tests.algorithms.small_2023 import DISCRETE, IMAGE, SHAPE
 
-NET = RMSObsNetConfig(depth=2, layers=1, units=8)
+NET = ObsNetConfig(depth=2, layers=1, units=8)
 NANO: dict[str, Any] = {
-    "rssm": BlockRSSMConfig(deter=32, units=8, stoch=4, classes=4),
+    "rssm": RSSMConfig(deter=32, units=8, stoch=4, classes=4),
     "encoder": NET,
     "decoder": NET,
-    "heads": RMSHeadConfig(units=8, behavior_layers=2),
+    "heads": HeadConfig(units=8, behavior_layers=2),
     "horizon": 3,
     "lr": 1e-3,
     "warmup": 1,

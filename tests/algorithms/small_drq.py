@@ -57,7 +57,6 @@ def update(agent: DrQV2, seed: int = 0, env_steps: int = 0) -> dict[str, Tensor]
     return agent.update(batches, Counters(env_steps=env_steps))[0]
 
 
-def draws(agent: DrQV2) -> tuple[Tensor, Tensor]:
+def draws(agent: DrQV2, batch_size: int = BATCH) -> tuple[Tensor, Tensor]:
     """Shifts and noise of one update."""
-    shifts = agent._shifts(2, BATCH)
-    return shifts, agent._noise((2, BATCH), agent.learn_generator)
+    return agent.learner.draws(batch_size, agent.learn_generator)

@@ -7,20 +7,20 @@ from typing import Any
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Spaces
-from reverie_algorithms.dreamer.elu_images import ObsNetV2Config
-from reverie_algorithms.dreamer.elu_rssm import RSSMV2Config
+from reverie_algorithms.dreamer.elu_images import EluObsConfig
+from reverie_algorithms.dreamer.elu_nets import EluHeadConfig
+from reverie_algorithms.dreamer.elu_rssm import EluRSSMConfig, KLConfig
 from reverie_algorithms.dreamer.harmony import HarmonyConfig
 from reverie_algorithms.dreamer_v2.agent import DreamerV2
 from reverie_algorithms.dreamer_v2.config import DreamerV2Config
-from reverie_algorithms.dreamer_v2.world_model import HeadV2Config, KLConfig
 from tests.algorithms.small_2023 import DISCRETE, IMAGE, SHAPE
 
 NET = {"depth": 2, "layers": 1, "units": 16}
 NANO: dict[str, Any] = {
-    "rssm": RSSMV2Config(deter=16, hidden=12, stoch=4, classes=5),
-    "encoder": ObsNetV2Config(**NET),
-    "decoder": ObsNetV2Config(**NET),
-    "heads": HeadV2Config(layers=1, units=16),
+    "rssm": EluRSSMConfig(deter=16, hidden=12, stoch=4, classes=5),
+    "encoder": EluObsConfig(**NET),
+    "decoder": EluObsConfig(**NET),
+    "heads": EluHeadConfig(layers=1, units=16),
     "horizon": 4,
     "world_model_lr": 1e-3,
     "actor_lr": 1e-3,
@@ -28,8 +28,8 @@ NANO: dict[str, Any] = {
 }
 """Networks that exist only to be tested."""
 RESNET: dict[str, Any] = {
-    "encoder": ObsNetV2Config(kind="resnet", **NET),
-    "decoder": ObsNetV2Config(kind="resnet", **NET),
+    "encoder": EluObsConfig(kind="resnet", **NET),
+    "decoder": EluObsConfig(kind="resnet", **NET),
 }
 
 
@@ -39,10 +39,10 @@ def sized(size: str, **options: Any) -> DreamerV2Config:
     kind = options.pop("kind", "plain")
     return DreamerV2Config(
         size=size,
-        rssm=RSSMV2Config(**raw["rssm"]),
-        encoder=ObsNetV2Config(kind=kind, **raw["encoder"]),
-        decoder=ObsNetV2Config(kind=kind, **raw["decoder"]),
-        heads=HeadV2Config(**raw["heads"]),
+        rssm=EluRSSMConfig(**raw["rssm"]),
+        encoder=EluObsConfig(kind=kind, **raw["encoder"]),
+        decoder=EluObsConfig(kind=kind, **raw["decoder"]),
+        heads=EluHeadConfig(**raw["heads"]),
         **options,
     )
 

@@ -340,15 +340,6 @@ def test_acting_does_not_disturb_learning(name: str, spaces: Spaces) -> None:
 
 
 @every_agent
-def test_warm_up_leaves_no_trace(name: str, spaces: Spaces) -> None:
-    warm, cold = make(name, spaces), make(name, spaces)
-    warm.warm_up(batches(warm, spaces, 9))
-    assert_same(warm.state_dict(), cold.state_dict())
-    assert learn(warm, spaces, 0) == learn(cold, spaces, 0)
-    np.testing.assert_array_equal(play(warm, spaces), play(cold, spaces))
-
-
-@every_agent
 def test_a_report_holds_videos_and_figures_and_leaves_no_trace(name: str, spaces: Spaces) -> None:
     agent, other = make(name, spaces), make(name, spaces)
     videos, metrics = agent.report(batches(agent, spaces, 0))

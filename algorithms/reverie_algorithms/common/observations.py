@@ -9,33 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reverie.types import LOG_PREFIX, RESERVED_KEYS, STRICT, ArraySpec
+from reverie.types import LOG_PREFIX, RESERVED_KEYS, ArraySpec
 from reverie_algorithms.common.dists import symlog
-from reverie_algorithms.dreamer_v3_2023.nets import MLP, ImageDecoder, ImageEncoder
 
 VECTOR = ":vector"
 """Key of all vector observations together among the network inputs."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ObsNetConfig:
-    """Sizes of an encoder or decoder; the defaults are those of size `small`."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-
-    depth: int = 32
-    """Channels at the finest resolution; they double with each halving
-    (source: danijar/dreamerv3@8fa35f8)."""
-    layers: int = 2
-    """Hidden layers of the MLP for vectors (source: danijar/dreamerv3@8fa35f8)."""
-    units: int = 512
-    """Width of that MLP (source: danijar/dreamerv3@8fa35f8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +50,11 @@ class ObsKeys:
     @property
     def names(self) -> tuple[str, ...]:
         return (*self.images, *self.vectors)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the losses that rebuild them: `image`, `vector`, or both."""
+        return ("image",) * bool(self.images) + ("vector",) * bool(self.vectors)
 
     def inputs(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Turn observations [..., *shape] into centred pixels by key and one symlog vector."""
@@ -142,35 +130,6 @@ class ObsDecoder(nn.Module):
             error = squared_error(self.vector(feat).float(), inputs[VECTOR], 1)
             losses["vector"] = self.scale * error
         return losses
-
-
-class Encoder(ObsEncoder):
-    """Strided convolutions, and an MLP for symlog vectors."""
-
-    def __init__(self, keys: ObsKeys, config: ObsNetConfig) -> None:
-        super().__init__()
-        self.keys = keys
-        images = {k: ImageEncoder(k, spec.shape, config.depth) for k, spec in keys.images.items()}
-        self.images = nn.ModuleDict(images)
-        self.size = sum(encoder.size for encoder in images.values())
-        if keys.vectors:
-            width = sum(spec.size for spec in keys.vectors.values())
-            self.vector = MLP(width, config.layers, config.units)
-            self.size += config.units if config.layers else width
-
-
-class Decoder(ObsDecoder):
-    """Transposed convolutions, and an MLP for symlog vectors."""
-
-    def __init__(self, keys: ObsKeys, inputs: int, config: ObsNetConfig) -> None:
-        super().__init__()
-        self.keys = keys
-        self.images = nn.ModuleDict(
-            {k: ImageDecoder(k, s.shape, inputs, config.depth) for k, s in keys.images.items()}
-        )
-        if keys.vectors:
-            sizes = [spec.size for spec in keys.vectors.values()]
-            self.vector = MLP(inputs, config.layers, config.units, sizes)
 
 
 def squared_error(mean: Tensor, target: Tensor, axes: int) -> Tensor:

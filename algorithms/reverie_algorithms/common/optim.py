@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from reverie.protocols import no_reduce
+from reverie.group import Group
 
 
 class Optimizer(Protocol):
@@ -45,12 +45,11 @@ class Adam:
     """Adam over named parameters, fused into one kernel.
 
     Moments exist from the start, so that `state` always has the same names and shapes.
+    Gradients are averaged over `learners`.
     """
 
-    def __init__(
-        self, groups: Sequence[AdamGroup], all_reduce: Callable[[Tensor], Tensor] = no_reduce
-    ) -> None:
-        self.groups, self.all_reduce = groups, all_reduce
+    def __init__(self, groups: Sequence[AdamGroup], learners: Group) -> None:
+        self.groups, self.learners = groups, learners
         self.params = {name: p for group in groups for name, p in group.params.items()}
         self.frozen: set[str] = set()
         """Parameters that no step changes; neither do their moments and step counts."""
@@ -82,9 +81,9 @@ class Adam:
         if not params:
             return torch.zeros_like(loss, requires_grad=False)
         grads = torch.autograd.grad(loss, params, retain_graph=retain_graph)
+        self.learners.mean_(grads)
         for param, grad in zip(params, grads, strict=True):
-            reduced = grad if self.all_reduce is no_reduce else self.all_reduce(grad)
-            param.grad = _laid_out_like(param, reduced)
+            param.grad = _laid_out_like(param, grad)
         norms = [_clip(group) for group in self.groups]
         self.optimizer.step()
         self.optimizer.zero_grad()

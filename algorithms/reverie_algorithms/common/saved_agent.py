@@ -1,105 +1,105 @@
-"""What agents made of modules and optimizers share: how they are built, counted and saved."""
+"""What agents made of modules and optimizers share: how they are counted, saved and started."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, ClassVar, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from reverie.protocols import AgentContext, Feedback, Initialised, Metrics
-from reverie.types import Array, Counters, Spaces
+from reverie.protocols import AgentContext, Initialised, Mode
+from reverie.types import Array, Spaces
 from reverie_algorithms.common.initialise import freeze, split_state, take
-from reverie_algorithms.common.observations import ObsKeys
 from reverie_algorithms.common.optim import Optimizer
 from reverie_algorithms.common.states import (
     as_numpy,
     copied,
+    copy_weights,
     load_generator,
     load_tensors,
     make_generator,
+    seeded,
 )
 from reverie_algorithms.fast.acting import gains_by_bfloat16, keep_weights_in, prepare_acting
 
 Size = TypeVar("Size")
 
 
-class SavedAgent(ABC):
+class SavedAgent:
     """Weights, optimizers and generators of an agent, by name.
 
-    With `context.training` unset only what acting needs exists, and only acting works.
+    An agent's constructor builds its parts and declares them: `_acts_with` what acting needs, and
+    with `context.training` set, `_learns` the rest. Without it only acting works.
     """
 
-    keys_type: type[ObsKeys] = ObsKeys
-    """How observations become what the networks read."""
-    learned: dict[str, nn.Module]
-    """Roots of everything that a checkpoint holds, targets and normalisers included."""
+    SIZES: ClassVar[Mapping[str, Any]] = {}
+    VARIANTS: ClassVar[Mapping[str, str]] = {}
     optimizers: Mapping[str, Optimizer]
+    learned: Mapping[str, nn.Module]
+    """Roots of everything that a checkpoint holds, targets and normalisers included."""
+    policy_parts: nn.ModuleDict
+    """What acting needs."""
+    autocast: Callable[[], AbstractContextManager[Any]]
+    """Casts products to bfloat16 where the context asks for that precision."""
 
     def __init__(self, config: Any, spaces: Spaces, context: AgentContext) -> None:
         self.config, self.spaces, self.context = config, spaces, context
-        self.keys = self.keys_type.select(spaces.obs)
         self._bfloat16 = context.precision == "bfloat16" and (
             context.training or gains_by_bfloat16(context.device)
         )
-        self._check_spaces()
+        device_type = torch.device(context.device).type
+        self.autocast = partial(
+            torch.autocast, device_type, dtype=torch.bfloat16, enabled=self._bfloat16
+        )
         self.act_generator = make_generator(context.device, context.seed, "act")
         self.learn_generator = make_generator(context.device, context.seed, "learn")
-        self._make_policy()
-        if context.training:
-            self._make_learning_parts()
-            self._make_optimizers()
+        self._modules: dict[str, nn.Module] = {}
+        self._targets: dict[str, tuple[nn.Module, nn.Module]] = {}
+
+    def _seeded(self, name: str) -> AbstractContextManager[None]:
+        """Weights that are drawn inside depend on the seed and this name only."""
+        return seeded(self.context.seed, name)
+
+    def _acts_with(self, **parts: nn.Module) -> None:
+        """Declare what acting needs; nothing else exists in agents that only act."""
+        self.policy_parts = nn.ModuleDict(parts)
+        if self.context.training:
             return
         if self._bfloat16:
             keep_weights_in(torch.bfloat16, self.policy_parts)
         prepare_acting(self.policy_parts)
 
-    @abstractmethod
-    def _check_spaces(self) -> None:
-        """Raise `ValueError` where the agent cannot express a space."""
+    def _learns(
+        self,
+        *,
+        modules: Mapping[str, nn.Module],
+        targets: Mapping[str, tuple[nn.Module, nn.Module]],
+        roots: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Optimizer],
+    ) -> None:
+        """Declare what training needs.
 
-    @abstractmethod
-    def _make_policy(self) -> None:
-        """Build what acting needs."""
-
-    @abstractmethod
-    def _make_learning_parts(self) -> None:
-        """Build what only training needs, and name `learned`."""
-
-    @abstractmethod
-    def _make_optimizers(self) -> None: ...
-
-    @abstractmethod
-    def modules(self) -> dict[str, nn.Module]:
-        """The trained parts by name."""
-
-    @abstractmethod
-    def targets(self) -> dict[str, nn.Module]:
-        """Slow copies by name."""
-
-    @property
-    @abstractmethod
-    def policy_parts(self) -> nn.ModuleDict:
-        """What acting needs."""
-
-    @abstractmethod
-    def reset_targets(self) -> None:
-        """Make every slow copy equal to what it follows."""
-
-    @abstractmethod
-    def update(
-        self, batches: Mapping[str, Mapping[str, Tensor]], counters: Counters
-    ) -> tuple[Metrics, Feedback]:
-        """Take one gradient step with every optimizer."""
-
-    def _autocast(self) -> torch.autocast:
-        device_type = torch.device(self.context.device).type
-        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=self._bfloat16)
+        Args:
+            modules: the trained parts.
+            targets: slow copies, each with the part that it follows.
+            roots: what holds all of them, and whatever else a checkpoint must hold.
+            optimizers: of the trained parts.
+        """
+        self._modules, self._targets = dict(modules), dict(targets)
+        self.learned, self.optimizers = roots, optimizers
 
     def _to_device(self, array: Array) -> Tensor:
         return torch.tensor(array, device=self.context.device)
+
+    def modules(self) -> dict[str, nn.Module]:
+        return dict(self._modules)
+
+    def targets(self) -> dict[str, nn.Module]:
+        """Slow copies by name."""
+        return {name: slow for name, (slow, _) in self._targets.items()}
 
     def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:
         trained = {name: num_trained(part) for name, part in self.modules().items()}
@@ -110,7 +110,8 @@ class SavedAgent(ABC):
 
     def initialise(self, state: Mapping[str, Any], modules: Collection[str]) -> Initialised:
         found = take(self.modules(), state, modules)
-        self.reset_targets()
+        for slow, followed in self._targets.values():
+            copy_weights(slow, followed)
         return found
 
     def freeze(self, tensors: Collection[str]) -> None:
@@ -129,7 +130,7 @@ class SavedAgent(ABC):
     def _state(self) -> dict[str, Any]:
         return {
             **split_state(self.modules(), self.learned),
-            "optimizers": {name: adam.state() for name, adam in self.optimizers.items()},
+            "optimizers": {name: optim.state() for name, optim in self.optimizers.items()},
         }
 
     def _generators(self) -> dict[str, torch.Generator]:
@@ -145,10 +146,11 @@ class SavedAgent(ABC):
         for name, generator in self._generators().items():
             load_generator(generator, state["generators"][name], name)
 
-    def warm_up(self, example: Mapping[str, Mapping[str, Tensor]]) -> None:
-        before = self.state_dict()
-        self.update(example, Counters())
-        self.load_state_dict(before)
+
+def check_mode(mode: Mode) -> None:
+    """Raises: ValueError, if `mode` is no way of acting."""
+    if mode not in get_args(Mode):
+        raise ValueError(f"act: wanted a mode of {get_args(Mode)}, got {mode!r}")
 
 
 def named_size(raw: Mapping[str, Any], sizes: Mapping[str, Size], default: str) -> Size:

@@ -9,32 +9,46 @@ Shape legend: H horizon, N imagined rollouts, A flat action, P policy parameters
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from reverie.protocols import Metrics
 from reverie_algorithms.common.dists import ActionDist
-from reverie_algorithms.common.states import copy_weights
-from reverie_algorithms.dreamer.elu_nets import EluMLP
-from reverie_algorithms.dreamer.elu_rssm import RSSMV2
-from reverie_algorithms.dreamer.imagination import Noise, Rollout, actor_loss, imagine
-from reverie_algorithms.dreamer.returns import lambda_return
-from reverie_algorithms.dreamer_v2.config import DreamerV2Config
-from reverie_algorithms.dreamer_v2.world_model import HeadV2Config, MeanHead, WorldModelV2
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
+from reverie_algorithms.dreamer.config import V2Config
+from reverie_algorithms.dreamer.elu_nets import DiscountHead, EluHeadConfig, EluMLP, MeanHead
+from reverie_algorithms.dreamer.imagination import (
+    Noise,
+    Prior,
+    Rollout,
+    actor_loss,
+    imagine,
+    lambda_return,
+)
+from reverie_algorithms.dreamer.latent import LatentState
 
 
-class ActorV2(nn.Module):
+class RewardingModel(Protocol):
+    """A world model inside which actor and critic learn."""
+
+    @property
+    def rssm(self) -> Prior: ...
+    @property
+    def reward(self) -> MeanHead:
+        """The reward that came with a state."""
+        ...
+
+    @property
+    def discount(self) -> DiscountHead | None:
+        """Where episodes end; None where no task ends."""
+        ...
+
+
+class EluActor(nn.Module):
     """Policy parameters [..., P] from feat [..., F]; `dist` says what they mean."""
 
-    def __init__(
-        self,
-        inputs: int,
-        config: HeadV2Config,
-        dist: ActionDist,
-    ) -> None:
+    def __init__(self, inputs: int, config: EluHeadConfig, dist: ActionDist) -> None:
         super().__init__()
         self.dist = dist
         self.net = EluMLP(inputs, config.layers, config.units, dist.outputs, redraw=True)
@@ -54,10 +68,6 @@ class TargetCritic(nn.Module):
         self.critic = deepcopy(critic).requires_grad_(False)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
-    def reset(self, critic: MeanHead) -> None:
-        """Make the copy equal to the critic."""
-        copy_weights(self.critic, critic)
-
     @torch.no_grad()
     def update(self, critic: MeanHead) -> None:
         # Always a lerp, by 0 or 1: the count never leaves the device.
@@ -67,7 +77,7 @@ class TargetCritic(nn.Module):
         self.updates += 1
 
 
-class DreamV2(NamedTuple):
+class Dream(NamedTuple):
     """Imagined rollouts with what the heads and the target critic say about them."""
 
     rollout: Rollout
@@ -81,18 +91,18 @@ class DreamV2(NamedTuple):
     """Product [H, N] of the discounts before each state."""
 
 
-class BehaviorV2(nn.Module):
+class EluBehavior(nn.Module):
     """An actor, its critic and the critic's slow copy."""
 
-    def __init__(self, actor: ActorV2, rssm: RSSMV2, config: DreamerV2Config) -> None:
+    def __init__(self, actor: EluActor, feat_size: int, config: V2Config) -> None:
         super().__init__()
         self.config, self.actor = config, actor
-        self.critic = MeanHead(rssm.feat_size, config.heads)
+        self.critic = MeanHead(feat_size, config.heads)
         self.target_critic = TargetCritic(self.critic, config.target_period)
 
     def dream(
-        self, model: WorldModelV2, start: LatentState, first_cont_N: Tensor, noise: Noise
-    ) -> DreamV2:
+        self, model: RewardingModel, start: LatentState, first_cont_N: Tensor, noise: Noise
+    ) -> Dream:
         """Imagine from detached states [N, ...] and compute the returns.
 
         Gradients reach the whole rollout, reward, discount and value where actions are
@@ -106,9 +116,9 @@ class BehaviorV2(nn.Module):
             discount = self._discount(model, rollout.feat[:-1], first_cont_N)
             ret = lambda_return(reward, discount, value, self.config.gae_lambda)
         before = torch.cat([torch.ones_like(discount[:1]), discount[:-1]]).detach()
-        return DreamV2(rollout, reward, value, ret, torch.cumprod(before, 0))
+        return Dream(rollout, reward, value, ret, torch.cumprod(before, 0))
 
-    def _discount(self, model: WorldModelV2, feat: Tensor, first_cont_N: Tensor) -> Tensor:
+    def _discount(self, model: RewardingModel, feat: Tensor, first_cont_N: Tensor) -> Tensor:
         """Discounts [H, N] from each state to the next; the first one is known."""
         gamma = self.config.gamma
         if model.discount is None:
@@ -116,7 +126,7 @@ class BehaviorV2(nn.Module):
         later = model.discount.mean(feat[1:])
         return torch.cat([gamma * first_cont_N.unsqueeze(0), later])
 
-    def losses(self, dream: DreamV2) -> tuple[Tensor, Tensor, Metrics]:
+    def losses(self, dream: Dream) -> tuple[Tensor, Tensor, Metrics]:
         """Return the actor's loss, the critic's loss and metrics.
 
         The last action leads to the bootstrap value only, and the first return comes before any

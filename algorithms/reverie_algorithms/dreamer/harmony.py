@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from reverie.types import STRICT
 
+HARMONY_VARIANT = {"HarmonyDream": "algorithm.harmony.mode=paper (arXiv:2310.00344)"}
 HarmonyMode = Literal["off", "paper", "own_group", "unrectified", "fixed"]
 
 
@@ -116,9 +117,3 @@ class Harmonizer(nn.Module):
         if self.mode == "fixed":
             return torch.zeros_like(log_sigma)
         return log_sigma if self.mode == "unrectified" else F.softplus(log_sigma)
-
-
-def stationary_sigma(loss: float, regulariser: float = 1.0) -> float:
-    """Sigma at which the rectified loss is stationary: sigma^2 = (L / regulariser)(1 + sigma)."""
-    ratio = loss / regulariser
-    return (ratio + math.sqrt(ratio**2 + 4 * ratio)) / 2

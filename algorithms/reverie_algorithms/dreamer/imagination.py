@@ -1,78 +1,21 @@
-"""Actor and critic that learn in imagination (arXiv:2301.04104v1, section "Actor critic learning").
+"""Rollouts in imagination, their returns, and what actors and critics learn from them.
 
-Shape legend: H horizon, N rollouts, A flat action, P policy parameters, F feat.
+Shape legend: H horizon, N rollouts, A flat action, P policy parameters, F feat, S stoch variables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from reverie_algorithms.common.dists import ActionDist, TwoHot
-from reverie_algorithms.common.states import copy_weights
-from reverie_algorithms.dreamer_v3_2023.nets import MLP
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
-from reverie_algorithms.dreamer_v3_2023.world_model import HeadConfig
-from reverie_algorithms.fast.one_hot_linear import OneHots
+from reverie.group import Group
+from reverie_algorithms.common.dists import ActionDist
+from reverie_algorithms.dreamer.latent import LatentState
 
-
-class Actor(nn.Module):
-    """Policy parameters [..., P] from feat [..., F]; `dist` says what they mean."""
-
-    def __init__(
-        self, inputs: int, config: HeadConfig, dist: ActionDist, one_hots: OneHots | None = None
-    ) -> None:
-        super().__init__()
-        self.dist = dist
-        self.net = MLP(inputs, config.layers, config.units, dist.outputs, one_hots=one_hots)
-
-    def forward(self, feat: Tensor) -> Tensor:
-        return self.net(feat).float()
-
-
-class Critic(nn.Module):
-    """Two-hot value; 0 at first, since its output layer starts at zero."""
-
-    def __init__(self, inputs: int, config: HeadConfig, one_hots: OneHots | None = None) -> None:
-        super().__init__()
-        self.dist = TwoHot()
-        sizes = inputs, config.layers, config.units, [len(self.dist.bins)]
-        self.net = MLP(*sizes, scale=0.0, one_hots=one_hots)
-
-    def forward(self, feat: Tensor) -> Tensor:
-        return self.net(feat).float()
-
-    def mean(self, feat: Tensor) -> Tensor:
-        return self.dist.mean(self(feat))
-
-
-class SlowCritic(nn.Module):
-    """Moving average of a critic: a copy after the first update, then `fraction` per update."""
-
-    critic: Any
-    """The copy; it has the methods of the critic."""
-    started: Tensor
-
-    def __init__(self, critic: nn.Module, fraction: float) -> None:
-        super().__init__()
-        self.fraction = fraction
-        self.critic = deepcopy(critic).requires_grad_(False)
-        self.register_buffer("started", torch.zeros(()))
-
-    def reset(self, critic: nn.Module) -> None:
-        """Make the copy equal to the critic."""
-        copy_weights(self.critic, critic)
-
-    @torch.no_grad()
-    def update(self, critic: nn.Module) -> None:
-        mix = 1 + self.started * (self.fraction - 1)
-        for slow, fast in zip(self.critic.parameters(), critic.parameters(), strict=True):
-            slow.lerp_(fast, mix)
-        self.started.fill_(1.0)
+# Rollouts
 
 
 class Noise(NamedTuple):
@@ -99,7 +42,7 @@ class Prior(Protocol):
     """A latent model that goes on without observations."""
 
     def imagine_step(
-        self, state: LatentState, action: Tensor, uniform: Tensor, /
+        self, state: LatentState, action_BA: Tensor, uniform_BS: Tensor, /
     ) -> LatentState: ...
 
 
@@ -128,9 +71,68 @@ def imagine(rssm: Prior, actor: Policy, start: LatentState, noise: Noise) -> Rol
     return Rollout(torch.stack(feats), torch.stack(params), torch.stack(actions))
 
 
-def rollout_weights(cont: Tensor, gamma: float) -> Tensor:
-    """Chance [H + 1, N] that a rollout is still going: cumprod(gamma cont) / gamma."""
-    return (torch.cumprod(gamma * cont, 0) / gamma).detach()
+# Returns
+
+
+def lambda_return(reward_HN: Tensor, cont_HN: Tensor, value: Tensor, lam: float) -> Tensor:
+    """Mix bootstrapped returns of all lengths (arXiv:2301.04104v1, eq. 7).
+
+    R_t = reward_t + cont_t [(1 - lam) value_{t+1} + lam R_{t+1}], with R_H = value_H.
+    DreamerV3 passes reward and continuation of the state arrived at, DreamerV2 those of the
+    state left.
+
+    `cont_HN` includes the discount; `value` is [H + 1, N], and its first entry is not used.
+    """
+    interim_HN = reward_HN + cont_HN * value[1:] * (1 - lam)
+    decay_HN = cont_HN * lam
+    ret_N = value[-1]
+    rets = []
+    for t in reversed(range(len(reward_HN))):
+        ret_N = torch.addcmul(interim_HN[t], decay_HN[t], ret_N)
+        rets.append(ret_N)
+    return torch.stack(rets[::-1])
+
+
+def percentiles(values: Tensor, low: float, high: float) -> Tensor:
+    """Two percentiles (fractions of 1) with linear interpolation, as a tensor [2].
+
+    `torch.quantile` would read its argument back to the host.
+    """
+    ranked = values.flatten().sort().values
+    return torch.stack([_interpolate(ranked, low), _interpolate(ranked, high)])
+
+
+def _interpolate(ranked: Tensor, fraction: float) -> Tensor:
+    position = fraction * (len(ranked) - 1)
+    lower = min(int(position), len(ranked) - 2) if len(ranked) > 1 else 0
+    upper = min(lower + 1, len(ranked) - 1)
+    return torch.lerp(ranked[lower], ranked[upper], position - lower)
+
+
+class ReturnNormalizer(nn.Module):
+    """Moving range of returns (arXiv:2301.04104v1, eq. 12), over all learners' returns.
+
+    The averages start at 0 and are not debiased, as in danijar/dreamerv3@8fa35f8.
+    """
+
+    range: Tensor
+
+    def __init__(self, low: float, high: float, rate: float, min_scale: float) -> None:
+        super().__init__()
+        self.low, self.high, self.rate, self.min_scale = low, high, rate, min_scale
+        self.register_buffer("range", torch.zeros(2))
+
+    @torch.no_grad()
+    def update(self, ret: Tensor, group: Group) -> None:
+        """Move towards the percentiles of `ret`."""
+        self.range.lerp_(percentiles(group.gather(ret.detach()), self.low, self.high), self.rate)
+
+    def scale(self) -> Tensor:
+        """What to divide returns by; at least `min_scale`, so that small ones stay small."""
+        return (self.range[1] - self.range[0]).clamp(min=self.min_scale)
+
+
+# Learning
 
 
 def actor_loss(
@@ -139,7 +141,7 @@ def actor_loss(
     """Return the loss and the policy's mean entropy (arXiv:2301.04104v1, eq. 11).
 
     Discrete actions use Reinforce; continuous ones back-propagate the advantage [H, N] through
-    the model, as in danijar/dreamerv3@8fa35f8.
+    the model where their distribution is reparameterised, as in danijar/dreamerv3@8fa35f8.
     """
     entropy = dist.entropy(rollout.params)
     if dist.reparameterised:
@@ -150,9 +152,22 @@ def actor_loss(
     return loss, entropy.detach().mean()
 
 
-def critic_loss(
-    dist: TwoHot, logits: Tensor, targets: Sequence[tuple[float, Tensor]], weight: Tensor
-) -> Tensor:
-    """Weighted cross-entropy of logits [H, N, bins] with several targets [H, N] and scales."""
-    losses = [scale * dist.loss(logits, target.detach()) for scale, target in targets]
-    return (weight * sum(losses)).mean()
+class SlowCritic(nn.Module):
+    """Moving average of a critic: a copy after the first update, then `fraction` per update."""
+
+    critic: Any
+    """The copy; it has the methods of the critic."""
+    started: Tensor
+
+    def __init__(self, critic: nn.Module, fraction: float) -> None:
+        super().__init__()
+        self.fraction = fraction
+        self.critic = deepcopy(critic).requires_grad_(False)
+        self.register_buffer("started", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, critic: nn.Module) -> None:
+        mix = 1 + self.started * (self.fraction - 1)
+        for slow, fast in zip(self.critic.parameters(), critic.parameters(), strict=True):
+            slow.lerp_(fast, mix)
+        self.started.fill_(1.0)

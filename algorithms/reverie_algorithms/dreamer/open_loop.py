@@ -1,12 +1,12 @@
-"""Imagined beside real futures: what the model predicts from a few frames and real actions.
+"""Imagined beside real futures: what a model predicts from a few frames and real actions.
 
-Shape legend: B batch, T time, C image channels.
+Shape legend: B batch, T time, H W C image height, width and channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from reverie.protocols import Metrics, Videos
 from reverie.types import Array
-from reverie_algorithms.dreamer_v3_2023.rssm import RSSM, LatentState
-from reverie_algorithms.dreamer_v3_2023.world_model import WorldModel
+from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder
+from reverie_algorithms.dreamer.latent import RSSM
 
 MAX_COLUMNS = 6
 MAX_CONTEXT = 5
@@ -23,9 +23,23 @@ MAX_CONTEXT = 5
 HORIZONS = (1, 5, 15, 30, 45)
 
 
+class OpenLoopModel(Protocol):
+    """A world model that predicts pictures."""
+
+    def open_loop(
+        self, data: Mapping[str, Tensor], context: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """See `context` rows of windows [B, T, ...], then go on with their actions alone.
+
+        Returns:
+            Mean images [B, T, H, W, C] by key, on the scale of [0, 1].
+        """
+        ...
+
+
 @torch.no_grad()
-def open_loop(
-    model: WorldModel, data: Mapping[str, Tensor], generator: torch.Generator
+def look_ahead(
+    model: OpenLoopModel, data: Mapping[str, Tensor], generator: torch.Generator
 ) -> tuple[Videos, Metrics]:
     """Observe the first steps, imagine the rest with the real actions, compare.
 
@@ -34,44 +48,37 @@ def open_loop(
         imagined ones above their difference, and mean squared errors per pixel by horizon.
     """
     data = {key: value[:MAX_COLUMNS] for key, value in data.items()}
-    num_steps = data["is_first"].shape[1]
-    context = max(1, min(MAX_CONTEXT, num_steps // 3))
-    shape = (*data["is_first"].shape, model.rssm.config.stoch)
-    uniform_BTS = torch.rand(shape, generator=generator, device=generator.device)
-    states = rollout(model, data, uniform_BTS, context)
+    context = max(1, min(MAX_CONTEXT, data["is_first"].shape[1] // 3))
     videos, metrics = {}, {}
-    for key, pixels in model.decoder.image_means(states.feat).items():
-        mean, real = pixels + 0.5, data[key].float() / 255
+    for key, mean in model.open_loop(data, context, generator).items():
+        real = data[key].float() / 255
         videos[f"open_loop/{key}"] = to_video(real, mean)
         error_T = (mean - real).square().mean((0, 2, 3, 4))
         metrics |= errors_by_horizon(key, error_T, context)
     return videos, metrics
 
 
-def rollout(
-    model: WorldModel, data: Mapping[str, Tensor], uniform_BTS: Tensor, context: int
-) -> LatentState:
-    """Posterior states of the first `context` steps, then imagined ones; [B, T, ...]."""
-    start = {key: value[:, :context] for key, value in data.items()}
-    embed = model.encoder(model.encoder.keys.inputs(start))
-    args = start["prev_action"], start["is_first"], uniform_BTS[:, :context]
-    observed = model.rssm.observe(embed, *args).state
-    state = LatentState(observed.deter[:, -1], observed.stoch[:, -1])
-    actions, draws = data["prev_action"][:, context:], uniform_BTS[:, context:]
-    imagined = _imagine(model.rssm, state, actions, draws)
-    deter = torch.cat([observed.deter, *[s.deter.unsqueeze(1) for s in imagined]], 1)
-    stoch = torch.cat([observed.stoch, *[s.stoch.unsqueeze(1) for s in imagined]], 1)
-    return LatentState(deter, stoch)
-
-
-def _imagine(
-    rssm: RSSM, state: LatentState, action_BTA: Tensor, uniform_BTS: Tensor
-) -> list[LatentState]:
-    states = []
-    for action_BA, uniform_BS in zip(action_BTA.unbind(1), uniform_BTS.unbind(1), strict=True):
-        state = rssm.imagine_step(state, action_BA, uniform_BS)
-        states.append(state)
-    return states
+def predict(
+    encoder: ObsEncoder,
+    rssm: RSSM,
+    decoder: ObsDecoder,
+    data: Mapping[str, Tensor],
+    context: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """`OpenLoopModel.open_loop` of a model made of these parts."""
+    uniform_BTS = rssm.noise(data["is_first"].shape, generator)
+    seen = {key: value[:, :context] for key, value in data.items()}
+    embed = encoder(encoder.keys.inputs(seen))
+    window = embed, seen["prev_action"], seen["is_first"]
+    observed = rssm.observe(*window, uniform_BTS[:, :context]).state
+    state = type(observed)(*[part[:, -1] for part in observed])
+    feats = [observed.feat]
+    for t in range(context, uniform_BTS.shape[1]):
+        state = rssm.imagine_step(state, data["prev_action"][:, t], uniform_BTS[:, t])
+        feats.append(state.feat.unsqueeze(1))
+    means = decoder.image_means(torch.cat(feats, 1))
+    return {key: mean + 0.5 for key, mean in means.items()}
 
 
 def errors_by_horizon(key: str, error_T: Tensor, context: int) -> dict[str, Any]:

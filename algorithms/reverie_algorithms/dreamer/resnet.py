@@ -6,15 +6,16 @@ Shape legend: M rows (any flattened leading axes), C channels, F feat.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.group import Group
+from reverie_algorithms.common.layers import output_linear
 from reverie_algorithms.dreamer.elu_nets import glorot
-from reverie_algorithms.dreamer_v3_2023.nets import output_linear
 
 STAGES = 3
 STACKED = 2
@@ -56,19 +57,20 @@ class BatchNorm(nn.Module):
         return maps
 
     @torch.no_grad()
-    def follow(self, all_reduce: Callable[[Tensor], Tensor]) -> None:
+    def follow(self, learners: Group) -> None:
         """Move the running statistics a step towards the last batch's, averaged over learners."""
         assert self.seen is not None
-        mean, variance = all_reduce(torch.stack(self.seen))
+        mean, variance = self.seen
+        learners.mean_([mean, variance])
         self.running_mean.lerp_(mean, MOMENTUM)
         self.running_var.lerp_(variance, MOMENTUM)
 
 
-def follow_batch(module: nn.Module, all_reduce: Callable[[Tensor], Tensor]) -> None:
+def follow_batch(module: nn.Module, learners: Group) -> None:
     """Let every batch norm in `module` follow the batch it last saw in training."""
     for part in module.modules():
         if isinstance(part, BatchNorm):
-            part.follow(all_reduce)
+            part.follow(learners)
 
 
 class ResidualLayer(nn.Module):

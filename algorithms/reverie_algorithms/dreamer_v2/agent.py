@@ -2,7 +2,7 @@
 
 DreamerV2: arXiv:2010.02193. HarmonyDream: arXiv:2310.00344.
 
-Shape legend: B batch, T time, N = B * T imagined rollouts, S stoch variables.
+Shape legend: B batch, T time, H horizon, N = B * T imagined rollouts, S stoch variables.
 """
 
 from __future__ import annotations
@@ -11,109 +11,116 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reverie.protocols import Feedback, Metrics, StreamSpec
-from reverie.types import Counters
-from reverie_algorithms.common.dists import ActionDist, OneHotActions
+from reverie.protocols import AgentContext, Feedback, Metrics, StreamSpec
+from reverie.types import Counters, Spaces
+from reverie_algorithms.common.dists import OneHotActions
 from reverie_algorithms.common.optim import Adam, AdamGroup
 from reverie_algorithms.common.saved_agent import named_size
 from reverie_algorithms.dreamer.agent import STREAM, Dreamer
-from reverie_algorithms.dreamer.elu_behavior import ActorV2, BehaviorV2, DreamV2
-from reverie_algorithms.dreamer.elu_images import DecoderV2, EncoderV2, RawObsKeys
-from reverie_algorithms.dreamer.elu_rssm import RSSMV2
-from reverie_algorithms.dreamer.harmony import V2_GROUPS
+from reverie_algorithms.dreamer.elu_behavior import Dream, EluActor, EluBehavior
+from reverie_algorithms.dreamer.elu_images import EluDecoder, EluEncoder, RawObsKeys
+from reverie_algorithms.dreamer.elu_rssm import EluRSSM
+from reverie_algorithms.dreamer.harmony import HARMONY_VARIANT, V2_GROUPS, Harmonizer
 from reverie_algorithms.dreamer.imagination import Noise
+from reverie_algorithms.dreamer.latent import LatentState
 from reverie_algorithms.dreamer.resnet import follow_batch
 from reverie_algorithms.dreamer.truncated_normal import TruncatedNormal
-from reverie_algorithms.dreamer_v2.config import SIZES_V2, DreamerV2Config
-from reverie_algorithms.dreamer_v2.world_model import WorldModelV2
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
+from reverie_algorithms.dreamer_v2.config import SIZES, DreamerV2Config
+from reverie_algorithms.dreamer_v2.world_model import WorldModel
 
 
-class DreamerV2(Dreamer):
-    """Learns a world model and, inside it, an actor and a critic, from windows of episodes."""
+class DreamerV2(Dreamer[DreamerV2Config, WorldModel]):
+    """DreamerV2: learns a world model and, inside it, an actor and a critic, from episodes."""
 
     Config = DreamerV2Config
+    PAPER = "arXiv:2010.02193"
+    SIZES, VARIANTS = SIZES, HARMONY_VARIANT
     COMPILABLE = ("world_model_loss", "dream", "behavior_losses")
-    keys_type, encoder_type, rssm_type = RawObsKeys, EncoderV2, RSSMV2
-    harmony_groups = V2_GROUPS
-    config: DreamerV2Config
+
+    def __init__(self, config: DreamerV2Config, spaces: Spaces, context: AgentContext) -> None:
+        super().__init__(config, spaces, context)
+        device, num_actions = context.device, spaces.action.flat_size
+        self.keys = RawObsKeys.select(spaces.obs)
+        if spaces.action.kind == "box":
+            self.actions = TruncatedNormal(spaces.action, config.actor_min_std)
+        else:
+            self.actions = OneHotActions(spaces.action, mix=0.0)
+
+        # What acts
+        with self._seeded("encoder"):
+            self.encoder = EluEncoder(self.keys, config.encoder).to(device).eval()
+        with self._seeded("rssm"):
+            self.rssm = EluRSSM(config.rssm, self.encoder.size, num_actions).to(device)
+        with self._seeded("actor"):
+            self.actor = EluActor(self.rssm.feat_size, config.heads, self.actions).to(device)
+        self._acts_with(encoder=self.encoder, rssm=self.rssm, actor=self.actor)
+        if not context.training:
+            return
+
+        # World model
+        with self._seeded("world_model"):
+            decoder = EluDecoder(self.keys, self.rssm.feat_size, config.decoder)
+            parts = self.encoder, self.rssm, decoder
+            options = config.heads, config.discount_head, config.kl
+            self.world_model = WorldModel(*parts, *options).to(device).eval()
+        discount = self.world_model.discount
+
+        # Actor and critic
+        with self._seeded("behavior"):
+            self.behavior = EluBehavior(self.actor, self.rssm.feat_size, config).to(device)
+
+        # How losses are balanced
+        names = *self.keys.kinds, *["discount"] * config.discount_head, "reward", "kl"
+        scales = {name: getattr(config.loss_scales, name) for name in names}
+        self.harmony = Harmonizer(config.harmony, scales, V2_GROUPS).to(device)
+
+        # Optimizers
+        options = config.adam_eps, config.clip, config.weight_decay
+        harmony, own_group = self._harmony_params()
+        params = dict(self.world_model.named_parameters()) | harmony
+        model = [AdamGroup(params, config.world_model_lr, *options)]
+        if own_group:
+            model.append(AdamGroup(own_group, config.harmony.lr, config.adam_eps, None))
+        params = dict(self.actor.named_parameters())
+        actor = AdamGroup(params, config.actor_lr, *options)
+        params = dict(self.behavior.critic.named_parameters())
+        critic = AdamGroup(params, config.critic_lr, *options)
+        self._learns(
+            modules={
+                "encoder": self.encoder,
+                "rssm": self.rssm,
+                "decoder": decoder,
+                "reward": self.world_model.reward,
+                **({} if discount is None else {"discount": discount}),
+                "actor": self.actor,
+                "critic": self.behavior.critic,
+                "harmony": self.harmony,
+            },
+            targets={"target_critic": (self.behavior.target_critic, self.behavior.critic)},
+            roots={
+                "world_model": self.world_model,
+                "behavior": self.behavior,
+                "harmony": self.harmony,
+            },
+            optimizers={
+                "model": Adam(model, context.group),
+                "actor": Adam([actor], context.group),
+                "critic": Adam([critic], context.group),
+            },
+        )
 
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
-        return named_size(raw, SIZES_V2, "1024").defaults()
-
-    # Building
-
-    def _make_actions(self) -> ActionDist:
-        spec = self.spaces.action
-        if spec.kind == "box":
-            return TruncatedNormal(spec, self.config.actor_min_std)
-        return OneHotActions(spec, 0.0)
-
-    def _make_actor(self) -> ActorV2:
-        rssm = self.rssm
-        return ActorV2(rssm.feat_size, self.config.heads, self.actions)
-
-    def _make_world_model(self) -> WorldModelV2:
-        config = self.config
-        decoder = DecoderV2(self.keys, self.rssm.feat_size, config.decoder)
-        heads = config.heads, config.discount_head, config.kl
-        return WorldModelV2(self.encoder, self.rssm, decoder, *heads)
-
-    def _make_behavior(self) -> BehaviorV2:
-        return BehaviorV2(self.actor, self.rssm, self.config)
-
-    def _loss_names(self) -> list[str]:
-        discount = ["discount"] * self.config.discount_head
-        return [*super()._loss_names(), *discount, "reward", "kl"]
-
-    def _make_optimizers(self) -> None:
-        config, reduce = self.config, self.context.all_reduce
-        harmony, own_group = self._harmony_params()
-        model = dict(self.world_model.named_parameters()) | harmony
-        groups = [self._adam_group(model, config.world_model_lr)]
-        if own_group:
-            groups.append(AdamGroup(own_group, config.harmony.lr, config.adam_eps, None))
-        actor = self._adam_group(dict(self.actor.named_parameters()), config.actor_lr)
-        critic = dict(self.behavior.critic.named_parameters())
-        self.optimizers = {
-            "model": Adam(groups, reduce),
-            "actor": Adam([actor], reduce),
-            "critic": Adam([self._adam_group(critic, config.critic_lr)], reduce),
-        }
-
-    def _adam_group(self, params: Mapping[str, nn.Parameter], lr: float) -> AdamGroup:
-        config = self.config
-        return AdamGroup(params, lr, config.adam_eps, config.clip, config.weight_decay)
-
-    def modules(self) -> dict[str, nn.Module]:
-        model = self.world_model
-        discount = {} if model.discount is None else {"discount": model.discount}
-        return {
-            "encoder": self.encoder,
-            "rssm": self.rssm,
-            "decoder": model.decoder,
-            "reward": model.reward,
-            **discount,
-            "actor": self.actor,
-            "critic": self.behavior.critic,
-            "harmony": self.harmony,
-        }
-
-    def targets(self) -> dict[str, nn.Module]:
-        return {"target_critic": self.behavior.target_critic}
-
-    def reset_targets(self) -> None:
-        self.behavior.target_critic.reset(self.behavior.critic)
+        return named_size(raw, SIZES, "1024").defaults()
 
     # Learning
 
     def streams(self) -> dict[str, StreamSpec]:
-        size, length = self.context.batch_size, self.context.batch_length
         ends = self.config.prioritize_ends
-        return {STREAM: StreamSpec(size, length, sampler="episodes", prioritize_ends=ends)}
+        sizes = self.batch_size, self.batch_length
+        return {STREAM: StreamSpec(*sizes, sampler="episodes", prioritize_ends=ends)}
 
     def prepare(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         data = super().prepare(batch)
@@ -124,19 +131,22 @@ class DreamerV2(Dreamer):
     def update(
         self, batches: Mapping[str, Mapping[str, Tensor]], counters: Counters
     ) -> tuple[Metrics, Feedback]:
-        data = self.prepare(batches[STREAM])
+        data, generator = self.prepare(batches[STREAM]), self.learn_generator
 
         # World model; batch norms use their batch here and nowhere else
         self.world_model.train()
-        uniform_BTS = self._uniform(*data["reward"].shape)
+        uniform_BTS = self.rssm.noise(data["reward"].shape, generator)
         loss, states, metrics = self.world_model_loss(data, uniform_BTS)
         self.world_model.eval()
         metrics["grad_norm/model"] = self.optimizers["model"].step(loss)
-        follow_batch(self.world_model, self.context.all_reduce)
+        follow_batch(self.world_model, self.context.group)
 
         # Imagination
         start, first_cont = states.detach().flatten(), data["cont"].flatten()
-        dream = self.dream(start, first_cont, self._imagination_noise(len(first_cont)))
+        shape_HN = self.config.horizon, len(first_cont)
+        action_noise = self.actions.noise(shape_HN, generator)
+        noise = Noise(action_noise, self.rssm.noise(shape_HN, generator))
+        dream = self.dream(start, first_cont, noise)
 
         # Actor and critic
         policy_loss, value_loss, more = self.behavior_losses(dream)
@@ -150,19 +160,19 @@ class DreamerV2(Dreamer):
         self, data: Mapping[str, Tensor], uniform_BTS: Tensor
     ) -> tuple[Tensor, LatentState, Metrics]:
         """Return the balanced loss, the posterior states and metrics."""
-        with self._autocast():
+        with self.autocast():
             losses, states, metrics = self.world_model.losses(data, uniform_BTS)
         total, weights = self.harmony(losses)
         metrics |= weights | {f"loss/{name}": loss.detach() for name, loss in losses.items()}
         metrics["loss/model"] = total.detach()
         return total, states, metrics
 
-    def dream(self, start: LatentState, first_cont_N: Tensor, noise: Noise) -> DreamV2:
+    def dream(self, start: LatentState, first_cont_N: Tensor, noise: Noise) -> Dream:
         """Imagine from every posterior state."""
-        with self._autocast():
+        with self.autocast():
             return self.behavior.dream(self.world_model, start, first_cont_N, noise)
 
-    def behavior_losses(self, dream: DreamV2) -> tuple[Tensor, Tensor, Metrics]:
+    def behavior_losses(self, dream: Dream) -> tuple[Tensor, Tensor, Metrics]:
         """Return the actor's loss, the critic's loss and metrics."""
-        with self._autocast():
+        with self.autocast():
             return self.behavior.losses(dream)

@@ -8,83 +8,26 @@ Shape legend: B batch, T time, S stoch variables.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from reverie.types import STRICT
-from reverie_algorithms.common.dists import bernoulli_loss, categorical_entropy, categorical_kl
-from reverie_algorithms.dreamer.elu_images import DecoderV2, EncoderV2
-from reverie_algorithms.dreamer.elu_nets import EluMLP
-from reverie_algorithms.dreamer.elu_rssm import RSSMV2, ObservedV2
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
+from reverie_algorithms.dreamer.elu_images import EluDecoder, EluEncoder
+from reverie_algorithms.dreamer.elu_nets import DiscountHead, EluHeadConfig, MeanHead
+from reverie_algorithms.dreamer.elu_rssm import EluRSSM, KLConfig, mean_kl
+from reverie_algorithms.dreamer.latent import LatentState
+from reverie_algorithms.dreamer.open_loop import predict
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeadV2Config:
-    """Sizes of reward, discount, actor and critic."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-
-    layers: int = 4
-    """Hidden layers (source: thuml/HarmonyDream@0a22e33)."""
-    units: int = 400
-    """Width of each (source: thuml/HarmonyDream@0a22e33)."""
-
-
-class MeanHead(nn.Module):
-    """Mean of a unit normal over a scalar: reward or value."""
-
-    def __init__(self, inputs: int, config: HeadV2Config) -> None:
-        super().__init__()
-        self.net = EluMLP(inputs, config.layers, config.units, [1], redraw=True)
-
-    def forward(self, feat: Tensor) -> Tensor:
-        return self.net(feat).squeeze(-1).float()
-
-    def loss(self, feat: Tensor, target: Tensor) -> Tensor:
-        """Half the squared error [...]: the constant of the log-likelihood is left out."""
-        return 0.5 * (self(feat) - target).square()
-
-
-class DiscountHead(nn.Module):
-    """Expected discount gamma (1 - terminal) of a state, as a Bernoulli's probability."""
-
-    def __init__(self, inputs: int, config: HeadV2Config) -> None:
-        super().__init__()
-        self.net = EluMLP(inputs, config.layers, config.units, [1], redraw=True)
-
-    def loss(self, feat: Tensor, discount: Tensor) -> Tensor:
-        return bernoulli_loss(self.net(feat).squeeze(-1), discount)
-
-    def mean(self, feat: Tensor) -> Tensor:
-        return torch.sigmoid(self.net(feat).squeeze(-1).float())
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KLConfig:
-    """How prior and posterior are drawn towards each other."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-
-    balance: float = 0.8
-    """Share of the gradient that goes to the prior (source: thuml/HarmonyDream@0a22e33)."""
-    free_nats: float = 0.0
-    """Mean KL of a batch below which it is not trained on
-    (source: thuml/HarmonyDream@0a22e33)."""
-
-
-class WorldModelV2(nn.Module):
+class WorldModel(nn.Module):
     """Parts that the world-model optimizer trains, and their losses."""
 
     def __init__(
         self,
-        encoder: EncoderV2,
-        rssm: RSSMV2,
-        decoder: DecoderV2,
-        heads: HeadV2Config,
+        encoder: EluEncoder,
+        rssm: EluRSSM,
+        decoder: EluDecoder,
+        heads: EluHeadConfig,
         discount_head: bool,
         kl: KLConfig,
     ) -> None:
@@ -114,24 +57,11 @@ class WorldModelV2(nn.Module):
         shape = data["reward"].shape
         assert all(v.shape == shape for v in losses.values()), (shape, losses)
         means = {name: loss.mean() for name, loss in losses.items()}
-        means["kl"], metrics = balanced_kl(observed, self.kl)
+        means["kl"], metrics = mean_kl(observed, self.kl)
         return means, observed.state, metrics
 
-
-def balanced_kl(observed: ObservedV2, config: KLConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """KL with different gradients to prior and posterior (arXiv:2010.02193, algorithm 2).
-
-    Free nats are clipped on the batch's mean, each side apart.
-    """
-    log_posterior = torch.log_softmax(observed.posterior_BTSK, -1)
-    log_prior = torch.log_softmax(observed.prior_BTSK, -1)
-    fixed = log_posterior.detach()
-    to_prior = categorical_kl(fixed.exp(), fixed, log_prior).mean()
-    to_posterior = categorical_kl(log_posterior.exp(), log_posterior, log_prior.detach()).mean()
-    loss = config.balance * to_prior.clamp(min=config.free_nats)
-    loss = loss + (1 - config.balance) * to_posterior.clamp(min=config.free_nats)
-    return loss, {
-        "kl": to_prior.detach(),
-        "entropy/posterior": categorical_entropy(fixed).mean(),
-        "entropy/prior": categorical_entropy(log_prior.detach()).mean(),
-    }
+    def open_loop(
+        self, data: Mapping[str, Tensor], context: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """As `dreamer.open_loop.OpenLoopModel`."""
+        return predict(self.encoder, self.rssm, self.decoder, data, context, generator)

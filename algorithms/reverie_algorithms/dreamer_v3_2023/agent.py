@@ -2,7 +2,7 @@
 
 DreamerV3: arXiv:2301.04104v1. HarmonyDream: arXiv:2310.00344.
 
-Shape legend: B batch, T time, N = B * T imagined rollouts, S stoch variables.
+Shape legend: B batch, T time, H horizon, N = B * T imagined rollouts, S stoch variables.
 """
 
 from __future__ import annotations
@@ -12,90 +12,126 @@ from typing import Any
 
 from torch import Tensor
 
-from reverie.protocols import Feedback, Metrics
-from reverie.types import Counters
-from reverie_algorithms.common.dists import ActionDist, make_action_dist
-from reverie_algorithms.common.observations import Decoder, Encoder
+from reverie.protocols import AgentContext, Feedback, Metrics
+from reverie.types import Counters, Spaces
+from reverie_algorithms.common.dists import make_action_dist
+from reverie_algorithms.common.observations import ObsKeys
 from reverie_algorithms.common.optim import Adam, AdamGroup
 from reverie_algorithms.common.saved_agent import named_size
-from reverie_algorithms.dreamer.agent import STREAM, AnyDreamerV3
-from reverie_algorithms.dreamer.imagination import Actor, Noise
-from reverie_algorithms.dreamer_v3_2023.behavior import Behavior, Dream
-from reverie_algorithms.dreamer_v3_2023.config import SIZES, DreamerV3Config
-from reverie_algorithms.dreamer_v3_2023.rssm import RSSM, LatentState
+from reverie_algorithms.dreamer.agent import STREAM, Dreamer
+from reverie_algorithms.dreamer.harmony import GROUPS, HARMONY_VARIANT, Harmonizer
+from reverie_algorithms.dreamer.imagination import Noise
+from reverie_algorithms.dreamer.latent import LatentState
+from reverie_algorithms.dreamer_v3_2023.behavior import Actor, Behavior, Dream
+from reverie_algorithms.dreamer_v3_2023.config import SIZES, DreamerV32023Config
+from reverie_algorithms.dreamer_v3_2023.nets import Decoder, Encoder
+from reverie_algorithms.dreamer_v3_2023.rssm import GRURSSM
 from reverie_algorithms.dreamer_v3_2023.world_model import WorldModel
 
 
-class DreamerV3(AnyDreamerV3):
-    """Learns a world model and, inside it, an actor and a critic; dialect of 2023."""
+class DreamerV32023(Dreamer[DreamerV32023Config, WorldModel]):
+    """DreamerV3 of 2023: learns a world model and, inside it, an actor and a critic."""
 
-    Config = DreamerV3Config
+    Config = DreamerV32023Config
+    PAPER = "arXiv:2301.04104v1"
+    SIZES, VARIANTS = SIZES, HARMONY_VARIANT
     COMPILABLE = ("world_model_loss", "dream", "behavior_losses")
-    encoder_type, rssm_type = Encoder, RSSM
-    config: DreamerV3Config
+
+    def __init__(self, config: DreamerV32023Config, spaces: Spaces, context: AgentContext) -> None:
+        super().__init__(config, spaces, context)
+        device, num_actions = context.device, spaces.action.flat_size
+        self.keys = ObsKeys.select(spaces.obs)
+        bounds = config.actor_min_std, config.actor_max_std
+        self.actions = make_action_dist(spaces.action, config.actor_unimix, *bounds)
+
+        # What acts
+        with self._seeded("encoder"):
+            self.encoder = Encoder(self.keys, config.encoder).to(device)
+        with self._seeded("rssm"):
+            self.rssm = GRURSSM(config.rssm, self.encoder.size, num_actions).to(device)
+        with self._seeded("actor"):
+            sizes = self.rssm.feat_size, config.heads
+            self.actor = Actor(*sizes, self.actions, self.rssm.one_hots).to(device)
+        self._acts_with(encoder=self.encoder, rssm=self.rssm, actor=self.actor)
+        if not context.training:
+            return
+
+        # World model
+        with self._seeded("world_model"):
+            decoder = Decoder(self.keys, self.rssm.feat_size, config.decoder)
+            parts = self.encoder, self.rssm, decoder
+            options = config.heads, config.grad_heads, config.free_nats
+            self.world_model = WorldModel(*parts, *options).to(device)
+
+        # Actor and critic
+        with self._seeded("behavior"):
+            self.behavior = Behavior(self.actor, self.rssm, config).to(device)
+
+        # How losses are balanced
+        names = *self.keys.kinds, "reward", "cont", "dyn", "rep"
+        scales = {name: getattr(config.loss_scales, name) for name in names}
+        self.harmony = Harmonizer(config.harmony, scales, GROUPS).to(device)
+
+        # Optimizers
+        harmony, own_group = self._harmony_params()
+        params = dict(self.world_model.named_parameters()) | harmony
+        options = config.world_model_lr, config.world_model_eps, config.world_model_clip
+        model = [AdamGroup(params, *options)]
+        if own_group:
+            options = config.harmony.lr, config.world_model_eps, None
+            model.append(AdamGroup(own_group, *options))
+        params = dict(self.actor.named_parameters())
+        actor = AdamGroup(params, config.actor_lr, config.actor_eps, config.actor_clip)
+        params = dict(self.behavior.critic.named_parameters())
+        critic = AdamGroup(params, config.critic_lr, config.critic_eps, config.critic_clip)
+        self._learns(
+            modules={
+                "encoder": self.encoder,
+                "rssm": self.rssm,
+                "decoder": decoder,
+                "reward": self.world_model.reward,
+                "cont": self.world_model.cont,
+                "actor": self.actor,
+                "critic": self.behavior.critic,
+                "harmony": self.harmony,
+            },
+            targets={"slow_critic": (self.behavior.slow_critic, self.behavior.critic)},
+            roots={
+                "world_model": self.world_model,
+                "behavior": self.behavior,
+                "harmony": self.harmony,
+            },
+            optimizers={
+                "model": Adam(model, context.group),
+                "actor": Adam([actor], context.group),
+                "critic": Adam([critic], context.group),
+            },
+        )
 
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
         return named_size(raw, SIZES, "small").defaults()
-
-    # Building
-
-    def _make_actions(self) -> ActionDist:
-        config = self.config
-        bounds = config.actor_min_std, config.actor_max_std
-        return make_action_dist(self.spaces.action, config.actor_unimix, *bounds)
-
-    def _make_actor(self) -> Actor:
-        rssm = self.rssm
-        return Actor(rssm.feat_size, self.config.heads, self.actions, rssm.one_hots)
-
-    def _make_world_model(self) -> WorldModel:
-        config = self.config
-        decoder = Decoder(self.keys, self.rssm.feat_size, config.decoder)
-        heads = config.heads, config.grad_heads, config.free_nats
-        return WorldModel(self.encoder, self.rssm, decoder, *heads)
-
-    def _make_behavior(self) -> Behavior:
-        return Behavior(self.actor, self.rssm, self.config)
-
-    def _loss_names(self) -> list[str]:
-        return [*super()._loss_names(), "reward", "cont", "dyn", "rep"]
-
-    def _make_optimizers(self) -> None:
-        config, reduce = self.config, self.context.all_reduce
-        harmony, own_group = self._harmony_params()
-        model = dict(self.world_model.named_parameters()) | harmony
-        groups = [
-            AdamGroup(model, config.world_model_lr, config.world_model_eps, config.world_model_clip)
-        ]
-        if own_group:
-            groups.append(AdamGroup(own_group, config.harmony.lr, config.world_model_eps, None))
-        actor = dict(self.actor.named_parameters())
-        actor_group = AdamGroup(actor, config.actor_lr, config.actor_eps, config.actor_clip)
-        critic = dict(self.behavior.critic.named_parameters())
-        critic_group = AdamGroup(critic, config.critic_lr, config.critic_eps, config.critic_clip)
-        self.optimizers = {
-            "model": Adam(groups, reduce),
-            "actor": Adam([actor_group], reduce),
-            "critic": Adam([critic_group], reduce),
-        }
 
     # Learning
 
     def update(
         self, batches: Mapping[str, Mapping[str, Tensor]], counters: Counters
     ) -> tuple[Metrics, Feedback]:
-        data = self.prepare(batches[STREAM])
-        shape = data["reward"].shape
+        data, generator = self.prepare(batches[STREAM]), self.learn_generator
+        shape_BT = data["reward"].shape
 
         # World model
-        loss, states, metrics = self.world_model_loss(data, self._uniform(*shape))
+        uniform_BTS = self.rssm.noise(shape_BT, generator)
+        loss, states, metrics = self.world_model_loss(data, uniform_BTS)
         metrics["grad_norm/model"] = self.optimizers["model"].step(loss)
 
         # Imagination
         start, first_cont = states.detach().flatten(), data["cont"].flatten()
-        dream = self.dream(start, first_cont, self._imagination_noise(len(first_cont)))
-        self.behavior.return_normalizer.update(dream.ret, self.context.all_reduce)
+        shape_HN = self.config.horizon, len(first_cont)
+        action_noise = self.actions.noise(shape_HN, generator)
+        noise = Noise(action_noise, self.rssm.noise(shape_HN, generator))
+        dream = self.dream(start, first_cont, noise)
+        self.behavior.return_normalizer.update(dream.ret, self.context.group)
 
         # Actor and critic
         scale = self.behavior.return_normalizer.scale()
@@ -110,7 +146,7 @@ class DreamerV3(AnyDreamerV3):
         self, data: Mapping[str, Tensor], uniform_BTS: Tensor
     ) -> tuple[Tensor, LatentState, Metrics]:
         """Return the balanced loss, the posterior states and metrics."""
-        with self._autocast():
+        with self.autocast():
             losses, states, metrics = self.world_model.losses(data, uniform_BTS)
         means = {name: loss.mean() for name, loss in losses.items()}
         total, weights = self.harmony(means)
@@ -120,10 +156,10 @@ class DreamerV3(AnyDreamerV3):
 
     def dream(self, start: LatentState, first_cont_N: Tensor, noise: Noise) -> Dream:
         """Imagine from every posterior state."""
-        with self._autocast():
+        with self.autocast():
             return self.behavior.dream(self.world_model, start, first_cont_N, noise)
 
     def behavior_losses(self, dream: Dream, scale: Tensor) -> tuple[Tensor, Tensor, Metrics]:
         """Return the actor's loss, the critic's loss and metrics."""
-        with self._autocast():
+        with self.autocast():
             return self.behavior.losses(dream, scale)

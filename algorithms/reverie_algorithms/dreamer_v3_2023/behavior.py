@@ -1,31 +1,63 @@
 """What DreamerV3-2023 learns inside its world model (arXiv:2301.04104v1, "Actor critic learning").
 
-Shape legend: H horizon, N imagined rollouts.
+Shape legend: H horizon, N imagined rollouts, F feat, P policy parameters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from reverie.protocols import Metrics
+from reverie_algorithms.common.dists import ActionDist, TwoHot
 from reverie_algorithms.dreamer.imagination import (
-    Actor,
-    Critic,
     Noise,
+    ReturnNormalizer,
     Rollout,
     SlowCritic,
     actor_loss,
-    critic_loss,
     imagine,
-    rollout_weights,
+    lambda_return,
 )
-from reverie_algorithms.dreamer.returns import ReturnNormalizer, lambda_return
-from reverie_algorithms.dreamer_v3_2023.config import DreamerV3Config
-from reverie_algorithms.dreamer_v3_2023.rssm import RSSM, LatentState
-from reverie_algorithms.dreamer_v3_2023.world_model import WorldModel
+from reverie_algorithms.dreamer.latent import LatentState
+from reverie_algorithms.dreamer_v3_2023.config import DreamerV32023Config
+from reverie_algorithms.dreamer_v3_2023.nets import MLP
+from reverie_algorithms.dreamer_v3_2023.rssm import GRURSSM
+from reverie_algorithms.dreamer_v3_2023.world_model import HeadConfig, WorldModel
+from reverie_algorithms.fast.one_hot_linear import OneHots
+
+
+class Actor(nn.Module):
+    """Policy parameters [..., P] from feat [..., F]; `dist` says what they mean."""
+
+    def __init__(
+        self, inputs: int, config: HeadConfig, dist: ActionDist, one_hots: OneHots | None = None
+    ) -> None:
+        super().__init__()
+        self.dist = dist
+        self.net = MLP(inputs, config.layers, config.units, dist.outputs, one_hots=one_hots)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        return self.net(feat).float()
+
+
+class Critic(nn.Module):
+    """Two-hot value; 0 at first, since its output layer starts at zero."""
+
+    def __init__(self, inputs: int, config: HeadConfig, one_hots: OneHots | None = None) -> None:
+        super().__init__()
+        self.dist = TwoHot()
+        sizes = inputs, config.layers, config.units, [len(self.dist.bins)]
+        self.net = MLP(*sizes, scale=0.0, one_hots=one_hots)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        return self.net(feat).float()
+
+    def mean(self, feat: Tensor) -> Tensor:
+        return self.dist.mean(self(feat))
 
 
 class Dream(NamedTuple):
@@ -47,7 +79,7 @@ class Dream(NamedTuple):
 class Behavior(nn.Module):
     """An actor, its critic and what they need to learn from imagined rollouts."""
 
-    def __init__(self, actor: Actor, rssm: RSSM, config: DreamerV3Config) -> None:
+    def __init__(self, actor: Actor, rssm: GRURSSM, config: DreamerV32023Config) -> None:
         super().__init__()
         self.config, self.actor = config, actor
         self.critic = Critic(rssm.feat_size, config.heads, rssm.one_hots)
@@ -75,7 +107,7 @@ class Behavior(nn.Module):
         value = self.critic.dist.mean(logits if through_model else logits.detach())
         cont = torch.cat([first_cont_N.unsqueeze(0), later_cont])
         ret = lambda_return(reward, gamma * cont[1:], value, self.config.gae_lambda)
-        weight = rollout_weights(cont, gamma)[:-1]
+        weight = (torch.cumprod(gamma * cont, 0) / gamma)[:-1].detach()
         return Dream(rollout, reward, logits, value, ret, weight)
 
     def losses(self, dream: Dream, scale: Tensor) -> tuple[Tensor, Tensor, Metrics]:
@@ -101,3 +133,11 @@ class Behavior(nn.Module):
             "imagined/weight": dream.weight.mean(),
         }
         return policy_loss, value_loss, {k: v.detach() for k, v in metrics.items()}
+
+
+def critic_loss(
+    dist: TwoHot, logits: Tensor, targets: Sequence[tuple[float, Tensor]], weight: Tensor
+) -> Tensor:
+    """Weighted cross-entropy of logits [H, N, bins] with several targets [H, N] and scales."""
+    losses = [scale * dist.loss(logits, target.detach()) for scale, target in targets]
+    return (weight * sum(losses)).mean()

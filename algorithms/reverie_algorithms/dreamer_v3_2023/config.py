@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from reverie.types import STRICT
-from reverie_algorithms.common.observations import ObsNetConfig
-from reverie_algorithms.dreamer.harmony import HarmonyConfig
+from reverie_algorithms.dreamer.config import V3Config
+from reverie_algorithms.dreamer_v3_2023.nets import ObsNetConfig
 from reverie_algorithms.dreamer_v3_2023.rssm import RSSMConfig
 from reverie_algorithms.dreamer_v3_2023.world_model import HEADS, HeadConfig, HeadName
 
@@ -17,36 +17,35 @@ class LossScales:
     """Fixed weights of the losses; those of harmonised groups do not apply."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
+    SOURCE: ClassVar[str] = "danijar/dreamerv3@8fa35f8"
 
     image: float = 1.0
-    """Squared error, summed over pixels and image keys (source: danijar/dreamerv3@8fa35f8)."""
+    """Squared error, summed over pixels and image keys."""
     vector: float = 1.0
-    """Squared error of symlog values, summed over entries (source: danijar/dreamerv3@8fa35f8)."""
+    """Squared error of symlog values, summed over entries."""
     reward: float = 1.0
-    """Two-hot cross-entropy (source: danijar/dreamerv3@8fa35f8)."""
+    """Two-hot cross-entropy."""
     cont: float = 1.0
-    """Continuation log-likelihood (source: danijar/dreamerv3@8fa35f8)."""
+    """Continuation log-likelihood."""
     dyn: float = 0.5
-    """KL that trains the prior (source: danijar/dreamerv3@8fa35f8)."""
+    """KL that trains the prior."""
     rep: float = 0.1
-    """KL that trains the posterior (source: danijar/dreamerv3@8fa35f8)."""
+    """KL that trains the posterior."""
     slow_critic: float = 1.0
-    """Pull of the critic towards its slow copy (source: danijar/dreamerv3@8fa35f8)."""
+    """Pull of the critic towards its slow copy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DreamerV3Config:
+class DreamerV32023Config(V3Config):
     """Settings of DreamerV3-2023; the defaults are those of its Atari100K runs."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT
+    SOURCE: ClassVar[str] = "danijar/dreamerv3@8fa35f8"
 
-    name: str = "dreamerv3"
-    """Name in the registry."""
     dialect: Literal["2023"] = "2023"
-    """Published version of the algorithm."""
+    """Published version of the algorithm (ours)."""
     size: str = "small"
     """Network sizes: `small`, `medium`, `large` or `xlarge` as published, or `tiny`, which is ours
-    and trains on two CPU cores in minutes (source: danijar/dreamerv3@8fa35f8)."""
+    and trains on two CPU cores in minutes."""
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
     """Latent state."""
     encoder: ObsNetConfig = field(default_factory=ObsNetConfig)
@@ -55,63 +54,33 @@ class DreamerV3Config:
     """Networks that rebuild observations."""
     heads: HeadConfig = field(default_factory=HeadConfig)
     """Reward, continuation, actor and critic."""
-    harmony: HarmonyConfig = field(default_factory=HarmonyConfig)
-    """How losses are balanced."""
     loss_scales: LossScales = field(default_factory=LossScales)
     """Fixed weights of the losses."""
-    free_nats: float = 1.0
-    """KL below which a step is not trained on, per element (source: danijar/dreamerv3@8fa35f8)."""
     grad_heads: tuple[HeadName, ...] = HEADS
-    """Heads whose loss reaches the latent state; HarmonyDream's Meta-World runs leave out `cont`
-    (source: danijar/dreamerv3@8fa35f8)."""
-    horizon: int = 15
-    """Imagined steps (source: danijar/dreamerv3@8fa35f8)."""
-    gamma: float = 1 - 1 / 333
-    """Discount per step (source: danijar/dreamerv3@8fa35f8)."""
-    gae_lambda: float = 0.95
-    """Lambda of the lambda-return (source: danijar/dreamerv3@8fa35f8)."""
-    entropy_scale: float = 3e-4
-    """Weight of the policy's entropy (source: danijar/dreamerv3@8fa35f8)."""
-    actor_unimix: float = 0.01
-    """Share of a uniform distribution in a discrete policy (source: danijar/dreamerv3@8fa35f8)."""
-    actor_min_std: float = 0.1
-    """Least standard deviation of a continuous policy (source: danijar/dreamerv3@8fa35f8)."""
-    actor_max_std: float = 1.0
-    """Largest standard deviation of a continuous policy (source: danijar/dreamerv3@8fa35f8)."""
-    return_low: float = 0.05
-    """Lower percentile of the return range, as a fraction (source: danijar/dreamerv3@8fa35f8)."""
-    return_high: float = 0.95
-    """Upper percentile of the return range, as a fraction (source: danijar/dreamerv3@8fa35f8)."""
-    return_rate: float = 0.01
-    """Weight of the newest percentiles in their moving averages
-    (source: danijar/dreamerv3@8fa35f8)."""
-    return_min_scale: float = 1.0
-    """Least scale that advantages are divided by (source: danijar/dreamerv3@8fa35f8)."""
-    slow_critic_fraction: float = 0.02
-    """Step of the slow critic towards the critic, per update
-    (source: danijar/dreamerv3@8fa35f8)."""
+    """Heads whose loss reaches the latent state; HarmonyDream's Meta-World runs leave out
+    `cont`."""
     world_model_lr: float = 1e-4
-    """Learning rate of the world model (source: danijar/dreamerv3@8fa35f8)."""
+    """Learning rate of the world model."""
     world_model_eps: float = 1e-8
-    """Adam's epsilon for the world model (source: danijar/dreamerv3@8fa35f8)."""
+    """Adam's epsilon for the world model."""
     world_model_clip: float = 1000.0
-    """Largest gradient norm of the world model (source: danijar/dreamerv3@8fa35f8)."""
+    """Largest gradient norm of the world model."""
     actor_lr: float = 3e-5
-    """Learning rate of the actor (source: danijar/dreamerv3@8fa35f8)."""
+    """Learning rate of the actor."""
     actor_eps: float = 1e-5
-    """Adam's epsilon for the actor (source: danijar/dreamerv3@8fa35f8)."""
+    """Adam's epsilon for the actor."""
     actor_clip: float = 100.0
-    """Largest gradient norm of the actor (source: danijar/dreamerv3@8fa35f8)."""
+    """Largest gradient norm of the actor."""
     critic_lr: float = 3e-5
-    """Learning rate of the critic (source: danijar/dreamerv3@8fa35f8)."""
+    """Learning rate of the critic."""
     critic_eps: float = 1e-5
-    """Adam's epsilon for the critic (source: danijar/dreamerv3@8fa35f8)."""
+    """Adam's epsilon for the critic."""
     critic_clip: float = 100.0
-    """Largest gradient norm of the critic (source: danijar/dreamerv3@8fa35f8)."""
+    """Largest gradient norm of the critic."""
 
 
 class Size(NamedTuple):
-    """One named size: layer widths of all networks (source: danijar/dreamerv3@8fa35f8)."""
+    """One named size: layer widths of all networks."""
 
     deter: int
     units: int

@@ -1,7 +1,7 @@
-"""Layers of DreamerV3-2023: a layer with a norm has no bias (arXiv:2301.04104v1, appendix).
+"""Networks of DreamerV3-2023: a layer with a norm has no bias (arXiv:2301.04104v1, appendix).
 
-Images are channel-first in shape but channel-last in memory, which the CPU and CUDA
-convolutions prefer and which makes a norm over channels a norm over the last axis.
+Every image key has its own convolutions; all vector keys share one MLP on symlog values. Images
+are channel-first in shape but channel-last in memory.
 
 Shape legend: M rows (any flattened leading axes), C channels, F feat.
 """
@@ -10,50 +10,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.types import STRICT
+from reverie_algorithms import fast
+from reverie_algorithms.common.layers import (
+    LayerNorm,
+    average_fan,
+    num_stages,
+    output_linear,
+    xavier_uniform_,
+)
+from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys
 from reverie_algorithms.fast.one_hot_linear import OneHots, column_major, one_hot_linear
 
-NORM_EPS = 1e-3
 TRUNCATION = 0.87962566103423978
 """Std of a unit normal that is cut off at two standard deviations."""
-SMALLEST_SIDE = 4
-"""Image sides are halved until the shorter one has this many pixels."""
 
 
-# Initialisers, as in danijar/dreamerv3@8fa35f8
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObsNetConfig:
+    """Sizes of an encoder or decoder; the defaults are those of size `small`."""
 
+    __pydantic_config__: ClassVar[Any] = STRICT
+    SOURCE: ClassVar[str] = "danijar/dreamerv3@8fa35f8"
 
-def average_fan(weight: Tensor) -> float:
-    return (weight.shape[0] + weight.shape[1]) * math.prod(weight.shape[2:]) / 2
+    depth: int = 32
+    """Channels at the finest resolution; they double with each halving."""
+    layers: int = 2
+    """Hidden layers of the MLP for vectors."""
+    units: int = 512
+    """Width of that MLP."""
 
 
 def truncated_normal_(weight: Tensor) -> None:
-    """Fill with a normal of std sqrt(1 / average fan), cut off at two of its own sigmas."""
+    """Fill with a normal of std sqrt(1 / average fan), cut off at two of its own sigmas, as in
+    danijar/dreamerv3@8fa35f8.
+    """
     std = math.sqrt(1 / average_fan(weight)) / TRUNCATION
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
-def xavier_uniform_(weight: Tensor, scale: float = 1.0) -> None:
-    limit = scale * math.sqrt(3 / average_fan(weight))
-    nn.init.uniform_(weight, -limit, limit)
-
-
 # Vectors
-
-
-class LayerNorm(nn.LayerNorm):
-    """LayerNorm over the last axis that computes in float32 under autocast."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, eps=NORM_EPS)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.float())
 
 
 class NormLinear(nn.Module):
@@ -75,21 +79,13 @@ class NormLinear(nn.Module):
             self.weight = column_major(self.weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if self.one_hots is None:
-            return self.finish(F.linear(inputs, self.weight))
-        return self.finish(one_hot_linear(inputs, self.weight, self.one_hots))
+        if self.one_hots is not None and fast.enabled("look_ups", inputs):
+            return self.finish(one_hot_linear(inputs, self.weight, self.one_hots))
+        return self.finish(F.linear(inputs, self.weight))
 
     def finish(self, product: Tensor) -> Tensor:
         normed = self.norm(product)
         return F.silu(normed) if self.act else normed
-
-
-def output_linear(inputs: int, outputs: int, scale: float = 1.0) -> nn.Linear:
-    """Build a Linear with zero bias and Xavier-uniform weights times `scale`."""
-    layer = nn.Linear(inputs, outputs)
-    xavier_uniform_(layer.weight, scale)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 class MLP(nn.Module):
@@ -119,23 +115,6 @@ class MLP(nn.Module):
 
 
 # Images
-
-
-def num_stages(name: str, shape: Sequence[int]) -> int:
-    """Count the halvings that bring the shorter side of an image [H, W, C] to 4 pixels.
-
-    Raises:
-        ValueError: the sides do not halve down to 4.
-    """
-    height, width = shape[:2]
-    stages = max((min(height, width) // SMALLEST_SIDE).bit_length() - 1, 0)
-    halved = stages and not (height % 2**stages or width % 2**stages)
-    if not halved or min(height, width) >> stages != SMALLEST_SIDE:
-        raise ValueError(
-            f"observation {name!r}: wanted an image whose shorter side is 8, 16, 32, 64, ... and "
-            f"whose longer side can be halved as often, got {height} x {width}; resize it"
-        )
-    return stages
 
 
 class ChannelNorm(LayerNorm):
@@ -169,21 +148,11 @@ class ImageDecoder(nn.Module):
         self.seed_shape = (shape[0] >> stages, shape[1] >> stages, widths[0])
         self.seed = output_linear(inputs, math.prod(self.seed_shape))
         self.layers = nn.Sequential(*[_up(a, b) for a, b in pairwise(widths)])
-        self.last = ToPixels(widths[-1], shape[2])
+        self.last = _to_pixels(widths[-1], shape[2])
 
     def forward(self, feat: Tensor) -> Tensor:
         seed = self.seed(feat).unflatten(-1, self.seed_shape).permute(0, 3, 1, 2)
         return self.last(self.layers(seed)).permute(0, 2, 3, 1).float()
-
-
-class ToPixels(nn.ConvTranspose2d):
-    """Transposed convolution (kernel 4, stride 2, padding 1) from [M, I, h, w] to few channels."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 4, 2, 1)
-        assert self.bias is not None
-        xavier_uniform_(self.weight)
-        nn.init.zeros_(self.bias)
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:
@@ -196,3 +165,43 @@ def _up(inputs: int, outputs: int) -> nn.Sequential:
     conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
     truncated_normal_(conv.weight)
     return nn.Sequential(conv, ChannelNorm(outputs), nn.SiLU())
+
+
+def _to_pixels(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+    assert conv.bias is not None
+    xavier_uniform_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+# All observations
+
+
+class Encoder(ObsEncoder):
+    """Strided convolutions, and an MLP for symlog vectors."""
+
+    def __init__(self, keys: ObsKeys, config: ObsNetConfig) -> None:
+        super().__init__()
+        self.keys = keys
+        images = {k: ImageEncoder(k, spec.shape, config.depth) for k, spec in keys.images.items()}
+        self.images = nn.ModuleDict(images)
+        self.size = sum(encoder.size for encoder in images.values())
+        if keys.vectors:
+            width = sum(spec.size for spec in keys.vectors.values())
+            self.vector = MLP(width, config.layers, config.units)
+            self.size += config.units if config.layers else width
+
+
+class Decoder(ObsDecoder):
+    """Transposed convolutions, and an MLP for symlog vectors."""
+
+    def __init__(self, keys: ObsKeys, inputs: int, config: ObsNetConfig) -> None:
+        super().__init__()
+        self.keys = keys
+        self.images = nn.ModuleDict(
+            {k: ImageDecoder(k, s.shape, inputs, config.depth) for k, s in keys.images.items()}
+        )
+        if keys.vectors:
+            sizes = [spec.size for spec in keys.vectors.values()]
+            self.vector = MLP(inputs, config.layers, config.units, sizes)

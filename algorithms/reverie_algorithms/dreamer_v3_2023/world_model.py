@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from reverie.types import STRICT
-from reverie_algorithms.common.dists import TwoHot, bernoulli_loss, categorical_kl
-from reverie_algorithms.common.observations import Decoder, Encoder
-from reverie_algorithms.dreamer_v3_2023.nets import MLP
-from reverie_algorithms.dreamer_v3_2023.rssm import RSSM, LatentState, Observed
+from reverie_algorithms.common.dists import TwoHot, bernoulli_loss
+from reverie_algorithms.dreamer.latent import LatentState, balanced_kl
+from reverie_algorithms.dreamer.open_loop import predict
+from reverie_algorithms.dreamer_v3_2023.nets import MLP, Decoder, Encoder
+from reverie_algorithms.dreamer_v3_2023.rssm import GRURSSM
 from reverie_algorithms.fast.one_hot_linear import OneHots
 
 HeadName = Literal["decoder", "reward", "cont"]
+HEADS: tuple[HeadName, ...] = ("decoder", "reward", "cont")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,32 +29,12 @@ class HeadConfig:
     """Sizes of reward, continuation, actor and critic; the defaults are those of `small`."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
+    SOURCE: ClassVar[str] = "danijar/dreamerv3@8fa35f8"
 
     layers: int = 2
-    """Hidden layers (source: danijar/dreamerv3@8fa35f8)."""
+    """Hidden layers."""
     units: int = 512
-    """Width of each (source: danijar/dreamerv3@8fa35f8)."""
-
-
-def balanced_kl(
-    observed: Observed, free_nats: float
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Losses `dyn` and `rep` [B, T], free nats clipped per element, and metrics
-    (arXiv:2301.04104v1, eq. 5).
-    """
-    posterior, prior = observed.posterior_BTSK, observed.prior_BTSK
-    log_posterior, log_prior = posterior.log(), prior.log()
-    dyn = categorical_kl(posterior.detach(), log_posterior.detach(), log_prior)
-    rep = categorical_kl(posterior, log_posterior, log_prior.detach())
-    metrics = {
-        "kl": dyn.detach().mean(),
-        "entropy/posterior": -(posterior * log_posterior).detach().sum((-2, -1)).mean(),
-        "entropy/prior": -(prior * log_prior).detach().sum((-2, -1)).mean(),
-    }
-    return {
-        "dyn": dyn.clamp(min=free_nats),
-        "rep": rep.clamp(min=free_nats),
-    }, metrics
+    """Width of each."""
 
 
 class RewardHead(nn.Module):
@@ -91,7 +74,7 @@ class WorldModel(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
-        rssm: RSSM,
+        rssm: GRURSSM,
         decoder: Decoder,
         heads: HeadConfig,
         grad_heads: tuple[HeadName, ...],
@@ -125,5 +108,8 @@ class WorldModel(nn.Module):
         assert all(v.shape == shape for v in losses.values()), (shape, losses)
         return losses, observed.state, metrics
 
-
-HEADS: tuple[HeadName, ...] = ("decoder", "reward", "cont")
+    def open_loop(
+        self, data: Mapping[str, Tensor], context: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """As `dreamer.open_loop.OpenLoopModel`."""
+        return predict(self.encoder, self.rssm, self.decoder, data, context, generator)

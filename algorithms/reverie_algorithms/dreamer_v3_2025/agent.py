@@ -3,7 +3,7 @@
 DreamerV3: doi:10.1038/s41586-025-08744-2 and danijar/dreamerv3@e3f0224.
 HarmonyDream: arXiv:2310.00344.
 
-Shape legend: B batch, T time, N = B * T imagined rollouts, S stoch variables.
+Shape legend: B batch, T time, H horizon, N = B * T imagined rollouts, S stoch variables.
 """
 
 from __future__ import annotations
@@ -14,75 +14,78 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reverie.protocols import Feedback, Metrics, StreamSpec
-from reverie.types import STEP_ID, Counters
-from reverie_algorithms.common.dists import ActionDist, OneHotActions, ReinforcedNormal, one_hot
+from reverie.protocols import AgentContext, Feedback, Metrics, StreamSpec
+from reverie.types import STEP_ID, Counters, Spaces
+from reverie_algorithms.common.dists import OneHotActions, ReinforcedNormal, one_hot
+from reverie_algorithms.common.observations import ObsKeys
 from reverie_algorithms.common.saved_agent import named_size
-from reverie_algorithms.dreamer.agent import STREAM, AnyDreamerV3
+from reverie_algorithms.dreamer.agent import STREAM, Dreamer
+from reverie_algorithms.dreamer.harmony import HARMONY_VARIANT, Harmonizer
 from reverie_algorithms.dreamer.imagination import Noise
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
-from reverie_algorithms.dreamer_v3_2025.behavior import ReplayBehavior, ReplayDream
-from reverie_algorithms.dreamer_v3_2025.config import GROUPS, SIZES_2025, DreamerV32025Config
-from reverie_algorithms.dreamer_v3_2025.heads import RMSActor
-from reverie_algorithms.dreamer_v3_2025.images import RMSDecoder, RMSEncoder
+from reverie_algorithms.dreamer.latent import LatentState
+from reverie_algorithms.dreamer_v3_2025.behavior import Actor, Behavior, Dream
+from reverie_algorithms.dreamer_v3_2025.config import GROUPS, SIZES, DreamerV32025Config
+from reverie_algorithms.dreamer_v3_2025.images import Decoder, Encoder
 from reverie_algorithms.dreamer_v3_2025.laprop import LaProp, LaPropGroup
 from reverie_algorithms.dreamer_v3_2025.nets import check_blocks
 from reverie_algorithms.dreamer_v3_2025.rssm import BlockRSSM
-from reverie_algorithms.dreamer_v3_2025.world_model import RMSWorldModel
+from reverie_algorithms.dreamer_v3_2025.world_model import WorldModel
 
 CONTEXT = 1
 """Rows before a window whose stored latents it starts from."""
 
 
-class DreamerV32025(AnyDreamerV3):
-    """Learns a world model and, inside it, an actor and a critic, with one optimizer.
+class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
+    """DreamerV3 of 2025: learns a world model, an actor and a critic with one optimizer.
 
     Windows go on from the latent states that earlier updates inferred for them and stored in
     the replay.
     """
 
     Config = DreamerV32025Config
+    PAPER = "doi:10.1038/s41586-025-08744-2 (arXiv:2301.04104v2)"
+    SIZES, VARIANTS = SIZES, HARMONY_VARIANT
     COMPILABLE = ("world_model_losses", "dream", "total_loss")
-    encoder_type, rssm_type = RMSEncoder, BlockRSSM
-    harmony_groups = GROUPS
-    config: DreamerV32025Config
 
-    @classmethod
-    def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
-        defaults = named_size(raw, SIZES_2025, "12m").defaults()
-        latent = {"blocks": 8, **defaults["rssm"], **raw.get("rssm", {})}
-        check_blocks("rssm.deter", latent["deter"], latent["blocks"])
-        return defaults
+    def __init__(self, config: DreamerV32025Config, spaces: Spaces, context: AgentContext) -> None:
+        super().__init__(config, spaces, context)
+        device, num_actions = context.device, spaces.action.flat_size
+        self.keys = ObsKeys.select(spaces.obs)
+        if spaces.action.kind == "box":
+            bounds = config.actor_min_std, config.actor_max_std
+            self.actions = ReinforcedNormal(spaces.action, *bounds)
+        else:
+            self.actions = OneHotActions(spaces.action, config.actor_unimix)
 
-    # Building
+        # What acts
+        with self._seeded("encoder"):
+            self.encoder = Encoder(self.keys, config.encoder).to(device)
+        with self._seeded("rssm"):
+            self.rssm = BlockRSSM(config.rssm, self.encoder.size, num_actions).to(device)
+        with self._seeded("actor"):
+            self.actor = Actor(self.rssm.feat_size, config.heads, self.actions).to(device)
+        self._acts_with(encoder=self.encoder, rssm=self.rssm, actor=self.actor)
+        if not context.training:
+            return
 
-    def _make_actions(self) -> ActionDist:
-        config, spec = self.config, self.spaces.action
-        if spec.kind == "box":
-            return ReinforcedNormal(spec, config.actor_min_std, config.actor_max_std)
-        return OneHotActions(spec, config.actor_unimix)
+        # World model
+        with self._seeded("world_model"):
+            latent = config.rssm
+            sizes = latent.deter, latent.stoch * latent.classes
+            decoder = Decoder(self.keys, sizes, config.decoder, latent.blocks)
+            parts = self.encoder, self.rssm, decoder
+            self.world_model = WorldModel(*parts, config.heads, config.free_nats).to(device)
 
-    def _make_actor(self) -> RMSActor:
-        heads = self.config.heads
-        net = self.rssm.feat_size, heads.behavior_layers, heads.units
-        return RMSActor(*net, self.actions)
+        # Actor and critic
+        with self._seeded("behavior"):
+            self.behavior = Behavior(self.actor, self.rssm.feat_size, config).to(device)
 
-    def _make_world_model(self) -> RMSWorldModel:
-        config, latent = self.config, self.config.rssm
-        sizes = latent.deter, latent.stoch * latent.classes
-        decoder = RMSDecoder(self.keys, sizes, config.decoder, latent.blocks)
-        parts = self.encoder, self.rssm, decoder
-        return RMSWorldModel(*parts, config.heads, config.free_nats)
+        # How losses are balanced
+        names = [*self.keys.kinds, "reward", "cont", "dyn", "rep", "actor", "critic"]
+        scales = {name: getattr(config.loss_scales, name) for name in [*names, "replay_critic"]}
+        self.harmony = Harmonizer(config.harmony, scales, GROUPS).to(device)
 
-    def _make_behavior(self) -> ReplayBehavior:
-        return ReplayBehavior(self.actor, self.rssm.feat_size, self.config)
-
-    def _loss_names(self) -> list[str]:
-        behavior = "actor", "critic", "replay_critic"
-        return [*super()._loss_names(), "reward", "cont", "dyn", "rep", *behavior]
-
-    def _make_optimizers(self) -> None:
-        config = self.config
+        # One optimizer for everything
         harmony, own_group = self._harmony_params()
         params = {
             **dict(self.world_model.named_parameters()),
@@ -93,27 +96,55 @@ class DreamerV32025(AnyDreamerV3):
         groups = [LaPropGroup(params, config.lr, config.clip, config.warmup)]
         if own_group:
             groups.append(LaPropGroup(own_group, config.harmony.lr, None, 0))
-        self.optimizers = {"all": LaProp(groups, self.context.all_reduce)}
+        self._learns(
+            modules={
+                "encoder": self.encoder,
+                "rssm": self.rssm,
+                "decoder": decoder,
+                "reward": self.world_model.reward,
+                "cont": self.world_model.cont,
+                "actor": self.actor,
+                "critic": self.behavior.critic,
+                "harmony": self.harmony,
+            },
+            targets={"slow_critic": (self.behavior.slow_critic, self.behavior.critic)},
+            roots={
+                "world_model": self.world_model,
+                "behavior": self.behavior,
+                "harmony": self.harmony,
+            },
+            optimizers={"all": LaProp(groups, context.group)},
+        )
+
+    @classmethod
+    def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+        defaults = named_size(raw, SIZES, "12m").defaults()
+        latent = {"blocks": 8, **defaults["rssm"], **raw.get("rssm", {})}
+        check_blocks("rssm.deter", latent["deter"], latent["blocks"])
+        return defaults
 
     # Learning
 
     def streams(self) -> dict[str, StreamSpec]:
-        return {STREAM: StreamSpec(self.context.batch_size, self.context.batch_length, CONTEXT)}
+        return {STREAM: StreamSpec(self.batch_size, self.batch_length, CONTEXT)}
 
     def update(
         self, batches: Mapping[str, Mapping[str, Tensor]], counters: Counters
     ) -> tuple[Metrics, Feedback]:
-        batch = batches[STREAM]
+        batch, generator = batches[STREAM], self.learn_generator
         data, start = self.prepare(batch), self.stored_state(batch)
-        shape = data["reward"].shape
+        shape_BT = data["reward"].shape
 
         # World model
-        losses, states, metrics = self.world_model_losses(data, start, self._uniform(*shape))
+        uniform_BTS = self.rssm.noise(shape_BT, generator)
+        losses, states, metrics = self.world_model_losses(data, start, uniform_BTS)
 
         # Imagination
-        noise = self._imagination_noise(shape[0] * shape[1])
+        shape_HN = self.config.horizon, shape_BT.numel()
+        action_noise = self.actions.noise(shape_HN, generator)
+        noise = Noise(action_noise, self.rssm.noise(shape_HN, generator))
         dream = self.dream(states.detach().flatten(), noise)
-        self.behavior.return_normalizer.update(dream.ret, self.context.all_reduce)
+        self.behavior.return_normalizer.update(dream.ret, self.context.group)
 
         # Everything learns
         scale = self.behavior.return_normalizer.scale()
@@ -160,25 +191,25 @@ class DreamerV32025(AnyDreamerV3):
         self, data: Mapping[str, Tensor], start: LatentState, uniform_BTS: Tensor
     ) -> tuple[dict[str, Tensor], LatentState, Metrics]:
         """Return the world model's scalar losses, the posterior states and metrics."""
-        with self._autocast():
+        with self.autocast():
             losses, states, metrics = self.world_model.losses(data, start, uniform_BTS)
         return {name: loss.mean() for name, loss in losses.items()}, states, metrics
 
-    def dream(self, start: LatentState, noise: Noise) -> ReplayDream:
+    def dream(self, start: LatentState, noise: Noise) -> Dream:
         """Imagine from every posterior state."""
-        with self._autocast():
+        with self.autocast():
             return self.behavior.dream(self.world_model, start, noise)
 
     def total_loss(
         self,
         model_losses: Mapping[str, Tensor],
-        dream: ReplayDream,
+        dream: Dream,
         states: LatentState,
         data: Mapping[str, Tensor],
         scale: Tensor,
     ) -> tuple[Tensor, Metrics]:
         """Return the balanced sum of all losses, and metrics."""
-        with self._autocast():
+        with self.autocast():
             behavior_losses, metrics = self.behavior.losses(dream, states, data, scale)
         losses = {**model_losses, **behavior_losses}
         total, weights = self.harmony(losses)

@@ -2,7 +2,7 @@
 
 Actions of any kind are reinforced: no gradient passes through the model.
 
-Shape legend: B batch, T time, H horizon, N = B * T imagined rollouts.
+Shape legend: B batch, T time, H horizon, N = B * T imagined rollouts, F feat, P policy parameters.
 """
 
 from __future__ import annotations
@@ -14,16 +14,37 @@ import torch
 from torch import Tensor, nn
 
 from reverie.protocols import Metrics
-from reverie_algorithms.dreamer.imagination import Noise, Rollout, SlowCritic, actor_loss, imagine
-from reverie_algorithms.dreamer.returns import ReturnNormalizer, lambda_return, replay_return
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
+from reverie_algorithms.common.dists import ActionDist
+from reverie_algorithms.dreamer.imagination import (
+    Noise,
+    ReturnNormalizer,
+    Rollout,
+    SlowCritic,
+    actor_loss,
+    imagine,
+    lambda_return,
+)
+from reverie_algorithms.dreamer.latent import LatentState
 from reverie_algorithms.dreamer_v3_2025.config import DreamerV32025Config
-from reverie_algorithms.dreamer_v3_2025.heads import RMSActor, TwoHotHead
-from reverie_algorithms.dreamer_v3_2025.world_model import RMSWorldModel
-from reverie_algorithms.fast.late_gradients import product_dtype
+from reverie_algorithms.dreamer_v3_2025.nets import RMSMLP, TwoHotHead
+from reverie_algorithms.dreamer_v3_2025.world_model import HeadConfig, WorldModel
+from reverie_algorithms.fast import product_dtype
 
 
-class ReplayDream(NamedTuple):
+class Actor(nn.Module):
+    """Policy parameters [..., P] from feat [..., F]; `dist` says what they mean."""
+
+    def __init__(self, inputs: int, heads: HeadConfig, dist: ActionDist) -> None:
+        super().__init__()
+        self.dist = dist
+        sizes = inputs, heads.behavior_layers, heads.units, sum(dist.outputs)
+        self.net = RMSMLP(*sizes, scale=0.01)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        return self.net(feat).float()
+
+
+class Dream(NamedTuple):
     """Imagined rollouts with what reward head, continuation head and critics say about them."""
 
     rollout: Rollout
@@ -41,10 +62,10 @@ class ReplayDream(NamedTuple):
     """Chance [H, N] that the rollout is still going."""
 
 
-class ReplayBehavior(nn.Module):
+class Behavior(nn.Module):
     """An actor, its critic and what they need to learn from imagined and from real steps."""
 
-    def __init__(self, actor: RMSActor, feat_size: int, config: DreamerV32025Config) -> None:
+    def __init__(self, actor: Actor, feat_size: int, config: DreamerV32025Config) -> None:
         super().__init__()
         self.config, self.actor = config, actor
         self.critic = TwoHotHead(feat_size, config.heads.behavior_layers, config.heads.units)
@@ -55,7 +76,7 @@ class ReplayBehavior(nn.Module):
             config.return_low, config.return_high, config.return_rate, config.return_min_scale
         )
 
-    def dream(self, model: RMSWorldModel, start: LatentState, noise: Noise) -> ReplayDream:
+    def dream(self, model: WorldModel, start: LatentState, noise: Noise) -> Dream:
         """Imagine from detached states [N, ...] and compute the returns."""
         gamma = 1.0 if self.config.discounted_cont else self.config.gamma
         dtype = product_dtype(model.rssm.prior_logits.weight)
@@ -71,10 +92,10 @@ class ReplayBehavior(nn.Module):
             slow_value = self.slow_critic.critic.mean(before)
             ret = lambda_return(reward, cont[1:], value, self.config.gae_lambda)
             weight = torch.cumprod(cont[:-1], 0) / gamma
-        return ReplayDream(rollout, reward, logits, value, slow_value, ret, weight)
+        return Dream(rollout, reward, logits, value, slow_value, ret, weight)
 
     def losses(
-        self, dream: ReplayDream, states: LatentState, data: Mapping[str, Tensor], scale: Tensor
+        self, dream: Dream, states: LatentState, data: Mapping[str, Tensor], scale: Tensor
     ) -> tuple[dict[str, Tensor], Metrics]:
         """Return the scalar losses of actor and critic, and metrics.
 
@@ -102,7 +123,7 @@ class ReplayBehavior(nn.Module):
         return losses, {k: v.detach() for k, v in metrics.items()}
 
     def _replay_loss(
-        self, dream: ReplayDream, states: LatentState, data: Mapping[str, Tensor]
+        self, dream: Dream, states: LatentState, data: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """The critic's loss on real steps, whose returns end in imagined ones."""
         shape, config = data["reward"].shape, self.config
@@ -112,3 +133,28 @@ class ReplayBehavior(nn.Module):
         logits = self.critic(states.feat[:, :-1])
         loss = self.critic.dist.loss(logits, [(1.0, ret), (1.0, slow_BT[:, :-1])])
         return (loss * ~data["is_last"][:, :-1]).mean(), ret
+
+
+def replay_return(
+    reward_BT: Tensor,
+    is_last_BT: Tensor,
+    is_terminal_BT: Tensor,
+    boot_BT: Tensor,
+    gamma: float,
+    lam: float,
+) -> Tensor:
+    """Lambda-returns [B, T - 1] of real rewards, which start again after a last row.
+
+    With live = gamma (1 - is_terminal) and keep = lam (1 - is_last),
+    R_t = r_{t+1} + live_{t+1} [(1 - keep_{t+1}) boot_{t+1} + keep_{t+1} R_{t+1}], R_T = boot_T,
+    as in danijar/dreamerv3@e3f0224.
+    """
+    live_BT = (~is_terminal_BT[:, 1:]).float() * gamma
+    keep_BT = (~is_last_BT[:, 1:]).float() * lam
+    interim_BT = reward_BT[:, 1:] + (1 - keep_BT) * live_BT * boot_BT[:, 1:]
+    decay_BT, ret_B = live_BT * keep_BT, boot_BT[:, -1]
+    rets = []
+    for t in reversed(range(interim_BT.shape[1])):
+        ret_B = torch.addcmul(interim_BT[:, t], decay_BT[:, t], ret_B)
+        rets.append(ret_B)
+    return torch.stack(rets[::-1], 1)

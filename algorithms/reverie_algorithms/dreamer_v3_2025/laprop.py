@@ -14,13 +14,13 @@ Shape legend: P tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from reverie.protocols import no_reduce
+from reverie.group import Group
 
 LEAST_NORM = 1e-3
 """A smaller weight may be moved as if its norm were this."""
@@ -42,10 +42,8 @@ class LaPropGroup:
 class LaProp:
     """LaProp over named parameters, with the interface of `optim.Adam`."""
 
-    def __init__(
-        self, groups: Sequence[LaPropGroup], all_reduce: Callable[[Tensor], Tensor] = no_reduce
-    ) -> None:
-        self.groups, self.all_reduce = groups, all_reduce
+    def __init__(self, groups: Sequence[LaPropGroup], learners: Group) -> None:
+        self.groups, self.learners = groups, learners
         self.params = {name: p for group in groups for name, p in group.params.items()}
         self.frozen: set[str] = set()
         """Parameters that no step changes; neither do their moments and step counts."""
@@ -71,8 +69,7 @@ class LaProp:
         with torch.enable_grad():
             params = [self.params[name] for name in names]
             grads = torch.autograd.grad(loss, params, retain_graph=retain_graph)
-        if self.all_reduce is not no_reduce:
-            grads = [self.all_reduce(grad) for grad in grads]
+        self.learners.mean_(grads)
         norm = torch.nn.utils.get_total_norm(grads)
         named = dict(zip(names, grads, strict=True))
         for group in self.groups:

@@ -1,33 +1,25 @@
 """Layers of DreamerV3-2025: biases everywhere, RMSNorm and SiLU (danijar/dreamerv3@e3f0224).
 
-Images are channel-first in shape but channel-last in memory, as in `nets`.
-
 Shape legend: M rows (any flattened leading axes), G blocks, I and O inputs and outputs of one
-block, C channels, F feat.
+block.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reverie_algorithms.dreamer_v3_2023.nets import num_stages
-from reverie_algorithms.dreamer_v3_2025.rms_norm import rms_silu
-from reverie_algorithms.fast import winograd
-from reverie_algorithms.fast.acting import ActingLayer
-from reverie_algorithms.fast.up_conv import KERNEL, UpConv
+from reverie_algorithms.common.dists import SymexpTwoHot
 
 INIT_STD = 1.1368
 """Std of the normal that is cut off at two of its sigmas; it then has unit variance, nearly."""
-WIDTHS = (2, 3, 4, 4)
-"""Channels after each halving of an image, as multiples of `depth` (source:
-danijar/dreamerv3@e3f0224, which always halves four times). A smaller image leaves out the first
-ones, a larger one repeats the last."""
+RMS_EPS = 1e-4
+"""Added to the mean of squares."""
+LAST = (-1,)
 
 
 def fan_in_normal_(weight: Tensor, fan_in: int, scale: float = 1.0) -> None:
@@ -38,7 +30,11 @@ def fan_in_normal_(weight: Tensor, fan_in: int, scale: float = 1.0) -> None:
         weight.mul_(scale)
 
 
-# Vectors
+def rms_silu(x: Tensor, scale: Tensor, axes: tuple[int, ...] = LAST) -> Tensor:
+    """RMSNorm over `axes`, then SiLU, computed in float32 (arXiv:1910.07467, eq. 4)."""
+    wide = x.float()
+    inverse = torch.rsqrt(wide.square().mean(axes, keepdim=True) + RMS_EPS)
+    return F.silu(wide * inverse * scale).to(x.dtype)
 
 
 class RMSLinear(nn.Module):
@@ -109,119 +105,6 @@ class RMSMLP(nn.Module):
         return hidden if self.output is None else self.output(hidden)
 
 
-# Images
-
-
-def channels(stages: int, depth: int) -> list[int]:
-    """Channels after each of `stages` halvings."""
-    widths = WIDTHS + WIDTHS[-1:] * (stages - len(WIDTHS))
-    return [depth * width for width in widths[-stages:]]
-
-
-class ChannelRMS(nn.Module):
-    """RMSNorm over the channels of [M, C, h, w], and SiLU."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_silu(x.permute(0, 2, 3, 1), self.scale).permute(0, 3, 1, 2)
-
-
-class DownConv(ActingLayer):
-    """5x5 convolution, the largest of each 2x2 pixels, RMSNorm and SiLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, KERNEL, padding=KERNEL // 2)
-        self.norm = ChannelRMS(outputs)
-        self.fast: winograd.PooledConv | None = None
-        assert self.conv.bias is not None
-        fan_in_normal_(self.conv.weight, inputs * KERNEL**2)
-        nn.init.zeros_(self.conv.bias)
-
-    def prepare_acting(self) -> None:
-        self.fast = winograd.PooledConv(self.conv) if winograd.suits(self.conv) else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.fast is not None and self.fast.tiles(x):
-            return self.norm(self.fast(x))
-        return self.norm(largest_of_four(self.conv(x)))
-
-
-def largest_of_four(x: Tensor) -> Tensor:
-    """The largest of each 2x2 pixels; on a CPU, without gradients, in two quick passes."""
-    if torch.is_grad_enabled() or not x.is_cpu:
-        return F.max_pool2d(x, 2)
-    pixels = x.permute(0, 2, 3, 1)
-    rows = torch.maximum(pixels[:, 0::2], pixels[:, 1::2])
-    return torch.maximum(rows[:, :, 0::2], rows[:, :, 1::2]).permute(0, 3, 1, 2)
-
-
-class DownImage(nn.Module):
-    """Convolutions from centred pixels [M, H, W, C] to a vector [M, size]."""
-
-    def __init__(self, name: str, shape: Sequence[int], depth: int) -> None:
-        super().__init__()
-        stages = num_stages(name, shape)
-        widths = [shape[2], *channels(stages, depth)]
-        self.layers = nn.Sequential(*[DownConv(a, b) for a, b in pairwise(widths)])
-        self.size = widths[-1] * (shape[0] >> stages) * (shape[1] >> stages)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.layers(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1)
-
-
-class UpImage(nn.Module):
-    """Doublings from deter [M, D] and stoch [M, X] to mean pixels [M, H, W, C] in [0, 1].
-
-    The smallest map is a block-linear image of deter plus a small network's of stoch.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        shape: Sequence[int],
-        sizes: tuple[int, int],
-        depth: int,
-        units: int,
-        blocks: int,
-    ) -> None:
-        super().__init__()
-        stages, (deter, latent) = num_stages(name, shape), sizes
-        widths = channels(stages, depth)[::-1]
-        self.seed_shape = (shape[0] >> stages, shape[1] >> stages, widths[0])
-        self.blocks, seed = blocks, math.prod(self.seed_shape)
-        check_blocks("decoder.depth", widths[0], blocks)
-        self.seed_deter = BlockLinear(blocks, deter // blocks, seed // blocks)
-        self.seed_stoch = RMSMLP(latent, 1, 2 * units, seed)
-        self.seed_norm = ChannelRMS(widths[0])
-        self.layers = nn.Sequential(*[_up(a, b) for a, b in pairwise(widths)])
-        self.last = UpConv(widths[-1], shape[2])
-        fan_in_normal_(self.last.weight, self.last.fan_in)
-
-    def forward(self, deter_MD: Tensor, stoch_MX: Tensor) -> Tensor:
-        seed = self._from_deter(deter_MD) + self._from_stoch(stoch_MX)
-        maps = self.layers(self.seed_norm(seed.permute(0, 3, 1, 2)))
-        return torch.sigmoid(self.last(maps).permute(0, 2, 3, 1).float())
-
-    def _from_deter(self, deter_MD: Tensor) -> Tensor:
-        height, width, depth = self.seed_shape
-        seed = self.seed_deter(to_blocks(deter_MD, self.blocks))
-        parts = seed.unflatten(-1, (height, width, depth // self.blocks))
-        return parts.permute(1, 2, 3, 0, 4).flatten(-2)
-
-    def _from_stoch(self, stoch_MX: Tensor) -> Tensor:
-        return self.seed_stoch(stoch_MX).unflatten(-1, self.seed_shape)
-
-
-def _up(inputs: int, outputs: int) -> nn.Sequential:
-    conv = UpConv(inputs, outputs)
-    fan_in_normal_(conv.weight, conv.fan_in)
-    return nn.Sequential(conv, ChannelRMS(outputs))
-
-
 def check_blocks(name: str, width: int, blocks: int) -> None:
     """Raise `ValueError` where `width` does not fall into `blocks` equal parts."""
     if blocks < 1 or width % blocks:
@@ -229,3 +112,18 @@ def check_blocks(name: str, width: int, blocks: int) -> None:
             f"algorithm.{name}: wanted a width that is a multiple of the {blocks} blocks, "
             f"got {width}"
         )
+
+
+class TwoHotHead(nn.Module):
+    """Two-hot logits of a scalar; its mean is 0 at first, since the output layer is zero."""
+
+    def __init__(self, inputs: int, layers: int, units: int) -> None:
+        super().__init__()
+        self.dist = SymexpTwoHot()
+        self.net = RMSMLP(inputs, layers, units, len(self.dist.bins), scale=0.0)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        return self.net(feat).float()
+
+    def mean(self, feat: Tensor) -> Tensor:
+        return self.dist.mean(self(feat))

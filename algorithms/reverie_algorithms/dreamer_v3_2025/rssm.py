@@ -1,7 +1,6 @@
 """Recurrent state-space model of DreamerV3-2025, whose GRU works in blocks.
 
-As in danijar/dreamerv3@e3f0224. Steps keep the deterministic state [B, D] apart from its view in
-blocks [G, B, d], in which the recurrent products and gates are computed without a copy.
+As in danijar/dreamerv3@e3f0224.
 
 Shape legend: B batch, T time, A flat action, E embed, D deter, G blocks, d = D / G, S stoch
 variables, K classes, X = S * K, U units.
@@ -9,47 +8,48 @@ variables, K classes, X = S * K, U units.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reverie.types import STRICT
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState, Observed, UnimixRSSM, bounded
+from reverie_algorithms import fast
+from reverie_algorithms.common.dists import unimix
+from reverie_algorithms.dreamer.latent import LatentState, Observed, observe_by_steps, sample
 from reverie_algorithms.dreamer_v3_2025.nets import (
     BlockLinear,
     RMSLinear,
     check_blocks,
     fan_in_linear,
     from_blocks,
+    rms_silu,
     to_blocks,
 )
-from reverie_algorithms.dreamer_v3_2025.rms_norm import rms_silu
-from reverie_algorithms.fast.late_gradients import StepProduct
+from reverie_algorithms.fast import block_observe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BlockRSSMConfig:
+class RSSMConfig:
     """Sizes of the latent state; the defaults are those of size `12m`."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
+    SOURCE: ClassVar[str] = "danijar/dreamerv3@e3f0224"
 
     deter: int = 2048
-    """Width of the deterministic state, a multiple of `blocks`
-    (source: danijar/dreamerv3@e3f0224)."""
+    """Width of the deterministic state, a multiple of `blocks`."""
     units: int = 256
-    """Width of the hidden layers (source: danijar/dreamerv3@e3f0224)."""
+    """Width of the hidden layers."""
     stoch: int = 32
-    """Number of categorical variables (source: danijar/dreamerv3@e3f0224)."""
+    """Number of categorical variables."""
     classes: int = 16
-    """Classes of each variable (source: danijar/dreamerv3@e3f0224)."""
+    """Classes of each variable."""
     blocks: int = 8
-    """Blocks of the GRU, and of the decoder's first layer (source: danijar/dreamerv3@e3f0224)."""
+    """Blocks of the GRU, and of the decoder's first layer."""
     unimix: float = 0.01
-    """Share of a uniform distribution in prior and posterior
-    (source: danijar/dreamerv3@e3f0224)."""
+    """Share of a uniform distribution in prior and posterior."""
 
 
 class BlockGRU(nn.Module):
@@ -77,8 +77,9 @@ class BlockGRU(nn.Module):
         hidden_GBd = self.hidden(torch.cat([deter_GBd, inputs_GBI], -1))
         return self.finish(self.gates(self.normed(hidden_GBd)), deter_GBd)
 
-    def normed(self, product_GBd: Tensor) -> Tensor:
-        return rms_silu(product_GBd, self.scale, (0, 2))
+    def normed(self, hidden_GBd: Tensor) -> Tensor:
+        """RMSNorm over all blocks, and SiLU."""
+        return rms_silu(hidden_GBd, self.scale, (0, 2))
 
     @staticmethod
     def finish(gates: Tensor, deter_GBd: Tensor) -> Tensor:
@@ -88,10 +89,10 @@ class BlockGRU(nn.Module):
         return from_blocks(torch.lerp(deter_GBd, candidate_GBd, torch.sigmoid(update_GBd - 1)))
 
 
-class BlockRSSM(UnimixRSSM):
+class BlockRSSM(nn.Module):
     """Sequence model with a deterministic path in blocks and categorical latents."""
 
-    def __init__(self, config: BlockRSSMConfig, embed_size: int, action_size: int) -> None:
+    def __init__(self, config: RSSMConfig, embed_size: int, action_size: int) -> None:
         super().__init__()
         self.config = config
         latent, units = config.stoch * config.classes, config.units
@@ -102,11 +103,68 @@ class BlockRSSM(UnimixRSSM):
         self.posterior_hidden = RMSLinear(config.deter + embed_size, units)
         self.posterior_logits = fan_in_linear(units, latent)
 
+    # State
+
+    def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Uniform numbers [*shape, S]: one for each variable of each step."""
+        return torch.rand((*shape, self.config.stoch), generator=generator, device=generator.device)
+
     def initial(self, count: int) -> LatentState:
         """Return zeros for `count` rows."""
-        config, like = self.config, self.prior_logits.weight
-        stoch = like.new_zeros(count, config.stoch, config.classes)
-        return LatentState(like.new_zeros(count, config.deter), stoch)
+        config, device = self.config, self.prior_logits.weight.device
+        stoch = torch.zeros(count, config.stoch, config.classes, device=device)
+        return LatentState(torch.zeros(count, config.deter, device=device), stoch)
+
+    def state(self, carry: Mapping[str, Tensor]) -> LatentState:
+        return LatentState.of(carry)
+
+    def reset(
+        self, state: LatentState, prev_action_BA: Tensor, is_first_B: Tensor
+    ) -> tuple[LatentState, Tensor]:
+        """Put zeros where `is_first_B` is set."""
+        keep_B1 = ~is_first_B.unsqueeze(-1)
+        reset = LatentState(state.deter * keep_B1, state.stoch * keep_B1.unsqueeze(-1))
+        return reset, prev_action_BA * keep_B1
+
+    # Steps
+
+    def advance(self, state: LatentState, action_BA: Tensor) -> Tensor:
+        """The next deter [B, D]."""
+        return self.gru(state.deter, state.stoch.flatten(-2), self.bounded(action_BA))
+
+    @staticmethod
+    def bounded(action: Tensor) -> Tensor:
+        """Divide each component by max(1, |component|), a constant to the gradient."""
+        return action / action.detach().abs().clamp(min=1)
+
+    def prior(self, deter: Tensor) -> Tensor:
+        """Probabilities [..., S, K] of the next stoch from deter [..., D]."""
+        return self.probs(self.prior_logits(self.prior_hidden(deter)))
+
+    def posterior(self, deter_BD: Tensor, embed_BE: Tensor) -> Tensor:
+        """Probabilities [B, S, K] of the stoch that comes with an observation."""
+        hidden_BU = self.posterior_hidden(torch.cat([deter_BD, embed_BE], -1))
+        return self.probs(self.posterior_logits(hidden_BU))
+
+    def probs(self, logits: Tensor) -> Tensor:
+        shape = (self.config.stoch, self.config.classes)
+        return unimix(logits.unflatten(-1, shape), self.config.unimix)
+
+    def observe_step(
+        self, state: LatentState, prev_action_BA: Tensor, embed_BE: Tensor, uniform_BS: Tensor
+    ) -> tuple[LatentState, Tensor]:
+        """Advance the posterior by one observed step; `reset` the rows that start first."""
+        deter_BD = self.advance(state, prev_action_BA)
+        probs_BSK = self.posterior(deter_BD, embed_BE)
+        return LatentState(deter_BD, sample(probs_BSK, uniform_BS)), probs_BSK
+
+    def imagine_step(
+        self, state: LatentState, action_BA: Tensor, uniform_BS: Tensor, /
+    ) -> LatentState:
+        """Advance the prior by one step without an observation, in the type of `state`."""
+        deter_BD = self.advance(state, action_BA)
+        stoch_BSK = sample(self.prior(deter_BD), uniform_BS)
+        return LatentState(deter_BD, stoch_BSK.to(deter_BD.dtype))
 
     def observe(
         self,
@@ -118,89 +176,9 @@ class BlockRSSM(UnimixRSSM):
     ) -> Observed:
         """Infer the posterior states of whole windows, from `start` or zeros.
 
-        What does not depend on the previous state is computed outside the time loop, and the
-        loop keeps time first. Rows with `is_first_BT` forget state and action.
+        Rows with `is_first_BT` forget state and action.
         """
-        keep_TB1 = (~is_first_BT).float().t().unsqueeze(-1)
-        action_TBA = prev_action_BTA.transpose(0, 1) * keep_TB1
-        products = self._products(embed_BTE.transpose(0, 1), action_TBA)
+        ahead = fast.enabled("products_ahead", embed_BTE)
+        observe = block_observe.observe if ahead else observe_by_steps
         state = self.initial(len(is_first_BT)) if start is None else start
-        deter_BD, stoch_BX = state.deter, state.stoch.flatten(-2)
-        keep, uniform = keep_TB1.unbind(0), uniform_BTS.unbind(1)
-
-        deters, stochs, posteriors = [], [], []
-        for t in range(is_first_BT.shape[1]):
-            deter_BD, stoch_BX = deter_BD * keep[t], stoch_BX * keep[t]
-            deter_BD, logits_BX = self._observe_products(products, t, deter_BD, stoch_BX)
-            stoch_BSK, probs_BSK = self._sample(logits_BX, uniform[t])
-            stoch_BX = stoch_BSK.flatten(-2)
-            deters.append(deter_BD)
-            stochs.append(stoch_BSK)
-            posteriors.append(probs_BSK)
-
-        deter_BTD = torch.stack(deters, 1)
-        state = LatentState(deter_BTD, torch.stack(stochs, 1))
-        return Observed(state, torch.stack(posteriors, 1), self.prior(deter_BTD))
-
-    def imagine_step(
-        self, state: LatentState, action_BA: Tensor, uniform_BS: Tensor
-    ) -> LatentState:
-        """Advance the prior by one step without an observation, in the type of `state`."""
-        deter_BD = self._advance(state, action_BA)
-        logits_BX = self.prior_logits(self.prior_hidden(deter_BD))
-        stoch_BSK, _ = self._sample(logits_BX, uniform_BS)
-        return LatentState(deter_BD, stoch_BSK.to(deter_BD.dtype))
-
-    def reset(
-        self, state: LatentState, prev_action_BA: Tensor, is_first_B: Tensor
-    ) -> tuple[LatentState, Tensor]:
-        """Put zeros where `is_first_B` is set."""
-        keep_B1 = ~is_first_B.unsqueeze(-1)
-        reset = LatentState(state.deter * keep_B1, state.stoch * keep_B1.unsqueeze(-1))
-        return reset, prev_action_BA * keep_B1
-
-    def _advance(self, state: LatentState, action_BA: Tensor) -> Tensor:
-        return self.gru(state.deter, state.stoch.flatten(-2), bounded(action_BA))
-
-    def _products(self, embed_TBE: Tensor, action_TBA: Tensor) -> dict[str, StepProduct]:
-        """The products of the time loop, with all that embed and action add to them."""
-        gru, (steps, rows) = self.gru, action_TBA.shape[:2]
-        late = embed_TBE.is_cpu and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        inner = gru.width + 2 * gru.units
-        action_TBU = gru.action_in(bounded(action_TBA))
-        action_GNU = action_TBU.flatten(0, 1).expand(gru.blocks, -1, -1)
-        from_action = torch.baddbmm(gru.hidden.bias, action_GNU, gru.hidden.weight[:, inner:])
-        from_embed = F.linear(
-            embed_TBE,
-            self.posterior_hidden.weight[:, self.config.deter :],
-            self.posterior_hidden.bias,
-        )
-        terms = {
-            "deter_in": (gru.deter_in.weight, gru.deter_in.bias),
-            "stoch_in": (gru.stoch_in.weight, gru.stoch_in.bias),
-            "hidden": (
-                gru.hidden.weight[:, :inner],
-                from_action.unflatten(1, (steps, rows)).transpose(0, 1),
-            ),
-            "gates": (gru.gates.weight, gru.gates.bias.expand(steps, -1, rows, -1)),
-            "posterior": (self.posterior_hidden.weight[:, : self.config.deter], from_embed),
-            "logits": (self.posterior_logits.weight, self.posterior_logits.bias),
-        }
-        return {
-            name: StepProduct(weight, term if term.ndim > 1 else term.expand(steps, rows, -1), late)
-            for name, (weight, term) in terms.items()
-        }
-
-    def _observe_products(
-        self, products: dict[str, StepProduct], t: int, deter_BD: Tensor, stoch_BX: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One step of the time loop: the next deter and the posterior's logits [B, X]."""
-        gru = self.gru
-        deter_BU = gru.deter_in.finish(products["deter_in"](t, deter_BD))
-        stoch_BU = gru.stoch_in.finish(products["stoch_in"](t, stoch_BX))
-        deter_GBd = to_blocks(deter_BD, gru.blocks)
-        inputs = torch.cat([deter_BU, stoch_BU], -1).expand(gru.blocks, -1, -1)
-        hidden = gru.normed(products["hidden"](t, torch.cat([deter_GBd, inputs], -1)))
-        deter_BD = gru.finish(products["gates"](t, hidden), deter_GBd)
-        hidden_BU = self.posterior_hidden.finish(products["posterior"](t, deter_BD))
-        return deter_BD, products["logits"](t, hidden_BU)
+        return observe(self, embed_BTE, prev_action_BTA, is_first_BT, uniform_BTS, state)

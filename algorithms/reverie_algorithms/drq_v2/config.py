@@ -13,46 +13,46 @@ class DrQV2Config:
     """Settings of DrQ-v2; the defaults are those of its medium DMC tasks."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
+    SOURCE: ClassVar[str] = "facebookresearch/drqv2@c0c650b"
 
     name: str = "drqv2"
-    """Name in the registry."""
+    """Name in the registry (ours)."""
+    batch_size: int | None = None
+    """Transitions per update; null takes `learner.batch_size` (ours)."""
     size: str = "medium"
     """Group of tasks: `easy`, `medium` or `hard` as published, which differ in exploration, or
-    `tiny`, which is ours and trains on two CPU cores in minutes
-    (source: facebookresearch/drqv2@c0c650b)."""
+    `tiny`, which is ours and trains on two CPU cores in minutes."""
     stack: int = 3
-    """Frames the agent sees at once, the newest included
-    (source: facebookresearch/drqv2@c0c650b)."""
+    """Frames the agent sees at once, the newest included."""
     channels: int = 32
-    """Channels of every convolution (source: facebookresearch/drqv2@c0c650b)."""
+    """Channels of every convolution."""
     features: int = 50
-    """Width of the bottleneck behind the convolutions (source: facebookresearch/drqv2@c0c650b)."""
+    """Width of the bottleneck behind the convolutions."""
     hidden: int = 1024
-    """Width of the hidden layers of actor and critics (source: facebookresearch/drqv2@c0c650b)."""
+    """Width of the hidden layers of actor and critics."""
     num_steps: int = 3
-    """Rewards summed up before the critic's value takes over; 1 for the walker tasks
-    (source: facebookresearch/drqv2@c0c650b)."""
+    """Rewards summed up before the critic's value takes over; 1 for the walker tasks."""
     gamma: float = 0.99
-    """Discount per step (source: facebookresearch/drqv2@c0c650b)."""
+    """Discount per step."""
     lr: float = 1e-4
-    """Learning rate of encoder, actor and critic (source: facebookresearch/drqv2@c0c650b)."""
+    """Learning rate of encoder, actor and critic."""
     adam_eps: float = 1e-8
-    """Adam's epsilon (source: facebookresearch/drqv2@c0c650b)."""
+    """Adam's epsilon."""
     target_fraction: float = 0.01
-    """Step of the target critic towards the critic, per update
-    (source: facebookresearch/drqv2@c0c650b)."""
+    """Step of the target critic towards the critic, per update."""
     noise_start: float = 1.0
-    """Standard deviation of the exploration noise at the start
-    (source: facebookresearch/drqv2@c0c650b)."""
+    """Standard deviation of the exploration noise at the start."""
     noise_end: float = 0.1
-    """Standard deviation of the exploration noise in the end
-    (source: facebookresearch/drqv2@c0c650b)."""
+    """Standard deviation of the exploration noise in the end."""
     noise_steps: int = 500_000
-    """Env steps in which it falls linearly from the one to the other
-    (source: facebookresearch/drqv2@c0c650b)."""
+    """Env steps in which it falls linearly from the one to the other."""
     noise_clip: float = 0.3
-    """Largest noise on actions in updates; acting does not clip it
-    (source: facebookresearch/drqv2@c0c650b)."""
+    """Largest noise on actions in updates; acting does not clip it."""
+
+    def noise_std(self, env_steps: int) -> float:
+        """Standard deviation of the noise after so many env steps, falling linearly."""
+        mix = min(env_steps / max(self.noise_steps, 1), 1.0)
+        return (1 - mix) * self.noise_start + mix * self.noise_end
 
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -112,6 +112,7 @@ class Actor(nn.Module):
 
     def __init__(self, inputs: int, actions: int, features: int, hidden: int) -> None:
         super().__init__()
+        self.num_actions = actions
         self.trunk = Trunk(inputs, features)
         sizes = [features, hidden, hidden, actions]
         self.layers = nn.ModuleList(linear(a, b) for a, b in pairwise(sizes))

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reverie_algorithms import fast
+
 
 class StepProduct:
     """`product(t, x)` is `terms[t]` + `x` times the weight.
@@ -22,14 +24,13 @@ class StepProduct:
     Args:
         weight: [O, I], or [G, I, O] for inputs [G, B, I].
         terms: [T, B, O] or [T, G, B, O], biases and whatever else was computed beforehand.
-        late: take the weight's gradient once, after the loop. A compiler cannot follow that.
     """
 
-    def __init__(self, weight: Tensor, terms: Tensor, late: bool) -> None:
-        dtype = product_dtype(weight)
+    def __init__(self, weight: Tensor, terms: Tensor) -> None:
+        dtype = fast.product_dtype(weight)
         weight, terms = weight.to(dtype), terms.to(dtype)
         self.inputs: list[Tensor] | None = None
-        if late:
+        if fast.enabled("late_gradients", weight):
             self.inputs = []
             terms = _LateGradient.apply(terms, weight, self.inputs)
             weight = weight.detach()
@@ -57,9 +58,3 @@ class _LateGradient(torch.autograd.Function):
             inputs_GNI, grad_GNO = torch.cat(inputs, 1), grad.transpose(0, 1).flatten(1, 2)
             return grad, torch.bmm(inputs_GNI.transpose(1, 2), grad_GNO), None
         return grad, grad.flatten(0, 1).t() @ torch.cat(inputs), None
-
-
-def product_dtype(weight: Tensor) -> torch.dtype:
-    """The type in which products with `weight` are taken, autocast considered."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reverie_algorithms.fast.late_gradients import product_dtype
+from reverie_algorithms import fast
 
 
 class OneHots(NamedTuple):
@@ -34,16 +34,22 @@ def column_major(weight: Tensor) -> nn.Parameter:
     return nn.Parameter(weight.detach().t().contiguous().t())
 
 
+def one_hots_first(one_hot: Tensor, others: Tensor, weight: Tensor, one_hots: OneHots) -> Tensor:
+    """Return the product of a weight [U, V * K + A] with [M, V * K] one-hots and [M, A] others."""
+    look_up_weight, weight = weight.tensor_split([one_hots.width], 1)
+    return one_hot_linear(one_hot, look_up_weight, one_hots) + F.linear(others, weight)
+
+
 def one_hot_linear(inputs: Tensor, weight: Tensor, one_hots: OneHots) -> Tensor:
     """Return `F.linear(inputs, weight)` up to rounding, with the same gradients.
+
+    Ask `fast.enabled("look_ups", inputs)` first.
 
     Args:
         inputs: [..., I]
         weight: [U, I], best laid out by `column_major`.
         one_hots: what the inputs end in; they must be exactly that.
     """
-    if not inputs.is_cpu:
-        return F.linear(inputs, weight)
     flat = inputs.flatten(0, -2)
     fixed, dense = flat.detach(), flat.shape[-1] - one_hots.width
     dense_table, table = weight.t().split((dense, one_hots.width))
@@ -73,7 +79,7 @@ class _InputGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.inputs_dtype, ctx.dtype = inputs.dtype, product_dtype(weight)
+        ctx.inputs_dtype, ctx.dtype = inputs.dtype, fast.product_dtype(weight)
         return inputs.new_zeros(()).expand(len(inputs), len(weight))
 
     @staticmethod

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from reverie.group import Alone
 from reverie_algorithms.common.optim import Adam, AdamGroup
+from tests.fakes import Zeroing
 
 
 def group(module, clip=None, lr=0.1):
@@ -19,14 +21,14 @@ def test_step_equals_plain_adam_even_for_channel_last_gradients():
     loss = (conv(image) ** 2).mean()
     (grad,) = torch.autograd.grad(loss, conv.weight, retain_graph=True)
     wanted = conv.weight - 0.1 * grad / (grad.abs() + 1e-8)
-    Adam([group(conv)]).step(loss)
+    Adam([group(conv)], Alone()).step(loss)
     torch.testing.assert_close(conv.weight, wanted)
 
 
 def test_groups_are_clipped_apart():
     torch.manual_seed(0)
     small, large = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
-    adam = Adam([group(small, clip=1.0), AdamGroup({"w": large.weight}, 0.1, 1e-8, None)])
+    adam = Adam([group(small, clip=1.0), AdamGroup({"w": large.weight}, 0.1, 1e-8, None)], Alone())
     x = torch.tensor([3.0, 4.0])
     norm = adam.step((small(x) + 1000 * large(x)).sum())
     assert abs(norm.item() - 5) < 1e-4
@@ -37,16 +39,16 @@ def test_groups_are_clipped_apart():
 
 def test_only_the_given_parameters_get_a_gradient():
     mine, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    Adam([group(mine)]).step(mine(other(torch.ones(2))).sum())
+    Adam([group(mine)], Alone()).step(mine(other(torch.ones(2))).sum())
     assert all(p.grad is None for p in [*mine.parameters(), *other.parameters()])
 
 
 def test_every_gradient_is_reduced():
-    layer, seen = nn.Linear(2, 2), []
-    adam = Adam([group(layer)], all_reduce=lambda g: seen.append(g.shape) or g * 0)
+    layer, zeroing = nn.Linear(2, 2), Zeroing()
+    adam = Adam([group(layer)], zeroing)
     before = layer.weight.clone()
     adam.step(layer(torch.ones(2)).sum())
-    assert seen == [(2, 2), (2,)]
+    assert zeroing.seen == [(2, 2), (2,)]
     assert torch.equal(before, layer.weight)
 
 
@@ -54,7 +56,7 @@ def test_a_frozen_parameter_keeps_value_moments_and_step_count_and_does_not_jump
     torch.manual_seed(0)
     layer, other = nn.Linear(2, 1), nn.Linear(2, 1)
     x = torch.tensor([3.0, 4.0])
-    adam = Adam([group(layer, clip=1.0)])
+    adam = Adam([group(layer, clip=1.0)], Alone())
     before = layer.weight.clone()
     adam.frozen = {"weight"}
     for _ in range(50):
@@ -65,7 +67,7 @@ def test_a_frozen_parameter_keeps_value_moments_and_step_count_and_does_not_jump
     assert adam.state()["bias"]["step"] == 50
     adam.frozen = set()
     adam.step(layer(x).sum())
-    first = Adam([group(other)])
+    first = Adam([group(other)], Alone())
     start = other.weight.clone()
     first.step(other(x).sum())
     torch.testing.assert_close(layer.weight - before, other.weight - start)
@@ -73,7 +75,7 @@ def test_a_frozen_parameter_keeps_value_moments_and_step_count_and_does_not_jump
 
 def test_a_step_with_everything_frozen_is_none():
     layer = nn.Linear(2, 1)
-    adam, before = Adam([group(layer)]), layer.weight.clone()
+    adam, before = Adam([group(layer)], Alone()), layer.weight.clone()
     adam.frozen = {"weight", "bias"}
     assert adam.step(layer(torch.ones(2)).sum()) == 0
     assert torch.equal(layer.weight, before)
@@ -84,7 +86,7 @@ def test_weight_decay_is_a_penalty_inside_adam_that_no_clip_sees():
     layer = nn.Linear(2, 1, bias=False)
     before, x = layer.weight.detach().clone(), torch.tensor([3.0, 4.0])
     decayed = AdamGroup({"w": layer.weight}, 0.1, 1e-3, 1e-2, weight_decay=1e-4)
-    norm = Adam([decayed]).step(layer(x).sum())
+    norm = Adam([decayed], Alone()).step(layer(x).sum())
     grad = 1e-2 * x / 5 + 1e-4 * before
     assert norm.item() == 5
     torch.testing.assert_close(layer.weight, before - 0.1 * grad / (grad.abs() + 1e-3))

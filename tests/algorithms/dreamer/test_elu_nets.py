@@ -6,8 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms.dreamer.elu_nets import (
-    EluMLP,
+from reverie_algorithms.dreamer.elu_images import (
     PlainDecoder,
     PlainEncoder,
     Up,
@@ -15,7 +14,7 @@ from reverie_algorithms.dreamer.elu_nets import (
     down_sides,
     up_kernels,
 )
-from reverie_algorithms.fast.one_hot_linear import OneHots
+from reverie_algorithms.dreamer.elu_nets import EluMLP
 
 RGB = (64, 64, 3)
 
@@ -57,16 +56,6 @@ def gradients(output, *inputs):
     )
 
 
-@pytest.mark.parametrize("kernel", [(6, 6), (5, 5), (5, 6), (6, 5)])
-def test_convolution_by_blocks_is_a_transposed_convolution(kernel):
-    torch.manual_seed(0)
-    up, maps = Up(4, 3, kernel).double(), torch.randn(2, 4, 5, 3, dtype=torch.double)
-    torch.nn.init.normal_(up.bias)
-    args = maps.requires_grad_(), up.weight, up.bias
-    wanted = gradients(F.conv_transpose2d(*args, stride=2), *args)
-    torch.testing.assert_close(gradients(up(maps), *args), wanted)
-
-
 def test_a_product_makes_the_first_map_as_a_transposed_convolution_would():
     torch.manual_seed(0)
     first, pixel = UpFromPixel(6, 4, (5, 6)), torch.randn(2, 6, 1, 1)
@@ -98,15 +87,3 @@ def test_mlp_is_linear_layers_with_elu_between():
     hidden = F.elu(mlp.hidden[1](F.elu(mlp.hidden[0](inputs))))
     wanted = torch.cat([mlp.outputs[0](hidden), mlp.outputs[1](hidden)], -1)
     torch.testing.assert_close(mlp(inputs), wanted)
-
-
-def test_products_that_are_looked_up_equal_dense_ones():
-    torch.manual_seed(0)
-    plain, looked_up = EluMLP(2 + 6, 2, 4, [3]), EluMLP(2 + 6, 2, 4, [3], OneHots(2, 3))
-    looked_up.load_state_dict(plain.state_dict())
-    index = torch.tensor([[0, 2], [1, 1], [2, 0]])
-    feat = torch.cat([torch.randn(3, 2), F.one_hot(index, 3).flatten(1).float()], -1)
-    feat.requires_grad_()
-    pairs = [(net(feat), feat, *net.parameters()) for net in (plain, looked_up)]
-    wanted, got = (gradients(output, *leaves) for output, *leaves in pairs)
-    torch.testing.assert_close(got, wanted)

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms.dreamer.elu_rssm import GRUV2, RSSMV2, RSSMV2Config, sampled
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState
+from reverie_algorithms.dreamer.elu_rssm import EluGRU, EluRSSM, EluRSSMConfig
+from reverie_algorithms.dreamer.latent import LatentState, sample_logits
 from tests.algorithms.small_2023 import uniform
 
-SMALL = RSSMV2Config(deter=6, hidden=5, stoch=3, classes=4)
+SMALL = EluRSSMConfig(deter=6, hidden=5, stoch=3, classes=4)
 B, T, A, E = 2, 5, 3, 7
 
 
@@ -27,7 +27,7 @@ B, T, A, E = 2, 5, 3, 7
 )
 def test_published_models_have_the_published_sizes(options, embed, action, count):
     with torch.device("meta"):
-        rssm = RSSMV2(RSSMV2Config(**options), embed, action)
+        rssm = EluRSSM(EluRSSMConfig(**options), embed, action)
     assert sum(p.numel() for p in rssm.parameters()) == count
 
 
@@ -44,12 +44,12 @@ def plain_step(rssm, state, action, embed, draws):
     deter = rssm.gru(hidden, state.deter)
     hidden = F.elu(rssm.posterior_hidden(torch.cat([deter, embed], -1)))
     logits = rssm.posterior_logits(hidden).unflatten(-1, (3, 4))
-    return LatentState(deter, sampled(logits, draws)), logits
+    return LatentState(deter, sample_logits(logits, draws)), logits
 
 
 def test_windows_equal_single_steps_that_start_from_zeros():
     torch.manual_seed(0)
-    rssm = RSSMV2(SMALL, E, A)
+    rssm = EluRSSM(SMALL, E, A)
     embed, action, is_first, draws = inputs()
     observed = rssm.observe(embed, action, is_first, draws)
     state = LatentState(torch.full((B, 6), 9.0), torch.full((B, 3, 4), 9.0))
@@ -59,7 +59,7 @@ def test_windows_equal_single_steps_that_start_from_zeros():
         reset, kept_action = rssm.reset(state, action[:, t], is_first[:, t])
         torch.testing.assert_close(reset, zeroed)
         torch.testing.assert_close(kept_action, action[:, t] * keep)
-        step = rssm.observe_step(reset, kept_action, embed[:, t], draws[:, t])
+        step, _ = rssm.observe_step(reset, kept_action, embed[:, t], draws[:, t])
         state, logits = plain_step(rssm, zeroed, kept_action, embed[:, t], draws[:, t])
         torch.testing.assert_close(step, state)
         torch.testing.assert_close(observed.state.deter[:, t], state.deter)
@@ -70,18 +70,20 @@ def test_windows_equal_single_steps_that_start_from_zeros():
 
 def test_imagination_samples_the_prior():
     torch.manual_seed(0)
-    rssm = RSSMV2(SMALL, E, A)
+    rssm = EluRSSM(SMALL, E, A)
     embed, action, is_first, draws = inputs()
     state = rssm.observe(embed, action, is_first, draws).state.flatten()
     noise = uniform(B * T, 3, seed=1)
     after = rssm.imagine_step(state, action.flatten(0, 1), noise)
-    assert torch.equal(after.stoch.argmax(-1), sampled(rssm.prior(after.deter), noise).argmax(-1))
+    assert torch.equal(
+        after.stoch.argmax(-1), sample_logits(rssm.prior(after.deter), noise).argmax(-1)
+    )
     torch.testing.assert_close(after.stoch.sum(-1), torch.ones(B * T, 3))
 
 
 def test_gru_normalises_with_1e_3_and_leans_towards_keeping_its_state():
     torch.manual_seed(0)
-    gru = GRUV2(5, 6)
+    gru = EluGRU(5, 6)
     inputs, deter = torch.randn(2, 5) * 1e-2, torch.randn(2, 6) * 1e-2
     gates = gru.gates(torch.cat([inputs, deter], -1))
     centred = gates - gates.mean(-1, keepdim=True)
@@ -95,8 +97,8 @@ def test_gru_normalises_with_1e_3_and_leans_towards_keeping_its_state():
 
 def test_padding_actions_changes_nothing_but_the_weights_shape():
     torch.manual_seed(0)
-    padded = RSSMV2(RSSMV2Config(deter=6, hidden=5, stoch=3, classes=4, action_width=8), E, A)
-    wide = RSSMV2(SMALL, E, 8)
+    padded = EluRSSM(EluRSSMConfig(deter=6, hidden=5, stoch=3, classes=4, action_width=8), E, A)
+    wide = EluRSSM(SMALL, E, 8)
     wide.load_state_dict(padded.state_dict())
     embed, action, is_first, draws = inputs()
     zeros = torch.cat([action, torch.zeros(B, T, 5)], -1)
@@ -110,4 +112,4 @@ def test_padding_actions_changes_nothing_but_the_weights_shape():
 
 def test_actions_wider_than_their_slot_are_refused():
     with pytest.raises(ValueError, match=r"action_width: wanted at least the 3 .* got 2"):
-        RSSMV2(RSSMV2Config(action_width=2), E, A)
+        EluRSSM(EluRSSMConfig(action_width=2), E, A)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from reverie.protocols import no_reduce
+from reverie.group import Alone
 from reverie_algorithms.dreamer.resnet import BatchNorm, ResNetDecoder, ResNetEncoder, follow_batch
 
 RGB = (64, 64, 3)
@@ -64,7 +64,7 @@ def test_batch_norm_equals_pytorch_s_and_follows_when_told():
         before = copy.deepcopy(norm.state_dict())
         torch.testing.assert_close(norm(maps), wanted(maps))
         assert all(torch.equal(v, before[k]) for k, v in norm.state_dict().items())
-        norm.follow(no_reduce)
+        norm.follow(Alone())
     for name in ("running_mean", "running_var"):
         torch.testing.assert_close(getattr(norm, name), getattr(wanted, name))
     torch.testing.assert_close(norm.eval()(maps), wanted.eval()(maps))
@@ -76,8 +76,15 @@ def test_statistics_are_averaged_over_learners():
         for i, net in enumerate(nets):
             net(torch.rand(3, 16, 16, 3) + i)
     seen = [[m.seen for m in n.modules() if isinstance(m, BatchNorm)] for n in nets]
-    means = iter([(torch.stack(a) + torch.stack(b)) / 2 for a, b in zip(*seen, strict=True)])
-    follow_batch(nets[0], lambda tensor: next(means))
-    mean = (seen[0][0][0] + seen[1][0][0]) / 2
+    other = iter(seen[1])
+
+    class Pair(Alone):
+        def mean_(self, tensors):
+            for tensor, theirs in zip(tensors, next(other), strict=True):
+                tensor.add_(theirs).div_(2)
+
+    own = seen[0][0][0].clone()
+    follow_batch(nets[0], Pair())
+    mean = (own + seen[1][0][0]) / 2
     norm = next(m for m in nets[0].modules() if isinstance(m, BatchNorm))
     torch.testing.assert_close(norm.running_mean, 0.1 * mean)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reverie_algorithms.dreamer.returns import (
-    ReturnNormalizer,
-    lambda_return,
-    percentiles,
-    replay_return,
-)
+from reverie.group import Alone
+from reverie_algorithms.dreamer.imagination import ReturnNormalizer, lambda_return, percentiles
+from reverie_algorithms.dreamer_v3_2025.behavior import replay_return
 
 
 def naive(reward, cont, value, lam):
@@ -54,15 +51,20 @@ def test_return_range_moves_by_a_hundredth_from_zero_and_never_amplifies():
     normalizer = ReturnNormalizer(0.05, 0.95, 0.01, 1.0)
     ret = torch.linspace(-1000, 1000, 1001)
     assert normalizer.scale() == 1
-    normalizer.update(ret, lambda tensor: tensor)
+    normalizer.update(ret, Alone())
     torch.testing.assert_close(normalizer.range, torch.tensor([-9.0, 9.0]))
     assert normalizer.scale().item() == pytest.approx(18)
 
 
-def test_return_range_is_reduced_over_learners():
-    normalizer = ReturnNormalizer(0.05, 0.95, 1.0, 1.0)
-    normalizer.update(torch.linspace(-10, 10, 101), lambda tensor: tensor * 2)
-    torch.testing.assert_close(normalizer.range, torch.tensor([-18.0, 18.0]))
+def test_return_range_is_that_of_all_learners_returns():
+    class Pair(Alone):
+        def gather(self, tensor):
+            return torch.stack([tensor, tensor + 100])
+
+    normalizer, ret = ReturnNormalizer(0.05, 0.95, 1.0, 1.0), torch.linspace(-10, 10, 101)
+    normalizer.update(ret, Pair())
+    wanted = torch.quantile(torch.cat([ret, ret + 100]), torch.tensor([0.05, 0.95]))
+    torch.testing.assert_close(normalizer.range, wanted)
 
 
 def test_replay_returns_by_hand():

@@ -11,11 +11,12 @@ from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
 from reverie_algorithms.common.dists import categorical_kl
 from reverie_algorithms.dreamer.elu_behavior import TargetCritic
-from reverie_algorithms.dreamer.elu_rssm import ObservedV2
+from reverie_algorithms.dreamer.elu_nets import EluHeadConfig, MeanHead
+from reverie_algorithms.dreamer.elu_rssm import KLConfig, mean_kl
+from reverie_algorithms.dreamer.imagination import lambda_return
+from reverie_algorithms.dreamer.latent import Observed
 from reverie_algorithms.dreamer.resnet import BatchNorm
-from reverie_algorithms.dreamer.returns import lambda_return
 from reverie_algorithms.dreamer_v2.agent import DreamerV2
-from reverie_algorithms.dreamer_v2.world_model import HeadV2Config, KLConfig, MeanHead, balanced_kl
 from tests.algorithms.dreamer_v3_2023.test_agent import NoHostReads
 from tests.algorithms.small_2023 import (
     BOX,
@@ -25,9 +26,12 @@ from tests.algorithms.small_2023 import (
     SHAPE,
     TWO_IMAGES,
     random_batch,
+    rollout_noise,
+    stoch_noise,
     update,
 )
 from tests.algorithms.small_v2 import RESNET, nano_v2, sized
+from tests.fakes import WatchedGroup
 
 RGB = {"image": ArraySpec((64, 64, 3), "uint8")}
 
@@ -50,7 +54,6 @@ TOTALS = {"metaworld": 27_130_420, "dmc": 13_656_772, "dmcr": 27_132_468, "rlben
 @pytest.mark.parametrize("run", PUBLISHED)
 def test_parameter_counts_are_those_of_the_published_code(run, monkeypatch):
     monkeypatch.setattr("reverie_algorithms.dreamer.agent.make_generator", lambda *_: None)
-    monkeypatch.setattr(DreamerV2, "_make_optimizers", lambda self: None)
     options, width, wanted = PUBLISHED[run]
     spaces, context = Spaces(RGB, ActionSpec("box", (), width)), AgentContext(1, 1, 0, "meta")
     with torch.device("meta"):
@@ -106,7 +109,7 @@ def test_vectors_are_read_raw():
 def observed(scale=1.0):
     torch.manual_seed(0)
     logits = [(scale * torch.randn(*SHAPE, 4, 5)).requires_grad_() for _ in range(2)]
-    return ObservedV2(None, *logits), logits
+    return Observed(None, *logits), logits
 
 
 def test_kl_trains_prior_and_posterior_four_to_one():
@@ -114,7 +117,7 @@ def test_kl_trains_prior_and_posterior_four_to_one():
     log_posterior, log_prior = (torch.log_softmax(x, -1) for x in logits)
     plain = categorical_kl(log_posterior.exp(), log_posterior, log_prior).mean()
     wanted = torch.autograd.grad(plain, logits)
-    loss, metrics = balanced_kl(both, KLConfig())
+    loss, metrics = mean_kl(both, KLConfig())
     got = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(got, (0.2 * wanted[0], 0.8 * wanted[1]))
     torch.testing.assert_close((loss, metrics["kl"]), (plain, plain))
@@ -122,10 +125,10 @@ def test_kl_trains_prior_and_posterior_four_to_one():
 
 def test_free_nats_are_clipped_on_the_mean_of_the_batch():
     both, logits = observed()
-    mean = balanced_kl(both, KLConfig())[0].item()
-    loss, _ = balanced_kl(both, KLConfig(free_nats=mean * 0.99))
+    mean = mean_kl(both, KLConfig())[0].item()
+    loss, _ = mean_kl(both, KLConfig(free_nats=mean * 0.99))
     assert loss.item() == pytest.approx(mean)
-    loss, metrics = balanced_kl(both, KLConfig(free_nats=mean * 1.01))
+    loss, metrics = mean_kl(both, KLConfig(free_nats=mean * 1.01))
     assert loss.item() == pytest.approx(mean * 1.01)
     assert metrics["kl"].item() == pytest.approx(mean)
     assert not any(g.any() for g in torch.autograd.grad(loss, logits))
@@ -141,7 +144,7 @@ def test_errors_are_halved_and_summed_over_entries():
     torch.testing.assert_close(losses["image"], wanted)
     error = (decoder.vector(feat) - inputs[":vector"]).square().sum(-1) / 2
     torch.testing.assert_close(losses["vector"], error)
-    head = MeanHead(3, HeadV2Config(layers=1, units=4))
+    head = MeanHead(3, EluHeadConfig(layers=1, units=4))
     assert head.loss(torch.zeros(3), torch.tensor(2.0)).item() == pytest.approx(2.0)
 
 
@@ -187,8 +190,8 @@ def test_returns_include_the_reward_of_their_own_state():
 
 def imagined(agent):
     data = agent.prepare(random_batch(agent.spaces))
-    _, states, _ = agent.world_model_loss(data, agent._uniform(*SHAPE))
-    noise = agent._imagination_noise(SHAPE[0] * SHAPE[1])
+    _, states, _ = agent.world_model_loss(data, stoch_noise(agent))
+    noise = rollout_noise(agent)
     return agent.dream(states.detach().flatten(), data["cont"].flatten(), noise)
 
 
@@ -275,7 +278,7 @@ def test_every_module_learns_in_two_updates():
 
 
 def test_target_critic_is_copied_after_updates_0_and_100():
-    critic = MeanHead(2, HeadV2Config(layers=1, units=3))
+    critic = MeanHead(2, EluHeadConfig(layers=1, units=3))
     target = TargetCritic(critic, 100)
     copies = []
     for step in range(202):
@@ -323,7 +326,7 @@ def test_batch_norm_reads_its_own_batch_while_it_is_trained():
     loss = update(agent)["loss/image"].item()
     fresh = nano_v2(**RESNET)
     data = fresh.prepare(random_batch(fresh.spaces))
-    still, _, _ = fresh.world_model.losses(data, fresh._uniform(*SHAPE))
+    still, _, _ = fresh.world_model.losses(data, stoch_noise(fresh))
     assert still["image"].item() != pytest.approx(loss, rel=1e-3)
 
 
@@ -365,12 +368,11 @@ def test_bfloat16_keeps_losses_and_weights_in_float32():
 
 
 def test_gradients_and_batch_statistics_are_reduced():
-    shapes = []
-    reduce = {"all_reduce": lambda x: shapes.append(tuple(x.shape)) or x}
-    agent = nano_v2(context=reduce, **RESNET)
+    group = WatchedGroup()
+    agent = nano_v2(context={"group": group}, **RESNET)
     update(agent)
     trained = sum(len(adam.params) for adam in agent.optimizers.values())
-    assert len(shapes) == trained + len(statistics(agent)) // 2
+    assert len(group.averaged) == trained + len(statistics(agent))
 
 
 # Saving

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from reverie.types import ActionSpec, ArraySpec, Counters
-from reverie_algorithms.dreamer.elu_images import ObsNetV2Config
-from reverie_algorithms.dreamer.elu_rssm import RSSMV2Config
-from reverie_algorithms.dreamer.imagination import Noise
-from reverie_algorithms.dreamer_v2.world_model import HeadV2Config
+from reverie_algorithms.common.states import copy_weights
+from reverie_algorithms.dreamer.elu_images import EluObsConfig
+from reverie_algorithms.dreamer.elu_nets import EluHeadConfig
+from reverie_algorithms.dreamer.elu_rssm import EluRSSMConfig
 from tests.algorithms.small_v2 import nano_v2
 
 BATCH, TIME = 3, 5
@@ -36,14 +36,14 @@ def spread(*shape):
 
 def official_agent(case):
     kind = "resnet" if case == "resnet" else "plain"
-    net = ObsNetV2Config(kind=kind, depth=2)
+    net = EluObsConfig(kind=kind, depth=2)
     agent = nano_v2(
         OBS,
         CASES[case],
-        rssm=RSSMV2Config(deter=16, hidden=12, stoch=4, classes=5),
+        rssm=EluRSSMConfig(deter=16, hidden=12, stoch=4, classes=5),
         encoder=net,
         decoder=net,
-        heads=HeadV2Config(layers=2, units=16),
+        heads=EluHeadConfig(layers=2, units=16),
         free_nats=1e-3,
         discount_head=case != "box",
         horizon=5,
@@ -55,23 +55,18 @@ def official_agent(case):
         for part in (agent.actor, agent.behavior.critic):
             for param in part.parameters():
                 fill(param)
-    agent.behavior.target_critic.reset(agent.behavior.critic)
+    copy_weights(agent.behavior.target_critic, agent.behavior.critic)
     for log_sigma in agent.harmony.log_sigma.values():
         torch.nn.init.constant_(log_sigma, 0.25)
-    agent._uniform = lambda *shape: spread(*shape, agent.config.rssm.stoch)
-    agent._imagination_noise = lambda count: noise(agent, count)
+    action_noise, stoch = agent.actions.noise, agent.config.rssm.stoch
+    agent.rssm.noise = lambda shape, generator: spread(*shape, stoch)
+    agent.actions.noise = lambda shape, generator: spread(*action_noise(shape, generator).shape)
     return agent
 
 
 def fill(param):
     scale = 2 / param[0].numel() ** 0.5 if param.ndim > 1 else 0.2
     param.copy_((spread(*param.shape) - 0.5) * scale + (param.ndim == 1) * 0.3)
-
-
-def noise(agent, count):
-    shape = (agent.config.horizon, count)
-    action = agent.actions.noise(shape, torch.Generator())
-    return Noise(spread(*action.shape), agent._uniform(*shape))
 
 
 def rows(step, action):

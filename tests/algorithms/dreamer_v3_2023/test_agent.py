@@ -1,4 +1,4 @@
-"""DreamerV3: sizes, losses, what learns from what, and what an update must not do."""
+"""DreamerV32023: sizes, losses, what learns from what, and what an update must not do."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
 from reverie_algorithms.common.dists import categorical_kl, unimix
 from reverie_algorithms.common.observations import ObsKeys
-from reverie_algorithms.dreamer_v3_2023.agent import DreamerV3
-from reverie_algorithms.dreamer_v3_2023.rssm import Observed
-from reverie_algorithms.dreamer_v3_2023.world_model import balanced_kl
+from reverie_algorithms.dreamer.latent import Observed, balanced_kl
+from reverie_algorithms.dreamer_v3_2023.agent import DreamerV32023
 from tests.algorithms.small_2023 import (
     BOX,
     DISCRETE,
@@ -24,9 +23,12 @@ from tests.algorithms.small_2023 import (
     TWO_IMAGES,
     nano_agent,
     random_batch,
+    rollout_noise,
     sized,
+    stoch_noise,
     update,
 )
+from tests.fakes import WatchedGroup
 
 ATARI = {"image": ArraySpec((64, 64, 3), "uint8")}
 
@@ -36,7 +38,9 @@ ATARI = {"image": ArraySpec((64, 64, 3), "uint8")}
 
 def sizes(size, action):
     with torch.device("meta"):
-        agent = DreamerV3(sized(size), Spaces(ATARI, action), AgentContext(1, 1, 0, device="meta"))
+        agent = DreamerV32023(
+            sized(size), Spaces(ATARI, action), AgentContext(1, 1, 0, device="meta")
+        )
     return agent.module_sizes()
 
 
@@ -51,7 +55,6 @@ def sizes(size, action):
 )
 def test_parameter_counts_are_those_of_the_paper_code(size, action, total, monkeypatch):
     monkeypatch.setattr("reverie_algorithms.dreamer.agent.make_generator", lambda *_: None)
-    monkeypatch.setattr(DreamerV3, "_make_optimizers", lambda self: None)
     trained, targets = sizes(size, action)
     assert sum(trained.values()) == total
     assert targets == {"slow_critic": trained["critic"]}
@@ -75,11 +78,11 @@ def test_three_harmonizers_are_trained_beside_the_model():
 
 def test_an_unknown_size_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"size.*'tiny', 'small', 'medium', 'large', 'xlarge'"):
-        DreamerV3.config_defaults({"size": "huge"})
+        DreamerV32023.config_defaults({"size": "huge"})
 
 
 def test_default_config_is_size_small():
-    assert sized("small") == DreamerV3.Config()
+    assert sized("small") == DreamerV32023.Config()
 
 
 # Data
@@ -121,7 +124,7 @@ def test_log_and_reserved_keys_are_ignored():
 
 def test_free_nats_are_clipped_per_element():
     agent = nano_agent(free_nats=0.0)
-    data, draws = agent.prepare(random_batch(agent.spaces)), agent._uniform(*SHAPE)
+    data, draws = agent.prepare(random_batch(agent.spaces)), stoch_noise(agent)
     exact = agent.world_model.losses(data, draws)[0]["dyn"]
     floor = exact.median().item()
     agent.world_model.free_nats = floor
@@ -175,8 +178,8 @@ def test_behavior_losses_move_actor_and_critic_only(action):
     agent = nano_agent(action=action)
     update(agent)
     data = agent.prepare(random_batch(agent.spaces))
-    _, states, _ = agent.world_model_loss(data, agent._uniform(*SHAPE))
-    noise = agent._imagination_noise(SHAPE[0] * SHAPE[1])
+    _, states, _ = agent.world_model_loss(data, stoch_noise(agent))
+    noise = rollout_noise(agent)
     dream = agent.dream(states.detach().flatten(), data["cont"].flatten(), noise)
     actor, critic, _ = agent.behavior_losses(dream, torch.ones(()))
     before = agent.state_dict()["modules"]
@@ -190,8 +193,8 @@ def test_behavior_losses_move_actor_and_critic_only(action):
 def test_discrete_actor_gradient_does_not_enter_the_model():
     agent = nano_agent()
     data = agent.prepare(random_batch(agent.spaces))
-    _, states, _ = agent.world_model_loss(data, agent._uniform(*SHAPE))
-    noise = agent._imagination_noise(SHAPE[0] * SHAPE[1])
+    _, states, _ = agent.world_model_loss(data, stoch_noise(agent))
+    noise = rollout_noise(agent)
     dream = agent.dream(states.detach().flatten(), data["cont"].flatten(), noise)
     assert not any(x.requires_grad for x in (dream.rollout.feat, dream.ret, dream.value))
 
@@ -200,8 +203,8 @@ def test_continuous_actor_gradient_comes_through_the_model():
     agent = nano_agent(action=BOX, entropy_scale=0.0)
     update(agent)
     data = agent.prepare(random_batch(agent.spaces))
-    _, states, _ = agent.world_model_loss(data, agent._uniform(*SHAPE))
-    noise = agent._imagination_noise(SHAPE[0] * SHAPE[1])
+    _, states, _ = agent.world_model_loss(data, stoch_noise(agent))
+    noise = rollout_noise(agent)
     dream = agent.dream(states.detach().flatten(), data["cont"].flatten(), noise)
     assert dream.ret.requires_grad
     actor, _, _ = agent.behavior_losses(dream, torch.ones(()))
@@ -301,12 +304,12 @@ def test_bfloat16_keeps_losses_and_weights_in_float32():
 
 
 def test_gradients_and_return_range_are_reduced():
-    shapes = []
-    agent = nano_agent(context={"all_reduce": lambda x: shapes.append(tuple(x.shape)) or x})
+    group = WatchedGroup()
+    agent = nano_agent(context={"group": group})
     update(agent)
-    trained = sum(len(adam.params) for adam in agent.optimizers.values())
-    assert len(shapes) == trained + 1
-    assert (2,) in shapes
+    assert group.calls == len(agent.optimizers)
+    assert len(group.averaged) == sum(len(adam.params) for adam in agent.optimizers.values())
+    assert group.gathered == [(agent.config.horizon, SHAPE[0] * SHAPE[1])]
 
 
 def test_same_seed_same_weights_with_or_without_learning_parts():
@@ -328,7 +331,7 @@ def test_building_an_agent_leaves_the_global_generator_alone():
 
 
 def test_config_fields_are_plain_and_documented():
-    config = DreamerV3.Config()
+    config = DreamerV32023.Config()
     assert isinstance(dataclasses.asdict(config)["rssm"], dict)
     assert "__pydantic_config__" not in {f.name for f in dataclasses.fields(config)}
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -1,11 +1,12 @@
-"""The latent dynamics: resets, gates, and the hoisted loop against single steps."""
+"""The latent dynamics: steps, resets, gates."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from reverie_algorithms.dreamer_v3_2023.rssm import GRU, RSSM, LatentState, RSSMConfig, bounded
+from reverie_algorithms import fast
+from reverie_algorithms.dreamer_v3_2023.rssm import GRU, GRURSSM, RSSMConfig
 from tests.algorithms.small_2023 import uniform
 
 B, T, E, A, S, K = 3, 6, 7, 2, 4, 5
@@ -14,7 +15,7 @@ B, T, E, A, S, K = 3, 6, 7, 2, 4, 5
 @pytest.fixture
 def rssm():
     torch.manual_seed(0)
-    model = RSSM(RSSMConfig(deter=16, units=12, stoch=S, classes=K), E, A)
+    model = GRURSSM(RSSMConfig(deter=16, units=12, stoch=S, classes=K), E, A)
     torch.nn.init.normal_(model.initial_deter)
     return model
 
@@ -28,30 +29,16 @@ def window():
     return torch.randn(B, T, E), torch.randn(B, T, A) * 2, is_first, uniform(B, T, S)
 
 
-def plain_observe(rssm, embed, action, is_first, draws):
-    """The same recurrence step by step, with nothing moved out of the loop."""
-    state, steps = LatentState(torch.zeros(B, 16), torch.zeros(B, S, K)), []
-    for t in range(embed.shape[1]):
-        state, prev_action = rssm.reset(state, action[:, t], is_first[:, t])
-        state = rssm.observe_step(state, prev_action, embed[:, t], draws[:, t])
-        steps.append(state)
-    return LatentState(*(torch.stack(parts, 1) for parts in zip(*steps, strict=True)))
-
-
-def test_hoisted_loop_equals_single_steps(rssm, window):
-    observed, plain = rssm.observe(*window), plain_observe(rssm, *window)
-    torch.testing.assert_close(observed.state.deter, plain.deter, atol=1e-5, rtol=1e-5)
-    assert torch.equal(observed.state.stoch.argmax(-1), plain.stoch.argmax(-1))
-    torch.testing.assert_close(observed.prior_BTSK, rssm.prior(plain.deter), atol=1e-5, rtol=1e-5)
-
-
-def test_hoisted_loop_has_the_gradients_of_single_steps(rssm, window):
-    direction = torch.randn(B, T, 16 + S * K)
-    grads = []
-    for state in (rssm.observe(*window).state, plain_observe(rssm, *window)):
-        params = [rssm.input.weight, rssm.initial_deter, rssm.posterior_hidden.weight]
-        grads.append(torch.autograd.grad((state.feat * direction).sum(), params))
-    torch.testing.assert_close(*grads, atol=1e-4, rtol=1e-4)
+def test_observe_takes_one_step_after_the_other(rssm, window):
+    embed, action, is_first, draws = window
+    with fast.plain():
+        observed, state = rssm.observe(*window), rssm.initial(B)
+        for t in range(T):
+            state, prev_action = rssm.reset(state, action[:, t], is_first[:, t])
+            state, probs = rssm.observe_step(state, prev_action, embed[:, t], draws[:, t])
+            assert torch.equal(observed.state.feat[:, t], state.feat)
+            assert torch.equal(observed.posterior_BTSK[:, t], probs)
+    torch.testing.assert_close(observed.prior_BTSK, rssm.prior(observed.state.deter))
 
 
 def test_a_reset_row_equals_a_fresh_start(rssm, window):
@@ -73,7 +60,7 @@ def test_initial_state_is_learned_and_its_stoch_is_the_priors_mode(rssm):
     state = rssm.initial(2)
     assert torch.equal(state.deter[0], torch.tanh(rssm.initial_deter))
     assert torch.equal(state.stoch.argmax(-1), rssm.prior(state.deter).argmax(-1))
-    assert not RSSM(rssm.config, E, A).initial_deter.any()
+    assert not GRURSSM(rssm.config, E, A).initial_deter.any()
 
 
 def test_gru_equals_its_formula_with_update_bias_of_minus_one():
@@ -97,8 +84,8 @@ def test_probabilities_hold_one_percent_of_a_uniform(rssm, window):
 
 def test_actions_are_bounded_without_touching_small_ones():
     action = torch.tensor([0.5, -4.0], requires_grad=True)
-    assert bounded(action).tolist() == [0.5, -1.0]
-    bounded(action).sum().backward()
+    assert GRURSSM.bounded(action).tolist() == [0.5, -1.0]
+    GRURSSM.bounded(action).sum().backward()
     assert action.grad.tolist() == [1.0, 0.25]
 
 

@@ -12,12 +12,10 @@ from reverie.types import ActionSpec, Counters
 from tests.algorithms.small_2023 import (
     BOX,
     DISCRETE,
-    IMAGE,
     MULTI,
     TWO_IMAGES,
     nano_agent,
     observation,
-    random_batch,
     update,
 )
 
@@ -107,10 +105,3 @@ def test_policy_state_is_a_copy():
     before = {key: value.copy() for key, value in state.items()}
     update(agent)
     assert all(np.array_equal(before[key], state[key]) for key in state)
-
-
-def test_warm_up_leaves_no_trace():
-    cold, warm = nano_agent(IMAGE, BOX), nano_agent(IMAGE, BOX)
-    warm.warm_up({"replay": random_batch(warm.spaces, 4)})
-    torch.testing.assert_close(update(warm), update(cold), atol=0, rtol=0)
-    assert np.array_equal(act(warm), act(cold))

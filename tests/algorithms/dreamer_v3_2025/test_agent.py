@@ -8,16 +8,26 @@ from torch import nn
 
 from reverie.config import resolve_algorithm
 from reverie.errors import ConfigError
-from reverie.protocols import AgentContext
+from reverie.protocols import AgentContext, Alone
 from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces
 from reverie_algorithms.common.dists import categorical_kl, unimix
-from reverie_algorithms.dreamer_v3_2023.rssm import LatentState, Observed
-from reverie_algorithms.dreamer_v3_2023.world_model import balanced_kl
+from reverie_algorithms.dreamer.imagination import Noise
+from reverie_algorithms.dreamer.latent import LatentState, Observed, balanced_kl
 from reverie_algorithms.dreamer_v3_2025.agent import DreamerV32025
 from reverie_algorithms.dreamer_v3_2025.config import DreamerV32025Config
 from tests.algorithms.dreamer_v3_2023.test_agent import NoHostReads
-from tests.algorithms.small_2023 import BOX, DISCRETE, IMAGE, MULTI, SHAPE, TWO_IMAGES
+from tests.algorithms.small_2023 import (
+    BOX,
+    DISCRETE,
+    IMAGE,
+    MULTI,
+    SHAPE,
+    TWO_IMAGES,
+    rollout_noise,
+    stoch_noise,
+)
 from tests.algorithms.small_2025 import nano_agent, random_batch, stored, update
+from tests.fakes import WatchedGroup
 
 ATARI = Spaces({"image": ArraySpec((64, 64, 3), "uint8")}, ActionSpec("discrete", (6,)))
 VECTOR = {"proprio": ArraySpec((4,), "float32")}
@@ -44,7 +54,6 @@ def config_of(**raw):
 )
 def test_parameter_counts_are_those_of_the_published_code(size, total, monkeypatch):
     monkeypatch.setattr("reverie_algorithms.dreamer.agent.make_generator", lambda *_: None)
-    monkeypatch.setattr(DreamerV32025, "_make_optimizers", lambda self: None)
     with torch.device("meta"):
         agent = DreamerV32025(config_of(size=size), ATARI, AgentContext(1, 1, 0, device="meta"))
     trained, targets = agent.module_sizes()
@@ -116,7 +125,7 @@ def test_the_stored_state_is_read_unless_an_episode_starts():
     agent = nano_agent()
     batch = random_batch(agent.spaces)
     batch["is_first"][:, 1] = torch.tensor([True, False, False])
-    data, draws = agent.prepare(batch), agent._uniform(*SHAPE)
+    data, draws = agent.prepare(batch), stoch_noise(agent)
     zeros = agent.rssm.initial(3)
     ones = LatentState(zeros.deter + 1, zeros.stoch)
     one, two = (agent.world_model.losses(data, s, draws)[1].deter[:, 0] for s in (zeros, ones))
@@ -175,7 +184,7 @@ def test_harmonised_losses_are_image_reward_and_the_two_kls_together():
     agent = nano_agent(TWO_IMAGES, mode="own_group", context={"seed": 3})
     assert set(agent.harmony.log_sigma) == {"image", "reward", "kl"}
     assert agent.harmony.groups["kl"].shares == {"dyn": 1 / 1.1, "rep": 0.1 / 1.1}
-    losses = {name: torch.tensor(2.0) for name in agent._loss_names()}
+    losses = {name: torch.tensor(2.0) for name in agent.harmony.scales}
     total, _ = agent.harmony(losses)
     fixed = 2 * (1 + 1 + 1 + 1 + 0.3)  # vector, cont, actor, critic, replay_critic
     torch.testing.assert_close(total, torch.tensor(fixed + 3 * 2 + 3 * 0.6931472))
@@ -190,8 +199,8 @@ def test_harmonised_losses_are_image_reward_and_the_two_kls_together():
 def dream_of(agent, seed=0):
     batch = random_batch(agent.spaces, seed)
     data, start = agent.prepare(batch), agent.stored_state(batch)
-    losses, states, _ = agent.world_model_losses(data, start, agent._uniform(*SHAPE))
-    noise = agent._imagination_noise(SHAPE[0] * SHAPE[1])
+    losses, states, _ = agent.world_model_losses(data, start, stoch_noise(agent))
+    noise = rollout_noise(agent)
     return agent.dream(states.detach().flatten(), noise), losses, states, data
 
 
@@ -298,11 +307,12 @@ def test_bfloat16_keeps_losses_and_weights_in_float32():
 
 
 def test_gradients_and_return_range_are_reduced():
-    shapes = []
-    agent = nano_agent(context={"all_reduce": lambda x: shapes.append(tuple(x.shape)) or x})
+    group = WatchedGroup()
+    agent = nano_agent(context={"group": group})
     update(agent)
-    assert len(shapes) == len(agent.optimizers["all"].params) + 1
-    assert (2,) in shapes
+    assert group.calls == 1
+    assert len(group.averaged) == len(agent.optimizers["all"].params)
+    assert group.gathered == [(agent.config.horizon, SHAPE[0] * SHAPE[1])]
 
 
 # Against another implementation
@@ -387,9 +397,9 @@ def test_losses_and_gradients_are_those_of_another_implementation(kind):
     start = LatentState(frac((2, 32), 0.29) * 2 - 1, stoch)
 
     losses, states, _ = agent.world_model_losses(data, start, frac((*shape, 4), 0.71))
-    draws = type(agent._imagination_noise(1))(noise, frac((3, 6, 4), 0.53))
+    draws = Noise(noise, frac((3, 6, 4), 0.53))
     dream = agent.dream(states.detach().flatten(), draws)
-    agent.behavior.return_normalizer.update(dream.ret, lambda x: x)
+    agent.behavior.return_normalizer.update(dream.ret, Alone())
     scale = agent.behavior.return_normalizer.scale()
     total, metrics = agent.total_loss(losses, dream, states, data, scale)
     for name, wanted in REFERENCE[kind].items():

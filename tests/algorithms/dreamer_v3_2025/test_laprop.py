@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from reverie.group import Alone
 from reverie_algorithms.dreamer_v3_2025.laprop import LaProp, LaPropGroup
+from tests.fakes import Zeroing
 
 
 def group(module, clip=0.3, lr=0.1, warmup=0):
@@ -15,7 +17,7 @@ def group(module, clip=0.3, lr=0.1, warmup=0):
 def test_steps_equal_the_plain_formula_for_every_tensor():
     torch.manual_seed(0)
     layer, x = nn.Linear(3, 2), torch.randn(5, 3)
-    optimizer = LaProp([group(layer, lr=0.01, warmup=3)])
+    optimizer = LaProp([group(layer, lr=0.01, warmup=3)], Alone())
     weights = {name: p.detach().double() for name, p in layer.named_parameters()}
     moments = {name: (0.0, 0.0) for name in weights}
     for t in range(1, 6):
@@ -36,7 +38,7 @@ def test_steps_equal_the_plain_formula_for_every_tensor():
 def test_a_zero_gradient_moves_nothing():
     layer = nn.Linear(2, 1)
     before = layer.weight.clone()
-    LaProp([group(layer)]).step((layer(torch.ones(2)) * 0).sum())
+    LaProp([group(layer)], Alone()).step((layer(torch.ones(2)) * 0).sum())
     assert torch.equal(layer.weight, before)
 
 
@@ -44,7 +46,7 @@ def test_groups_have_their_own_rate_and_clip():
     first, second = (nn.Linear(1, 1, bias=False) for _ in range(2))
     starts = [p.item() for p in (first.weight, second.weight)]
     groups = group(first, lr=0.1, warmup=10), LaPropGroup({"w": second.weight}, 0.5, None, 0)
-    optimizer = LaProp(groups)
+    optimizer = LaProp(groups, Alone())
     norm = optimizer.step((3 * first(torch.ones(1)) + 4 * second(torch.ones(1))).sum())
     torch.testing.assert_close(norm, torch.tensor(5.0))
     assert abs(starts[0] - first.weight.item() - 0.01) < 1e-6
@@ -53,11 +55,11 @@ def test_groups_have_their_own_rate_and_clip():
 
 
 def test_only_the_given_parameters_get_a_gradient_and_each_is_reduced():
-    mine, other, seen = nn.Linear(2, 2), nn.Linear(2, 2), []
-    optimizer = LaProp([group(mine)], all_reduce=lambda g: seen.append(g.shape) or g * 0)
+    mine, other, zeroing = nn.Linear(2, 2), nn.Linear(2, 2), Zeroing()
+    optimizer = LaProp([group(mine)], zeroing)
     before = mine.weight.clone()
     optimizer.step(mine(other(torch.ones(2))).sum())
-    assert seen == [(2, 2), (2,)]
+    assert zeroing.seen == [(2, 2), (2,)]
     assert torch.equal(before, mine.weight)
     assert all(p.grad is None for p in [*mine.parameters(), *other.parameters()])
 
@@ -65,7 +67,7 @@ def test_only_the_given_parameters_get_a_gradient_and_each_is_reduced():
 def test_a_frozen_parameter_keeps_value_moments_and_step_count_and_does_not_jump_later():
     torch.manual_seed(0)
     layer, x = nn.Linear(2, 1), torch.tensor([3.0, 4.0])
-    optimizer = LaProp([group(layer, lr=0.01)])
+    optimizer = LaProp([group(layer, lr=0.01)], Alone())
     before = layer.weight.clone()
     optimizer.frozen = {"weight"}
     for _ in range(50):

@@ -1,41 +1,24 @@
-"""Layers of DreamerV3-2025: fast forms against plain ones, shapes, initial weights."""
+"""Layers of DreamerV3-2025: shapes, initial weights."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from reverie_algorithms.dreamer_v3_2025.images import DownImage, UpImage
 from reverie_algorithms.dreamer_v3_2025.nets import (
     BlockLinear,
-    DownImage,
-    UpImage,
     fan_in_linear,
     from_blocks,
+    rms_silu,
     to_blocks,
 )
-from reverie_algorithms.dreamer_v3_2025.rms_norm import rms_silu
-from reverie_algorithms.fast.up_conv import UpConv
 
 
 def test_norm_divides_by_the_root_of_mean_squares():
     x = torch.tensor([[3.0, -4.0]])
     normed = x / (12.5 + 1e-4) ** 0.5
     torch.testing.assert_close(rms_silu(x, torch.ones(2)), normed * torch.sigmoid(normed))
-
-
-@pytest.mark.parametrize(("inputs", "outputs", "side"), [(3, 2, 4), (4, 1, 7)])
-def test_four_small_convolutions_equal_doubling_and_a_large_one(inputs, outputs, side):
-    torch.manual_seed(0)
-    conv = UpConv(inputs, outputs)
-    torch.nn.init.normal_(conv.weight)
-    torch.nn.init.normal_(conv.bias)
-    x = torch.randn(2, inputs, side, side, requires_grad=True)
-    direction, results = torch.randn(2, outputs, 2 * side, 2 * side), []
-    for form in (conv.phases, conv.plain):
-        y = form(x)
-        grads = torch.autograd.grad((y * direction).sum(), (x, conv.weight, conv.bias))
-        results.append((y, *grads))
-    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
 
 
 def test_block_linear_is_a_block_diagonal_product():

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from reverie_algorithms.drq_v2.agent import LARGEST_ACTION, DrQV2
+from reverie_algorithms.drq_v2.actor_critic import LARGEST_ACTION
+from reverie_algorithms.drq_v2.agent import DrQV2
 from reverie_algorithms.drq_v2.frame_stacks import PAD, transitions
 from reverie_algorithms.drq_v2.nets import Critic
 from tests.algorithms.dreamer_v3_2023.test_agent import NoHostReads
 from tests.algorithms.small_2023 import DISCRETE
 from tests.algorithms.small_drq import BATCH, IMAGE, MIXED, draws, drq_agent, update, windows
+from tests.fakes import WatchedGroup
 
 # Sizes
 
@@ -25,7 +27,6 @@ from tests.algorithms.small_drq import BATCH, IMAGE, MIXED, draws, drq_agent, up
 )
 def test_parameter_counts_are_those_of_the_official_code(side, actions, counts, monkeypatch):
     monkeypatch.setattr("reverie_algorithms.drq_v2.agent.make_generator", lambda *_: None)
-    monkeypatch.setattr(DrQV2, "_make_optimizers", lambda self: None)
     monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda tensor, gain=1.0: tensor)
     obs = {"image": ArraySpec((side, side, 3), "uint8")}
     spaces = Spaces(obs, ActionSpec("box", (), actions))
@@ -54,11 +55,14 @@ def test_windows_hold_the_stack_and_the_steps_and_count_one_row():
 
 def test_weights_start_orthogonal_and_biases_at_zero():
     agent = drq_agent(hidden=16)
-    for weight in (agent.actor.layers[1].weight, *agent.critic.weights[1]):
+    for weight in (agent.actor.layers[1].weight, *agent.learner.critic.weights[1]):
         torch.testing.assert_close(weight @ weight.T, torch.eye(16), atol=1e-5, rtol=0)
     conv = agent.encoder.images["image"].convs[1].weight.flatten(1)
     torch.testing.assert_close(conv @ conv.T, 2 * torch.eye(4), atol=1e-5, rtol=0)
-    names = {**dict(agent.critic.named_parameters()), **dict(agent.encoder.named_parameters())}
+    names = {
+        **dict(agent.learner.critic.named_parameters()),
+        **dict(agent.encoder.named_parameters()),
+    }
     assert not any(p.any() for name, p in names.items() if "bias" in name)
 
 
@@ -107,23 +111,23 @@ def test_the_loss_is_that_of_a_plain_computation():
     agent, std = drq_agent(), torch.tensor(0.7)
     data, (shift, noise) = windows(agent), draws(agent)
     with torch.no_grad():
-        for param in agent.critic_target.parameters():
+        for param in agent.learner.critic_target.parameters():
             param.add_(0.1)
     got, embed, _, metrics = agent.critic_loss(data, shift, noise[0], std)
 
     steps = transitions(data, 3, 3, agent.config.gamma)
     seen = [agent.encoder(data, r, s).clone() for r, s in zip(steps[:2], shift, strict=True)]
     action = (agent.actor(seen[1]) + (std * noise[0]).clamp(-0.3, 0.3)).clamp(-1, 1)
-    behind = torch.minimum(*agent.critic_target(seen[1], action))
+    behind = torch.minimum(*agent.learner.critic_target(seen[1], action))
     target = (steps.return_B + agent.config.gamma**3 * behind).detach()
-    values = agent.critic(seen[0], data["action"][:, 2])
+    values = agent.learner.critic(seen[0], data["action"][:, 2])
     wanted = sum(F.mse_loss(value, target) for value in values)
     torch.testing.assert_close(got, wanted)
     torch.testing.assert_close(metrics["value/target"], target.mean())
 
     loss, _ = agent.actor_loss(embed, steps.weight_B, noise[1], std)
     action = (agent.actor(embed) + (std * noise[1]).clamp(-0.3, 0.3)).clamp(-1, 1)
-    torch.testing.assert_close(loss, -torch.minimum(*agent.critic(embed, action)).mean())
+    torch.testing.assert_close(loss, -torch.minimum(*agent.learner.critic(embed, action)).mean())
 
 
 def test_states_without_an_action_weigh_nothing():
@@ -154,14 +158,14 @@ def test_a_batch_without_a_single_state_to_learn_from_is_no_loss():
 def test_actions_beyond_the_bounds_are_cut_and_keep_their_gradient():
     agent = drq_agent()
     mean = torch.tensor([[0.9, -0.9]], requires_grad=True)
-    action = agent._explore(mean, torch.tensor([[5.0, -0.01]]), torch.ones(()))
+    action = agent.learner.explore(mean, torch.tensor([[5.0, -0.01]]), torch.ones(()))
     assert action.tolist() == [[pytest.approx(LARGEST_ACTION), pytest.approx(-0.91)]]
     assert torch.autograd.grad(action.sum(), mean)[0].tolist() == [[1, 1]]
 
 
 def test_noise_falls_linearly_with_env_steps_and_then_stays():
     agent = drq_agent(noise_steps=1000)
-    found = [agent.noise_std(steps) for steps in (0, 500, 1000, 9000)]
+    found = [agent.config.noise_std(steps) for steps in (0, 500, 1000, 9000)]
     assert found == pytest.approx([1.0, 0.55, 0.1, 0.1])
     assert update(agent, env_steps=500)["noise/std"] == pytest.approx(0.55)
 
@@ -179,7 +183,7 @@ def test_critics_teach_the_encoder_and_the_actor_only_itself():
     shift, noise = draws(agent)
     critic, embed, weight, _ = agent.critic_loss(windows(agent), shift, noise[0], std)
     assert all(grads(critic, agent.encoder))
-    assert all(grads(critic, agent.critic))
+    assert all(grads(critic, agent.learner.critic))
     assert not any(grads(critic, agent.actor))
     assert not embed.requires_grad
     actor, _ = agent.actor_loss(embed, weight, noise[1], std)
@@ -243,14 +247,15 @@ def test_bfloat16_keeps_losses_and_weights_in_float32():
 
 
 def test_gradients_are_reduced():
-    shapes = []
-    agent = drq_agent(context={"all_reduce": lambda x: shapes.append(tuple(x.shape)) or x})
+    group = WatchedGroup()
+    agent = drq_agent(context={"group": group})
     update(agent)
-    assert len(shapes) == sum(len([*m.parameters()]) for m in agent.modules().values())
+    assert group.calls == 2
+    assert len(group.averaged) == sum(len([*m.parameters()]) for m in agent.modules().values())
 
 
 def test_every_sample_and_every_image_moves_by_itself():
-    shifts = drq_agent(MIXED)._shifts(2, 400)
+    shifts = draws(drq_agent(MIXED), 400)[0]
     assert shifts.shape == (2, 2, 400, 2)
     assert (shifts.amin().item(), shifts.amax().item()) == (0, 2 * PAD)
     assert len(shifts.movedim(2, 0).flatten(1).unique(dim=0)) > 390

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from reverie.types import ActionSpec, ArraySpec, Counters
+from reverie_algorithms.common.states import copy_weights
+from reverie_algorithms.drq_v2.actor_critic import Draws
 from tests.algorithms.small_drq import drq_agent
 
 SIDE, BATCH, ACTIONS, STACK, STEPS = 21, 4, 2, 3, 3
@@ -82,14 +84,15 @@ def official_agent():
     for part in (agent.encoder, agent.actor.layers):
         for param in part.parameters():
             param.copy_(filled(*param.shape))
-    for part in (agent.actor, agent.critic):
+    critic = agent.learner.critic
+    for part in (agent.actor, critic):
         fill_trunk(part.trunk)
-    for weight, bias in zip(agent.critic.weights, agent.critic.biases, strict=True):
+    for weight, bias in zip(critic.weights, critic.biases, strict=True):
         first = filled(weight.shape[2], weight.shape[1]).T
         weight.copy_(torch.stack([first, -first]))
         first = filled(bias.shape[2]).unsqueeze(0)
         bias.copy_(torch.stack([first, -first]))
-    agent.reset_targets()
+    copy_weights(agent.learner.critic_target, critic)
     return agent
 
 
@@ -109,8 +112,8 @@ def test_two_updates_give_the_figures_of_the_official_code(monkeypatch):
     for number, wanted in enumerate(FIGURES):
         shift = (spread(2, 2, BATCH, 2)[number] * 9).long().unsqueeze(1)
         noise = (spread(2, 2, BATCH, ACTIONS)[number] - 0.5) * 4
-        monkeypatch.setattr(agent, "_shifts", lambda *_, drawn=shift: drawn)
-        monkeypatch.setattr(agent, "_noise", lambda *_, drawn=noise: drawn)
+        draws = Draws(shift, noise)
+        monkeypatch.setattr(agent.learner, "draws", lambda *_, drawn=draws: drawn)
         counters = Counters(env_steps=500 + number)
         metrics, _ = agent.update({"replay": batch(number)}, counters)
         found = {key: metrics[key].item() for key in wanted}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reverie.types import Counters
-from reverie_algorithms.dreamer_v3_2025.images import RMSObsNetConfig
+from reverie_algorithms.dreamer_v3_2025.images import ObsNetConfig
 from tests.algorithms.small_2023 import BOX, TWO_IMAGES, observation
 from tests.algorithms.small_2023 import nano_agent as nano_2023
 from tests.algorithms.small_2025 import nano_agent as nano_2025
@@ -25,7 +25,7 @@ AGENTS: dict[str, Make] = {
     "dreamerv3-2025": lambda **context: nano_2025(TWO_IMAGES, BOX, context=context),
     "drqv2": lambda **context: drq_agent(MIXED, context=context),
 }
-WIDE = RMSObsNetConfig(depth=8, layers=1, units=8)
+WIDE = ObsNetConfig(depth=8, layers=1, units=8)
 """Its second convolution has channels enough for fewer multiplications."""
 
 every_agent = pytest.mark.parametrize("make", AGENTS.values(), ids=AGENTS)
@@ -111,7 +111,7 @@ def test_float32_weights_act_the_same(make: Make) -> None:
 def test_prepared_layers_follow_the_weights_that_are_loaded() -> None:
     learner, actor = pair(wide_2025)
     layers = actor.encoder.images["image"].layers
-    assert [layer.fast is None for layer in layers] == [True, False]
+    assert [layer.pooled is None for layer in layers] == [True, False]
     obs = observation(actor.spaces, 4)
     inputs = actor.keys.inputs({"image": torch.from_numpy(obs["image"])})
     with torch.no_grad():

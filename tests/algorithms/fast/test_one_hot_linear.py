@@ -8,7 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms.fast.one_hot_linear import OneHots, column_major, one_hot_linear, table_rows
+from reverie_algorithms.fast.one_hot_linear import (
+    OneHots,
+    column_major,
+    one_hot_linear,
+    one_hots_first,
+    table_rows,
+)
 
 V, K, U = 4, 5, 6
 
@@ -37,6 +43,13 @@ def test_product_and_gradients_equal_those_of_a_linear_layer(dense, shape, wante
         strict=True,
     ):
         torch.testing.assert_close(one, other)
+
+
+def test_one_hots_in_front_are_looked_up_too():
+    one_hot, others = inputs_of(0, 7), torch.randn(7, 3)
+    weight = column_major(torch.randn(U, V * K + 3))
+    found = one_hots_first(one_hot, others, weight, OneHots(V, K))
+    torch.testing.assert_close(found, F.linear(torch.cat([one_hot, others], -1), weight))
 
 
 def test_products_in_bfloat16_are_near_those_in_float32():

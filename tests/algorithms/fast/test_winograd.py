@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reverie_algorithms.dreamer_v3_2025.nets import DownConv, DownImage, largest_of_four
+from reverie_algorithms.dreamer_v3_2025.images import DownConv, DownImage
 from reverie_algorithms.fast import winograd
 
 
@@ -50,12 +50,5 @@ def test_a_whole_encoder_stays_within_1e_4():
         for layer in image.layers:
             layer.prepare_acting()
         found = image(pixels)
-    assert [layer.fast is None for layer in image.layers] == [True, False, False, False]
+    assert [layer.pooled is None for layer in image.layers] == [True, False, False, False]
     assert 0 < relative_error(found, wanted) < 1e-4
-
-
-def test_largest_of_four_is_max_pooling():
-    x = torch.randn(2, 5, 6, 8).to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        assert torch.equal(largest_of_four(x), F.max_pool2d(x, 2))
-    assert largest_of_four(x.requires_grad_()).requires_grad

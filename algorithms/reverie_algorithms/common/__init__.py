@@ -1,0 +1,1 @@
+"""What agents of any kind share: saving, optimizers, distributions, observations, layers."""
