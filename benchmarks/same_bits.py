@@ -59,7 +59,7 @@ def compare_trees(options: argparse.Namespace, mode: str, folder: Path) -> dict[
     trees = {"OLD": options.old, "NEW": options.new}
     found = {n: recorded(tree, mode, options.only, folder) for n, tree in trees.items()}
     if missing := [name for name, cases_of in found.items() if cases_of is None]:
-        print(f"{mode}: not compared ({' and '.join(missing)} has no switch)")
+        print(f"{mode}: not compared ({' and '.join(missing)} has no switch for its fast code)")
         return None
     old, new = found["OLD"], found["NEW"]
     assert old is not None
