@@ -174,25 +174,25 @@ def _recorded(case: Case) -> dict[str, Any]:
 
 
 def _run(case: Case) -> dict[str, Any]:
-    agent, going_on = _make(case), {}
-    found: dict[str, Any] = {"updates": _learn(agent, range(5), going_on)}
+    agent, going_on = make(case), {}
+    found: dict[str, Any] = {"updates": learn(agent, range(5), going_on)}
     found["state"] = agent.state_dict()
     found["policy"] = agent.policy_state()
-    found["report"] = agent.report(_batches(agent, 0, going_on))
+    found["report"] = agent.report(batches(agent, 0, going_on))
     found["acting"] = _act(agent, 3)
 
     saved = io.BytesIO()
     torch.save(agent.state_dict(), saved)
     saved.seek(0)
-    other, kept = _make(case, seed=7), dict(going_on)
+    other, kept = make(case, seed=7), dict(going_on)
     other.load_state_dict(torch.load(saved, weights_only=True))
-    found["further"] = _learn(agent, range(5, 7), going_on), agent.state_dict()
-    resumed = _learn(other, range(5, 7), kept), other.state_dict()
+    found["further"] = learn(agent, range(5, 7), going_on), agent.state_dict()
+    resumed = learn(other, range(5, 7), kept), other.state_dict()
     differing = compare(dict(flat(found["further"])), dict(flat(resumed)))
     if differing.paths:
         raise ValueError(f"resuming differs from going on: {differing}")
 
-    actor = _make(case, training=False)
+    actor = make(case, training=False)
     actor.load_policy_state(found["policy"])
     return {**found, "actor": _act(actor, 3), "actor alone": _act(actor, 1, 8)}
 
@@ -203,7 +203,7 @@ def _spaces(case: Case) -> Any:
     return types.Spaces(obs, types.ActionSpec(*ACTIONS[case.action]))
 
 
-def _make(case: Case, seed: int = 0, training: bool = True) -> Any:
+def make(case: Case, seed: int = 0, training: bool = True) -> Any:
     registry, config = (importlib.import_module(f"reverie.{n}") for n in ("registry", "config"))
     context = importlib.import_module("reverie.protocols").AgentContext(
         batch_size=BATCH_SIZE,
@@ -240,7 +240,7 @@ def _rows(spaces: Any, count: int, length: int, seed: int) -> dict[str, np.ndarr
     return rows
 
 
-def _batches(agent: Any, number: int, stored: Mapping[int, Any]) -> dict[str, dict[str, Tensor]]:
+def batches(agent: Any, number: int, stored: Mapping[int, Any]) -> dict[str, dict[str, Tensor]]:
     """What is due in update `number`: two batches in turns, with the feedback on their last use."""
     found = {}
     for name, spec in agent.streams().items():
@@ -262,17 +262,17 @@ def _as_stored(feedback: Mapping[str, Tensor], length: int) -> dict[str, Tensor]
     return {**columns, "side/valid": valid}
 
 
-def _learn(agent: Any, numbers: range, stored: dict[int, Any]) -> list[Any]:
+def learn(agent: Any, numbers: range, stored: dict[int, Any]) -> list[Any]:
     """Metrics and feedback of updates; `stored` keeps the newest feedback on either batch."""
     types, found = importlib.import_module("reverie.types"), []
     for number in numbers:
-        batches = _batches(agent, number, stored)
+        given = batches(agent, number, stored)
         counters = types.Counters(env_steps=100 * number, grad_updates=number)
-        metrics, feedback = agent.update(batches, counters)
+        metrics, feedback = agent.update(given, counters)
         found.append((dict(metrics), dict(feedback)))
         values = {key: value for key, value in feedback.items() if key != types.STEP_ID}
         if values:
-            length = next(iter(batches.values()))["is_first"].shape[1]
+            length = next(iter(given.values()))["is_first"].shape[1]
             stored[number % 2] = _as_stored(values, length)
     return found
 
