@@ -15,7 +15,7 @@ import torch
 
 from reverie import registry
 from reverie.types import Array, Counters, Spaces
-from tests.contract.test_agent_contract import CASES, batches, make
+from tests.contract.cases import CASES, batches, make
 
 FOLDER = Path(__file__).parent / "reference"
 UPDATES = 2
