@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,37 @@ def stamp() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
-        "torch": version("torch"),
-        "ray": version("ray"),
+        "torch": installed("torch"),
+        "ray": installed("ray"),
         "load_1m": round(os.getloadavg()[0], 2),
     }
 
 
-def save(name: str, figures: Any) -> Path:
-    """Write figures with their stamp to results/<name>.json."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**stamp(), "figures": figures}, indent=2) + "\n")
+def installed(package: str) -> str | None:
+    """Version of a package, None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def save(name: str, figures: Any, folder: Path | None = None, **more: Any) -> Path:
+    """Write figures with their stamp, and `more` beside it, to results/<name>.json.
+
+    The file is replaced in one step: a process that is killed leaves the former one.
+    """
+    folder = folder or RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    fresh = path.with_suffix(".json.new")
+    fresh.write_text(json.dumps({**stamp(), **more, "figures": figures}, indent=2) + "\n")
+    fresh.replace(path)
     return path
 
 
-def saved(name: str) -> Any:
+def saved(name: str, folder: Path | None = None) -> Any:
     """The figures of results/<name>.json, None where there are none: for runs in parts."""
-    path = RESULTS / f"{name}.json"
+    path = (folder or RESULTS) / f"{name}.json"
     return json.loads(path.read_text())["figures"] if path.exists() else None
 
 

@@ -148,7 +148,8 @@ class BatchStream:
                 value = piece.data[key]
                 if not key.startswith(LOG_PREFIX):
                     buffers[key] = self._allocate((*shape, *value.shape[1:]), value.dtype)
-        buffers.setdefault(STEP_ID, np.zeros(shape, np.int64))
+        if STEP_ID not in buffers:
+            buffers[STEP_ID] = self._allocate(shape, np.int64)
         for row, window in enumerate(windows):
             _copy_window(window, {key: array[row] for key, array in buffers.items()})
         batch = {key: self._to_device(array) for key, array in buffers.items()}

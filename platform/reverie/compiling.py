@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+import torch._functorch.config as aot_config
 
 from reverie.protocols import Agent
 
@@ -30,6 +31,10 @@ def compile_agent(
     on_cuda = torch.device(device).type == "cuda"
     if setting == "off" or (setting == "auto" and not on_cuda):
         return False
+    # An update may go backward through a method twice, and while parts are frozen the pass that
+    # comes first, for which it is compiled, is not always the one that retains the graph. Memory
+    # that a pass gives away forbids that.
+    aot_config.donated_buffer = False
     uses_graphs = on_cuda and backend == "inductor"
     options: dict[str, Any] = {"mode": "reduce-overhead"} if uses_graphs else {}
     for name in agent.COMPILABLE:

@@ -66,6 +66,29 @@ def test_a_compiled_agent_has_the_same_losses(
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
+class TwoLosses:
+    """Two losses that come out of one method."""
+
+    COMPILABLE = ("losses",)
+
+    def __init__(self) -> None:
+        self.actor, self.critic = (torch.nn.Parameter(torch.eye(4)) for _ in range(2))
+
+    def losses(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.softmax(x @ self.actor, -1)
+        return hidden.square().mean(), torch.tanh(hidden.detach() @ self.critic).mean()
+
+
+def test_a_first_pass_that_frees_its_tensors_leaves_later_ones_the_choice() -> None:
+    agent: Any = TwoLosses()
+    compile_agent(agent, "on", "cpu", backend="aot_eager")
+    _, second = agent.losses(torch.ones(2, 4))
+    torch.autograd.grad(second, agent.critic)  # as while the actor is frozen
+    first, second = agent.losses(torch.ones(2, 4))
+    torch.autograd.grad(first, agent.actor, retain_graph=True)
+    torch.autograd.grad(second, agent.critic)
+
+
 def test_a_learner_compiles_as_its_configuration_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
