@@ -164,6 +164,31 @@ def peak_mb(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+GRAPHS = "cudaGraphLaunch"
+
+
+def count_launches(step: Callable[[], object]) -> dict[str, int]:
+    """Kernels and graphs that one call launches on a GPU, and kernels that run there."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=activities) as profile:
+        step()
+        torch.cuda.synchronize()
+    found = {"launches": 0, "graph_launches": 0, "kernels": 0}
+    for event in profile.events():
+        if "LaunchKernel" in event.name:
+            found["launches"] += 1
+        elif event.name == GRAPHS:
+            found["graph_launches"] += 1
+        elif event.device_type == torch.autograd.DeviceType.CUDA and not _copies(event.name):
+            found["kernels"] += 1
+    return found
+
+
+def _copies(name: str) -> bool:
+    return name.startswith(("Memcpy", "Memset"))
+
+
 def gemm_gflops(precision: str, device: str) -> float:
     """Best rate of a large square product on these threads or this GPU, in GFLOP/s."""
     size = 8192 if device.startswith("cuda") else 2048

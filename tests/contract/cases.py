@@ -165,7 +165,7 @@ def through_a_file(state: Any) -> Any:
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
-    return torch.load(file, weights_only=True)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def assert_same(one: Any, two: Any, path: str = "") -> None:
