@@ -91,7 +91,7 @@ def work_off(
         ledger.put(name, state=BEGUN)
         begin = time.perf_counter()
         try:
-            found = {"state": "passed", **rows[name]()}
+            found: dict[str, Any] = {"state": "passed", **rows[name]()}
         except TimeoutError:
             print(f"{name}: not finished in time", flush=True)
             continue
