@@ -8,7 +8,8 @@ from torch import nn
 
 from reverie.config import resolve_algorithm
 from reverie.errors import ConfigError
-from reverie.protocols import AgentContext, Alone
+from reverie.group import Alone
+from reverie.protocols import AgentContext
 from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces
 from reverie_algorithms.common.dists import categorical_kl, unimix
 from reverie_algorithms.dreamer.imagination import Noise
