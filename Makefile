@@ -29,7 +29,7 @@ lint: install
 	$(BIN)/pyright
 
 docs: install
-	$(BIN)/python -m reverie.reference > docs/reference.md
+	$(BIN)/python -m reverie.cli.reference > docs/reference.md
 
 install: $(VENV)/.installed
 

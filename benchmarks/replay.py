@@ -17,11 +17,11 @@ import numpy as np
 from common import save
 
 from reverie.batch_stream import BatchStream
-from reverie.chunk import make_chunk
 from reverie.local_run import LocalShard
 from reverie.protocols import StreamSpec
-from reverie.replay_coordinator import Grant
-from reverie.replay_shard import ReplayShard
+from reverie.replay.chunk import make_chunk
+from reverie.replay.coordinator import Grant
+from reverie.replay.shard import ReplayShard
 from reverie.types import Chunk, Counters, StreamId
 
 BATCH, LENGTH, CHUNK, CHUNKS = 16, 64, 64, 150

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reverie import reference, registry
+from reverie import registry
+from reverie.cli import reference
+from reverie.cli.describe import describe
 from reverie.config import load_config
-from reverie.describe import describe
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "tune_configs").rglob("*.yaml"))

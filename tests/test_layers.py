@@ -18,11 +18,11 @@ SHARED_ROOMS = {"common", "dreamer", "fast"}
 MADE_OF: dict[str, set[str]] = {}
 """Papers whose agents are made of other papers' agents, by folder."""
 MAY_IMPORT_RAY = {
-    "ray_run.py",
-    "ray_links.py",
-    "ray_light_actors.py",
-    "ray_cluster.py",
-    "ray_fleet.py",
+    "cluster/run.py",
+    "cluster/links.py",
+    "cluster/light_actors.py",
+    "cluster/connection.py",
+    "cluster/fleet.py",
     "trainable.py",
     "sweep.py",
     "rllib.py",
@@ -32,16 +32,16 @@ NO_TORCH = [
     "registry",
     "settings",
     "config",
-    "chunk",
-    "store",
-    "samplers",
-    "rate_limiter",
-    "codec",
+    "replay/chunk",
+    "replay/store",
+    "replay/samplers",
+    "replay/rate_limiter",
+    "replay/codec",
     "env_factory",
     "env_thread",
     "row_buffer",
-    "replay_shard",
-    "replay_coordinator",
+    "replay/shard",
+    "replay/coordinator",
     "storage",
     "weight_store",
 ]
@@ -122,7 +122,7 @@ def test_parts_that_live_in_light_actors_never_import_torch() -> None:
 
 
 def test_light_actors_really_run_without_torch() -> None:
-    code = "import sys, reverie.ray_light_actors; sys.exit('torch' in sys.modules)"
+    code = "import sys, reverie.cluster.light_actors; sys.exit('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from reverie.cli import parse
+from reverie.cli.commands import parse
 from reverie.config import load_config
 from tests.conftest import ROOT
 

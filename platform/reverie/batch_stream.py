@@ -20,7 +20,7 @@ from torch import Tensor
 
 from reverie.errors import ReplayLost
 from reverie.protocols import StreamSpec
-from reverie.replay_coordinator import Grant
+from reverie.replay.coordinator import Grant
 from reverie.types import LOG_PREFIX, STEP_ID, Array, Counters, Window, step_ids
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from reverie.env_factory import GuardedVectorEnv, derive_seed
 from reverie.env_thread import EnvFault
 from reverie.errors import EnvFailed
 from reverie.protocols import Agent, Carry, Mode
-from reverie.replay_coordinator import StreamTicket
+from reverie.replay.coordinator import StreamTicket
 from reverie.row_buffer import EpisodeMeter, RowBuffer
 from reverie.settings import EnvConfig
 from reverie.types import Array, Chunk, Counters, EpisodeResult, Rows

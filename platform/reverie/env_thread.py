@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 PASS_ON = (
-    *(__name__, "reverie.env_factory", "reverie.play"),
+    *(__name__, "reverie.env_factory", "reverie.cli.film"),
     *("reverie_envs.vector", "reverie_envs.wrappers", "gymnasium.core", "gymnasium.wrappers"),
     *("threading", "contextlib"),
 )

@@ -13,7 +13,7 @@ from reverie.env_factory import derive_seed
 from reverie.env_loop import Collected, EnvLoop
 from reverie.errors import ReplayLost
 from reverie.policy import make_agent
-from reverie.replay_coordinator import StreamTicket
+from reverie.replay.coordinator import StreamTicket
 from reverie.types import Chunk, EpisodeResult, Spaces, Version
 
 

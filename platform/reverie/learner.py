@@ -20,7 +20,7 @@ from reverie.config import ExperimentConfig
 from reverie.env_factory import derive_seed
 from reverie.errors import ConfigError, NonFiniteLoss
 from reverie.group import ALONE, Group
-from reverie.initialise import Source, initialise
+from reverie.init_from import Source, initialise
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
 from reverie.protocols import Videos

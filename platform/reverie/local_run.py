@@ -17,9 +17,9 @@ from reverie.checkpoint import Checkpoint
 from reverie.config import ExperimentConfig
 from reverie.env_worker import EnvWorker
 from reverie.evaluator import Evaluator
-from reverie.initialise import Source
+from reverie.init_from import Source
 from reverie.learner import Learner, pick_device
-from reverie.replay_shard import ReplayShard
+from reverie.replay.shard import ReplayShard
 from reverie.types import Array, Counters, Spaces, Window
 from reverie.weight_store import WeightStore
 from reverie.wiring import Events, Fault, Saved

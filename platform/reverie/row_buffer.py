@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from reverie.chunk import make_chunk
-from reverie.replay_coordinator import StreamTicket
+from reverie.replay.chunk import make_chunk
+from reverie.replay.coordinator import StreamTicket
 from reverie.types import LOG_PREFIX, Array, Chunk, EpisodeResult, Rows
 
 

@@ -19,7 +19,7 @@ from reverie import env_factory, evaluator, registry, wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import ExperimentConfig
 from reverie.errors import ConfigError, NonFiniteLoss, PartLost, RunError
-from reverie.initialise import INIT_FILE, Source, init_json, init_text, read_source
+from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
 from reverie.metrics import MetricsLogger
 from reverie.policy import CONFIG_FILE, SPACES_FILE
 from reverie.protocols import Initialised
@@ -298,7 +298,7 @@ class Trainer:
 
             return LocalRun(*parts)
         try:
-            from reverie.ray_run import RayRun
+            from reverie.cluster.run import RayRun
         except ModuleNotFoundError as error:
             if error.name != "ray":
                 raise

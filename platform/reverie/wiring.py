@@ -11,12 +11,12 @@ from reverie.checkpoint_format import FileEntry
 from reverie.config import ExperimentConfig
 from reverie.env_worker import CollectStats
 from reverie.evaluator import EvalResult
-from reverie.initialise import Source, initialise
+from reverie.init_from import Source, initialise
 from reverie.learner import TrainStats, stream_specs
 from reverie.policy import load_learner, make_agent
 from reverie.protocols import Initialised, StreamSpec
-from reverie.replay_coordinator import ReplayCoordinator
-from reverie.replay_shard import ReplayShard
+from reverie.replay.coordinator import ReplayCoordinator
+from reverie.replay.shard import ReplayShard
 from reverie.types import Spaces
 
 REPLAY_FOLDER = "replay"

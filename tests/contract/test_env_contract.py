@@ -17,7 +17,7 @@ from reverie.env_factory import spaces_of
 from reverie.env_loop import EnvLoop
 from reverie.policy import make_agent
 from reverie.protocols import EvalProtocol, Suite, VectorEnv
-from reverie.replay_coordinator import StreamTicket
+from reverie.replay.coordinator import StreamTicket
 from reverie.types import Counters, StreamId
 from reverie_envs import mujoco_camera
 from reverie_envs.contract import check_env

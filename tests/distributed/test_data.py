@@ -10,14 +10,14 @@ import pytest
 import ray
 
 from reverie.batch_stream import BatchStream
-from reverie.chunk import make_chunk
+from reverie.cluster.connection import NAMESPACE
+from reverie.cluster.light_actors import CoordinatorActor, ShardActor
+from reverie.cluster.links import CoordinatorLink, ShardActorLink, actor_name
 from reverie.local_run import LocalShard
 from reverie.protocols import StreamSpec
-from reverie.ray_cluster import NAMESPACE
-from reverie.ray_light_actors import CoordinatorActor, ShardActor
-from reverie.ray_links import CoordinatorLink, ShardActorLink, actor_name
-from reverie.replay_coordinator import ReplayCoordinator
-from reverie.replay_shard import ReplayShard
+from reverie.replay.chunk import make_chunk
+from reverie.replay.coordinator import ReplayCoordinator
+from reverie.replay.shard import ReplayShard
 from reverie.types import STEP_ID, Chunk, StreamId, checksum
 
 ENVS, CHUNK, SIDE = 4, 32, 24

@@ -13,9 +13,9 @@ import pytest
 import ray
 
 from reverie.checkpoint import CheckpointStore
+from reverie.cluster.connection import plan_placement
 from reverie.config import resolve_config
 from reverie.errors import EnvFailed, NonFiniteLoss, PlacementError, WorkerLost
-from reverie.ray_cluster import plan_placement
 from reverie.storage import Storage
 from reverie.trainer import Trainer
 from tests.fakes import Counting, CountingEnv, tree

@@ -20,7 +20,7 @@ from reverie.env_factory import spaces_of
 from reverie.env_loop import EnvLoop
 from reverie.errors import ConfigError
 from reverie.policy import make_agent
-from reverie.replay_coordinator import StreamTicket
+from reverie.replay.coordinator import StreamTicket
 from reverie.types import Counters, StreamId
 from reverie_envs.contract import check_env
 from reverie_envs.isolated import Isolated, IsolatedConfig, isolate

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from reverie.batch_stream import BatchStream
-from reverie.chunk import make_chunk
 from reverie.errors import ReplayLost
 from reverie.local_run import LocalShard
 from reverie.protocols import StreamSpec
-from reverie.replay_coordinator import ReplayCoordinator
-from reverie.replay_shard import ReplayShard
+from reverie.replay.chunk import make_chunk
+from reverie.replay.coordinator import ReplayCoordinator
+from reverie.replay.shard import ReplayShard
 from reverie.types import STEP_ID, StreamId, step_ids
 
 ROWS, CHUNK = 40, 7

@@ -15,7 +15,7 @@ from reverie.env_factory import spaces_of
 from reverie.env_loop import RANDOM_VERSION, EnvLoop, act_where
 from reverie.errors import EnvFailed
 from reverie.policy import make_agent
-from reverie.replay_coordinator import StreamTicket
+from reverie.replay.coordinator import StreamTicket
 from reverie.types import Array, Counters, Rows, StreamId
 from tests.fakes import EPISODE, Counting, CountingEnv, tree
 

@@ -13,7 +13,7 @@ from reverie import wiring
 from reverie.config import ExperimentConfig, resolve_config
 from reverie.env_factory import derive_seed, spaces_of
 from reverie.env_worker import EnvWorker
-from reverie.replay_coordinator import ReplayCoordinator
+from reverie.replay.coordinator import ReplayCoordinator
 from reverie.types import Array, Chunk
 from tests.fakes import tree
 

@@ -1,0 +1,48 @@
+"""What the commands of `commands` and `env_commands` are made of."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_command(
+    commands: Any, name: str, run: Any, text: str, **options: Any
+) -> argparse.ArgumentParser:
+    """Add the command `name`, which calls `run` with its arguments; `text` says what it does."""
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Let the command take dotted overrides."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted overrides, e.g. seed=3"
+    )
+
+
+def at_least_one(text: str) -> int:
+    """Type of an argument that counts something."""
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    """Type of an argument such as a seed."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wanted a whole number, got {text!r}") from None
+    if number < least:
+        raise argparse.ArgumentTypeError(f"wanted at least {least}, got {text}")
+    return number

@@ -1,0 +1,209 @@
+"""The command line: `reverie train|resume|eval|describe|algorithms|doctor`.
+
+Commands about environments stand in `env_commands`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import select
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reverie.cli.arguments import add_command, add_overrides, at_least_one
+from reverie.cli.env_commands import add_env_commands
+from reverie.config import load_config
+from reverie.errors import ConfigError, RunError
+
+TRAIN_EXAMPLES = """\
+examples:
+  reverie train tune_configs/harmonydream/atari100k.yaml env.task=boxing seed=3
+  reverie train tune_configs/dreamerv3/catch.yaml --local            one process, no Ray: for pdb
+  reverie train CONFIG env.factory=my_file:make_env                  your own gymnasium.Env
+  reverie train CONFIG run.dir=runs/a --resume=auto                  for jobs that are requeued
+  reverie train CONFIG --address auto                                on a cluster
+  reverie train CONFIG init.from=runs/a "init.modules=[encoder,rssm]" init.freeze_updates=100
+                                         another run's parts as a start (not a resume)
+
+`reverie describe CONFIG` shows what a configuration means; docs/reference.md lists every key.
+Ctrl-C writes a checkpoint and stops (exit code 130; SIGTERM 143; SIGUSR1 138)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for what the user has to mend, 1 for a bug."""
+    arguments = parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", force=True)
+    try:
+        code = arguments.command(arguments) or 0
+        sys.stdout.flush()
+        return code
+    except RunError as error:
+        print(f"reverie: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 2)
+    except (ConfigError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 141
+        print(f"reverie: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("reverie: interrupted before there was anything to save", file=sys.stderr)
+        return 130
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads standard output any more, as behind `| head`; then it is let go."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line; overrides may stand before, between and behind the options."""
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = [token for token in rest if "=" in token and not token.startswith("-")]
+    if len(overrides) < len(rest) or (rest and not hasattr(arguments, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += overrides
+    return arguments
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reverie",
+        description="Reinforcement learning inside world models, on one machine or a Ray cluster.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_resume(commands)
+    _add_eval(commands)
+    _add_describe(commands)
+    add_env_commands(commands)
+    add_command(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")
+    _add_doctor(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = add_command(commands, "train", _train, "train an agent", epilog=TRAIN_EXAMPLES)
+    parser.add_argument("config", help="YAML file, e.g. one under tune_configs/")
+    add_overrides(parser)
+    _add_where(parser)
+    parser.add_argument(
+        "--resume",
+        choices=["never", "auto"],
+        default="never",
+        help="auto: go on if run.dir holds a checkpoint, else start there",
+    )
+
+
+def _add_resume(commands: Any) -> None:
+    parser = add_command(
+        commands, "resume", _resume, "go on with a run where its checkpoint stands"
+    )
+    parser.add_argument("run", help="run folder, e.g. runs/dreamerv3-catch-s0-...")
+    add_overrides(parser)
+    _add_where(parser)
+
+
+def _add_eval(commands: Any) -> None:
+    parser = add_command(commands, "eval", _eval, "score the newest checkpoint of a run")
+    parser.add_argument("run", help="run folder")
+    parser.add_argument(
+        "--episodes", type=at_least_one, help="episodes; the suite's protocol by default"
+    )
+    parser.add_argument("--mode", choices=["sample", "mode"], help="override the protocol's acting")
+    parser.add_argument("--video", action="store_true", help="write an mp4 of the first episode")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_describe(commands: Any) -> None:
+    parser = add_command(
+        commands, "describe", _describe, "show what a configuration builds, without running it"
+    )
+    parser.add_argument("config", help="YAML file")
+    add_overrides(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_doctor(commands: Any) -> None:
+    text = "check this machine: packages, GPU, graphics libraries, disk"
+    parser = add_command(commands, "doctor", _doctor, text)
+    parser.add_argument("suite", nargs="?", help="what this suite needs, e.g. minecraft")
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--local", action="store_true", help="one process, without Ray")
+    parser.add_argument("--address", help="Ray cluster to join (auto or host:port)")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.overrides)
+    return _run(config, arguments, arguments.resume)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from reverie.policy import config_file
+
+    overrides = [*arguments.overrides, f"run.dir={arguments.run}"]
+    config = load_config(config_file(arguments.run), overrides)
+    return _run(config, arguments, "must")
+
+
+def _run(config: Any, arguments: argparse.Namespace, resume: Any) -> int:
+    from reverie.cli.progress import ProgressLine, summary_text
+    from reverie.trainer import Trainer
+
+    print("starting: environments, replay, learner ...", flush=True)
+    trainer = Trainer(config, local=arguments.local, address=arguments.address, resume=resume)
+    print(f"run folder: {trainer.folder}", flush=True)
+    with ProgressLine() as line:
+        summary = trainer.run(line.show)
+    print(summary_text(summary), flush=True)
+    return 0
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from reverie.evaluate_checkpoint import evaluate_run
+
+    result = evaluate_run(
+        Path(arguments.run), arguments.episodes, arguments.mode, video=arguments.video
+    )
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return 0
+    for key, value in result.items():
+        print(f"{key:24} {round(value, 3) if isinstance(value, float) else value}")
+    return 0
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from reverie.cli.describe import describe, describe_text
+
+    found = describe(load_config(arguments.config, arguments.overrides))
+    print(json.dumps(found, indent=2) if arguments.json else describe_text(found))
+    return 0
+
+
+def _algorithms(arguments: argparse.Namespace) -> int:
+    from reverie.cli.describe import list_algorithms
+
+    print(list_algorithms())
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from reverie.cli.doctor import check_machine, check_suite, report
+
+    findings = check_suite(arguments.suite) if arguments.suite else check_machine()
+    print(report(findings))
+    return 2 if any(finding.severity == "broken" for finding in findings) else 0

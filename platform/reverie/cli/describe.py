@@ -1,0 +1,92 @@
+"""What a configuration builds and what there is to choose from, without running anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reverie import env_factory, evaluator, registry
+from reverie.cli.list_suites import first_line
+from reverie.config import ExperimentConfig
+from reverie.policy import make_agent
+from reverie.protocols import Agent
+
+
+def describe(config: ExperimentConfig) -> dict[str, Any]:
+    """Networks with their trainable parameters, spaces, budgets and ratios; JSON-able."""
+    spaces = env_factory.spaces_of(config.env)
+    agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
+    modules, targets = agent.module_sizes()
+    streams = agent.streams()
+    steps = next(iter(streams.values())).trained_steps
+    ratio, learner, run = config.learner.training_ratio, config.learner, config.run
+    trained = max(0, run.env_steps - run.prefill) * ratio + learner.pretrain * steps
+    repeat = evaluator.action_repeat_of(config)
+    protocol = evaluator.protocol_of(config)
+    return {
+        "algorithm": config.algorithm.name,
+        "dialect": getattr(config.algorithm, "dialect", None),
+        "env": config.env.name,
+        "modules": modules,
+        "total": sum(modules.values()),
+        "targets": targets,
+        "observations": {k: f"{v.dtype} {list(v.shape)}" for k, v in spaces.obs.items()},
+        "action": f"{spaces.action.kind} {list(spaces.action.num) or spaces.action.width}",
+        "streams": {
+            name: {
+                "batch_size": spec.batch_size,
+                "batch_length": spec.batch_length,
+                "context": spec.context,
+                "sampler": spec.sampler,
+                "every": spec.every,
+            }
+            for name, spec in streams.items()
+        },
+        "budget": {
+            "env_steps": run.env_steps,
+            "env_frames": run.env_steps * repeat,
+            "action_repeat": repeat,
+            "prefill": run.prefill,
+            "updates": int(trained // steps),
+            "replay_rows": config.replay.capacity,
+        },
+        "ratio": {
+            "trained_steps_per_env_step": ratio,
+            "updates_per_env_step": ratio / steps,
+        },
+        "evaluation": {
+            "protocol": protocol.id,
+            "mode": protocol.mode,
+            "episodes": config.eval.episodes or protocol.episodes,
+            "every_env_steps": config.eval.every,
+        },
+    }
+
+
+def describe_text(found: dict[str, Any]) -> str:
+    """`describe` for a terminal."""
+    dialect = f" ({found['dialect']})" if found["dialect"] else ""
+    lines = [f"{found['algorithm']}{dialect} on {found['env']}", "", "trainable parameters"]
+    lines += [f"  {name:12} {count:>14,}" for name, count in found["modules"].items()]
+    lines += [f"  {'total':12} {found['total']:>14,}"]
+    lines += [f"  {name:12} {count:>14,}  (slow copy)" for name, count in found["targets"].items()]
+    for section in ("observations", "budget", "ratio", "evaluation"):
+        lines += ["", section]
+        lines += [f"  {key:28} {_figure(value)}" for key, value in found[section].items()]
+        if section == "observations":
+            lines.append(f"  {'action':28} {found['action']}")
+    return "\n".join(lines)
+
+
+def list_algorithms() -> str:
+    """What there is to set as `algorithm.name`, dialect and size, from the agents themselves."""
+    lines: list[str] = []
+    for name in sorted(registry.algorithm_names()):
+        agent: type[Agent] = registry.algorithm(name)
+        rows = {"paper": agent.PAPER, "sizes": ", ".join(agent.SIZES), **agent.VARIANTS}
+        lines.append(f"{name:15} {first_line(agent)}")
+        lines += [f"{'':15} {key}: {text}" for key, text in rows.items() if text]
+    return "\n".join(lines)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,228 @@
+"""Commands about environments: `reverie envs|env install|play|check-env`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from reverie import registry
+from reverie.cli.arguments import add_command, at_least_one, not_negative
+from reverie.errors import ConfigError
+
+PLAY_EXAMPLES = """\
+examples:
+  reverie play metaworld/door-lock                     one episode of a random policy, as an mp4
+  reverie play dmc/walker_walk quality=light --sheet   frames of it in one picture
+  reverie play --run runs/x --episodes 3               the trained policy, where it was trained
+  reverie play --all                                   one picture per suite, and one of all
+  reverie play --all toy dmc --steps 500 --out sheets  of these suites, whole episodes"""
+PLAYED = Path("runs/play")
+FILM_STEPS, SHEET_STEPS = 1000, 100
+
+
+def add_env_commands(commands: Any) -> None:
+    """Add the commands to the command line."""
+    _add_envs(commands)
+    _add_env(commands)
+    _add_play(commands)
+    check = add_command(
+        commands, "check-env", _check_env, "run the contract tests on your environment"
+    )
+    check.add_argument("factory", help="module:function that returns a gymnasium.Env")
+    check.add_argument(
+        "--nondeterministic", action="store_true", help="do not ask for equal frames at equal seeds"
+    )
+
+
+def _add_envs(commands: Any) -> None:
+    parser = add_command(commands, "envs", _envs, "list environment suites and their tasks")
+    parser.add_argument("suite", nargs="?", help="only this one, with all its tasks and options")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_env(commands: Any) -> None:
+    parser = commands.add_parser("env", help="install suites whose packages clash with ours")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    install = add_command(
+        actions, "install", _install, "make the Python of a suite, with its pinned packages"
+    )
+    install.add_argument("suite", help="e.g. robodesk, robosuite or minedojo")
+    install.add_argument("--python", default="", help="interpreter to make it from")
+
+
+def _add_play(commands: Any) -> None:
+    text = "film an environment under a random or a trained policy, for a person to look"
+    parser = add_command(commands, "play", _play, text, epilog=PLAY_EXAMPLES)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="ENV | key=value",
+        help="suite/task, e.g. toy/catch, and options of it, e.g. env.size=128 or size=128",
+    )
+    parser.add_argument("--run", type=Path, help="run folder whose newest checkpoint acts")
+    parser.add_argument(
+        "--all",
+        nargs="*",
+        metavar="SUITE",
+        help="contact sheets of these suites, without names of all: random policy, some tasks each",
+    )
+    parser.add_argument("--sheet", action="store_true", help="write a contact sheet, not an mp4")
+    parser.add_argument(
+        "--episodes", type=at_least_one, default=1, help="episodes to play (default 1)"
+    )
+    parser.add_argument(
+        "--steps",
+        type=at_least_one,
+        help=f"most decisions in all (default {FILM_STEPS}; with --all {SHEET_STEPS} per task)",
+    )
+    parser.add_argument("--seed", type=not_negative, default=0, help="of episodes and policy")
+    parser.add_argument(
+        "--out", type=Path, help=f"file (.mp4, or .png for a sheet) or folder; {PLAYED}/ by default"
+    )
+
+
+def _envs(arguments: argparse.Namespace) -> int:
+    from reverie.cli import list_suites
+
+    if arguments.json:
+        print(json.dumps(list_suites.facts_of_all(arguments.suite), indent=2))
+    elif arguments.suite:
+        print(list_suites.suite_text(arguments.suite))
+    else:
+        print(list_suites.table())
+    return 0
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    try:
+        folder = registry.load(registry.INSTALL_ENV)(arguments.suite, arguments.python, print)
+    except (ValueError, RuntimeError) as error:
+        print(f"reverie: {error}", file=sys.stderr)
+        return 2
+    if arguments.suite in registry.env_names():  # what installs does not always work
+        print("trying a step", flush=True)
+        _try_step(arguments.suite)
+    print(f"{arguments.suite} is installed in {folder}")
+    return 0
+
+
+def _try_step(suite: str) -> None:
+    from reverie.env_factory import make_env
+
+    task = registry.suite(suite).tasks()[0]
+    env = make_env(f"{suite}/{task}")
+    try:
+        env.reset(seed=0)
+        env.step(env.action_space.sample())
+    finally:
+        env.close()
+
+
+def _play(arguments: argparse.Namespace) -> int:
+    names = [token for token in arguments.overrides if "=" not in token]
+    if arguments.all is not None:
+        return _play_all(arguments)
+    if len(names) > 1:
+        raise ConfigError(f"play: wanted one environment, got {' '.join(names)}")
+    from reverie.cli.film import RandomPlayer, choose_env, play, trained_player
+
+    options = [token for token in arguments.overrides if "=" in token]
+    run, seed = arguments.run, arguments.seed
+    config = choose_env(names[0] if names else None, options, run)
+    path = _picture_path(arguments, config)
+    policy = f"policy of {run}" if run else "random policy"
+    print(f"{config.name}: {policy}, seed {seed} ...", flush=True)
+    played = play(
+        config,
+        lambda spaces: (
+            trained_player(run, config, spaces, seed) if run else RandomPlayer(spaces, seed)
+        ),
+        episodes=arguments.episodes,
+        steps=arguments.steps or FILM_STEPS,
+        seed=seed,
+    )
+    for number, episode in enumerate(played, start=1):
+        print(f"  episode {number}: {episode.text()}")
+    print(f"written: {_write(path, config.name, played)}")
+    return 0
+
+
+def _play_all(arguments: argparse.Namespace) -> int:
+    from reverie.cli.suite_sheets import draw_suites
+
+    if arguments.run or arguments.overrides:
+        got = arguments.run or " ".join(arguments.overrides)
+        raise ConfigError(f"play --all: takes names of suites and no environment or run, got {got}")
+    folder = _checked_folder(arguments.out or PLAYED / "suites")
+    fine = draw_suites(
+        arguments.all,
+        folder,
+        steps=arguments.steps or SHEET_STEPS,
+        seed=arguments.seed,
+        say=lambda text: print(text, flush=True),
+    )
+    print(f"written: {folder}/all.png and one picture per suite")
+    return 0 if fine else 2
+
+
+def _picture_path(arguments: argparse.Namespace, config: Any) -> Path:
+    """Where the picture goes; its suffix says of which kind it is.
+
+    Raises:
+        ConfigError: --out has another suffix, or one that does not fit --sheet.
+        OSError: it cannot be written there.
+    """
+    from reverie.cli.film import file_name
+
+    home = arguments.run / "videos" if arguments.run else PLAYED
+    out: Path = arguments.out or home
+    if out.is_dir() or not out.suffix:
+        out = out / (file_name(config) + (".png" if arguments.sheet else ".mp4"))
+    wanted = (".png",) if arguments.sheet else (".mp4", ".png")
+    if out.suffix not in wanted:
+        raise ConfigError(f"--out: wanted a file ending in {' or '.join(wanted)}, got {out}")
+    _checked_folder(out.parent)
+    return out
+
+
+def _checked_folder(folder: Path) -> Path:
+    """Make `folder` if need be, and see before anything is played that it can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"--out: cannot write to {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def _write(path: Path, label: str, played: list[Any]) -> Path:
+    from reverie import video
+    from reverie.cli.contact_sheet import Strip, draw_sheet
+
+    films = [video.side_by_side(episode.films) for episode in played]
+    if path.suffix == ".png":
+        strips = [
+            Strip(f"{label}  episode {number}: {episode.text()}", film)
+            for number, (episode, film) in enumerate(zip(played, films, strict=True), start=1)
+        ]
+        return video.write_picture(path, draw_sheet(strips))
+    fps = video.watchable_fps(sum(map(len, films)))
+    return video.write_video(path, video.with_pauses(films, round(fps / 2)), fps)
+
+
+def _check_env(arguments: argparse.Namespace) -> int:
+    sys.path.insert(0, os.getcwd())
+    suite = registry.suite("factory")
+    config = suite.Config()
+    results = registry.load(registry.CHECK_ENV)(
+        lambda: suite.make(arguments.factory, config),
+        deterministic=not arguments.nondeterministic,
+    )
+    for result in results:
+        print(f"{'ok  ' if result.ok else 'FAIL'} {result.name}: {result.message}")
+    return 0 if all(result.ok for result in results) else 2

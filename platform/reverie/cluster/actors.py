@@ -1,0 +1,95 @@
+"""The actors that run networks: environment workers, learner, evaluator.
+
+Thin shells around the plain classes; each gets a configuration and a run id and finds the others
+by name.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from reverie.allocator import keep_memory
+from reverie.cluster.links import CoordinatorLink, WeightStoreLink, shard_links
+from reverie.config import ExperimentConfig
+from reverie.env_worker import EnvWorker
+from reverie.evaluator import Evaluator
+from reverie.init_from import Source
+from reverie.learner import Learner
+from reverie.types import Spaces
+
+
+class EnvWorkerActor(EnvWorker):
+    """An environment worker as an actor."""
+
+    def __init__(
+        self, run_id: str, config: ExperimentConfig, spaces: Spaces, worker_id: int
+    ) -> None:
+        _prepare_to_act(config)
+        super().__init__(
+            config,
+            spaces,
+            worker_id,
+            CoordinatorLink(run_id),
+            shard_links(run_id, config),
+            WeightStoreLink(run_id),
+        )
+        self._label = f"EnvWorker({worker_id}, {config.env.name})"
+
+    def __repr__(self) -> str:
+        return getattr(self, "_label", "EnvWorker")
+
+
+class LearnerActor(Learner):
+    """The learner as an actor."""
+
+    def __init__(
+        self,
+        run_id: str,
+        config: ExperimentConfig,
+        spaces: Spaces,
+        device: str,
+        threads: int,
+        incarnation: int,
+    ) -> None:
+        _pin_threads(threads)
+        super().__init__(
+            config,
+            spaces,
+            CoordinatorLink(run_id),
+            shard_links(run_id, config),
+            WeightStoreLink(run_id),
+            device=device,
+            incarnation=incarnation,
+        )
+
+    def __repr__(self) -> str:
+        return f"Learner({self.__dict__.get('_device', 'starting')})"
+
+    def begin(self, state: Any, batches: int | None, source: Source | None) -> int:
+        """Load `state`, or else start from `source`; publish; return the updates so far."""
+        if state is not None:
+            self.load_state_dict(state, batches=batches)
+        elif source is not None:
+            self.initialise(source)
+        self.publish_first()
+        return self.version.grad_updates
+
+
+class EvaluatorActor(Evaluator):
+    """The evaluator as an actor."""
+
+    def __init__(self, run_id: str, config: ExperimentConfig, spaces: Spaces) -> None:
+        _prepare_to_act(config)
+        super().__init__(config, spaces, WeightStoreLink(run_id))
+
+
+def _prepare_to_act(config: ExperimentConfig) -> None:
+    _pin_threads(config.resources.worker_threads)
+    keep_memory()
+
+
+def _pin_threads(threads: int) -> None:
+    torch.set_num_threads(threads or os.cpu_count() or 1)

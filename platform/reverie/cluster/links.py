@@ -1,0 +1,178 @@
+"""How actors reach each other: by name, so that one that was replaced is found again.
+
+Imports no torch: the light actors use it too.
+"""
+
+# Ray's remote calls have no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import ray
+from ray.exceptions import ObjectLostError, RayActorError
+
+from reverie.cluster.connection import NAMESPACE
+from reverie.config import ExperimentConfig
+from reverie.errors import ReplayLost
+from reverie.replay.coordinator import Grant, Quota
+from reverie.types import Array, Chunk, Window
+
+PATIENCE_S = 60.0
+"""Seconds a link waits for a dead actor to be replaced."""
+
+
+class ActorGone(RuntimeError):
+    """No actor of this name lives now; it may be on its way back."""
+
+
+GONE = (RayActorError, ActorGone)
+
+
+def actor_name(run_id: str, role: str, index: int) -> str:
+    return f"{run_id}/{role}/{index}"
+
+
+class ActorLink:
+    """Calls an actor by name; looks it up again after it was replaced."""
+
+    def __init__(self, run_id: str, role: str, index: int = 0) -> None:
+        self._name = actor_name(run_id, role, index)
+        self._handle: Any = None
+
+    def handle(self) -> Any:
+        """Raises: ActorGone."""
+        if self._handle is None:
+            try:
+                self._handle = ray.get_actor(self._name, NAMESPACE)
+            except ValueError as error:
+                raise ActorGone(f"{self._name} does not live now") from error
+        return self._handle
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call and wait; a dead actor is waited for and asked again, for `PATIENCE_S` seconds.
+
+        Only for calls that may be repeated without harm.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return ray.get(getattr(self.handle(), method).remote(*arguments))
+            except GONE:
+                self.forget()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def forget(self) -> None:
+        self._handle = None
+
+
+class CoordinatorLink(ActorLink):
+    """The coordinator as workers and the learner see it."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id, "coordinator")
+
+    def open_stream(self, worker: int, env: int) -> Any:
+        return ray.get(self.handle().open_stream.remote(worker, env))
+
+    def request_steps(self, worker: int, most: int) -> Quota:
+        return ray.get(self.handle().request_steps.remote(worker, most))
+
+    def report(self, *arguments: Any) -> None:
+        ray.get(self.handle().report.remote(*arguments))
+
+    def request_batch(self) -> Grant | None:
+        return ray.get(self.handle().request_batch.remote())
+
+    def await_batch(self, patience: float) -> bool:
+        return ray.get(self.handle().await_batch.remote(patience))
+
+    def refund(self, count: int) -> None:
+        ray.get(self.handle().refund.remote(count))
+
+    def batch_trained(self, number: int) -> None:
+        self.handle().trained_up_to.remote(number + 1)
+
+    def counters(self) -> Any:
+        return ray.get(self.handle().counters.remote())
+
+
+class ShardActorLink(ActorLink):
+    """One shard as workers and the learner see it."""
+
+    def __init__(self, run_id: str, index: int, *, wait_for_feedback: bool) -> None:
+        super().__init__(run_id, "replay_shard", index)
+        self._wait_for_feedback = wait_for_feedback
+
+    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+        """Insert chunks; repeated after a replacement, since a chunk counts once.
+
+        Raises:
+            ReplayLost: the shard did not come back in time.
+        """
+        try:
+            return self.call("insert", chunks)
+        except GONE as error:
+            raise ReplayLost(f"{self._name}: {error}") from error
+
+    def sample(
+        self, name: str, count: int, batch_number: int, trained_batches: int
+    ) -> Callable[[], list[Window]]:
+        try:
+            ref = self.handle().sample.remote(name, count, batch_number, trained_batches)
+        except GONE as error:
+            return lambda failed=error: self._fail(failed)
+        return lambda: self._wait(ref)
+
+    def write_back(self, ids: Array, values: Mapping[str, Array]) -> None:
+        try:
+            ref = self.handle().write_back.remote(ids, dict(values))
+        except GONE:
+            return self.forget()  # being replaced: these values are lost with its rows
+        if self._wait_for_feedback:
+            ray.get(ref)
+        return None
+
+    def _wait(self, ref: Any) -> list[Window]:
+        try:
+            return ray.get(ref)
+        except (RayActorError, ObjectLostError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        self.forget()
+        raise ReplayLost(f"{self._name}: {str(error).splitlines()[0]}") from error
+
+
+class WeightStoreLink(ActorLink):
+    """The weight store as workers, learner and evaluator see it."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id, "weight_store")
+
+    def publish(self, version: Any, state: Any) -> None:
+        self.call("publish", version, state)
+
+    def pin(self, version: Any, env_steps: int, state: Any) -> None:
+        self.call("pin", version, env_steps, state)
+
+    def newer_than(self, version: Any) -> Any:
+        return self.call("newer_than", version)
+
+    def pinned(self, env_steps: int) -> Any:
+        return self.call("pinned", env_steps)
+
+    def unpin(self, env_steps: int) -> None:
+        self.call("unpin", env_steps)
+
+
+def shard_links(run_id: str, config: ExperimentConfig) -> list[ShardActorLink]:
+    """Links to all shards of a run; in lockstep they wait for what is written back."""
+    wait = config.run.lockstep
+    shards = range(config.resources.num_shards)
+    return [ShardActorLink(run_id, index, wait_for_feedback=wait) for index in shards]

@@ -1,0 +1,129 @@
+"""Scores the newest checkpoint of a run folder and films it: `reverie eval`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie import evaluator, wiring
+from reverie.batch_stream import BatchStream, Ready
+from reverie.checkpoint import Checkpoint
+from reverie.config import ExperimentConfig, load_config
+from reverie.env_factory import derive_seed
+from reverie.evaluator import EvalResult
+from reverie.learner import stream_specs
+from reverie.local_run import LocalShard
+from reverie.policy import (
+    config_file,
+    load_learner,
+    load_policy,
+    make_agent,
+    newest_checkpoint,
+    read_spaces,
+)
+from reverie.protocols import Mode, StreamSpec, Videos
+from reverie.replay.coordinator import Grant
+from reverie.types import Counters, Spaces
+from reverie.video import IMAGINED_FPS, write_run_video
+
+log = logging.getLogger(__name__)
+EPISODE_FPS = 30
+
+
+def evaluate_run(
+    run: Path, episodes: int | None, mode: Mode | None, *, video: bool
+) -> dict[str, Any]:
+    """Play the protocol's episodes (or `episodes`) and append the score to evaluations.jsonl.
+
+    With `video` it also writes the first episode, and imagined beside real futures of windows
+    from the checkpoint's replay.
+
+    Raises:
+        FileNotFoundError: no run folder, or no checkpoint in it yet.
+        ConfigError: the checkpoint does not fit the run's configuration.
+    """
+    config, spaces = load_config(config_file(run)), read_spaces(run)
+    checkpoint = newest_checkpoint(run)
+    agent = make_agent(config, spaces, seed=derive_seed(config.seed, 5), training=False)
+    load_policy(agent, checkpoint)
+    progress = checkpoint.document("record")["progress"]
+    counters = Counters(env_steps=progress["env_steps"], grad_updates=progress["grad_updates"])
+    result = evaluator.score(config, agent, counters, episodes=episodes, mode=mode, record=video)
+    found = _figures(run, checkpoint, result)
+    with (run / "evaluations.jsonl").open("a") as file:
+        file.write(json.dumps(found) + "\n")
+    if video:
+        filmed = {f"episode_{key}": frames for key, frames in result.video.items()}
+        imagined = imagined_videos(run, config, spaces, checkpoint)
+        found["videos"] = [
+            *_write(run, filmed, result.env_steps, EPISODE_FPS),
+            *_write(run, imagined, result.env_steps, IMAGINED_FPS),
+        ]
+    return found
+
+
+def imagined_videos(
+    run: Path, config: ExperimentConfig, spaces: Spaces, checkpoint: Checkpoint
+) -> Videos:
+    """The agent's report on one batch from the checkpoint's replay; empty without a window."""
+    agent = make_agent(config, spaces, seed=derive_seed(config.seed, 3), training=True)
+    load_learner(agent, checkpoint)
+    ready = _draw(run, config, stream_specs(config, agent.streams()), checkpoint)
+    if ready is None:
+        log.warning("%s: the replay holds no whole window yet, so nothing is imagined", run)
+        return {}
+    return agent.report(ready.batches)[0]
+
+
+class _OneBatch:
+    """Grants one batch of every stream, each from the shard that has most to draw."""
+
+    def __init__(self, specs: dict[str, StreamSpec], masses: list[dict[str, float]]) -> None:
+        self._specs, self._masses = specs, masses
+
+    def request_batch(self) -> Grant:
+        draws: dict[str, list[int]] = {}
+        for name, spec in self._specs.items():
+            best = int(np.argmax([shard[name] for shard in self._masses]))
+            shards = range(len(self._masses))
+            draws[name] = [spec.batch_size * (shard == best) for shard in shards]
+        return Grant(0, Counters(), draws)
+
+    def refund(self, count: int) -> None: ...
+
+
+def _draw(
+    run: Path, config: ExperimentConfig, specs: dict[str, StreamSpec], checkpoint: Checkpoint
+) -> Ready | None:
+    shards = [
+        wiring.make_shard(config, specs, index) for index in range(config.resources.num_shards)
+    ]
+    for shard, fragment in zip(shards, checkpoint.document("replay"), strict=True):
+        shard.load(run / wiring.REPLAY_FOLDER, fragment)
+    source = _OneBatch(specs, [shard.masses() for shard in shards])
+    links = [LocalShard(shard) for shard in shards]
+    return BatchStream(specs, source, links, device="cpu", prefetch=1).next(0)
+
+
+def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> dict[str, Any]:
+    return {
+        "run": str(run),
+        "checkpoint": checkpoint.number,
+        "env_steps": result.env_steps,
+        "grad_updates": result.grad_updates,
+        "protocol": result.protocol,
+        "score": result.score,
+        "human_normalised": result.normalised,
+        "returns": [episode.ret for episode in result.episodes],
+        **result.metrics(),
+    }
+
+
+def _write(run: Path, videos: Videos, env_steps: int, fps: int) -> list[str]:
+    return [
+        str(write_run_video(run, name, env_steps, frames, fps)) for name, frames in videos.items()
+    ]

@@ -1,0 +1,1 @@
+"""Where rows are kept and drawn from, and how many of each; without torch and without Ray."""

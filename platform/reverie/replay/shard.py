@@ -1,0 +1,283 @@
+"""One shard of the replay: a store with a sampler per agent stream, and its files.
+
+A draw's generator is seeded by (seed, shard, stream, batch number) and nothing else is random,
+so a restored shard repeats the draws of every batch that had not been trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.errors import ReplayLost
+from reverie.protocols import StreamSpec
+from reverie.replay.chunk import StoredChunk, freeze, verify
+from reverie.replay.codec import FileInfo, Record, read_records, write_records
+from reverie.replay.samplers import make_sampler
+from reverie.replay.store import ChunkStore, StreamState
+from reverie.types import Array, Chunk, Rows, StreamId, Window
+
+FORMAT = 1
+"""Version of the fragment and of the files it names."""
+
+
+class ReplayShard:
+    """Keeps chunks, draws windows, writes itself to files. Plain and synchronous; never waits.
+
+    Args:
+        specs: the agent's streams; if one samples episodes, whole episodes are evicted.
+        capacity_rows: rows this shard keeps.
+        codec: compression of image keys in memory and on disk.
+        seed: of all draws, with `shard_id`.
+
+    Raises:
+        ValueError: a capacity below one window, or an unknown codec or sampler.
+    """
+
+    def __init__(
+        self,
+        shard_id: int,
+        specs: Mapping[str, StreamSpec],
+        capacity_rows: int,
+        codec: str = "none",
+        seed: int = 0,
+    ) -> None:
+        self.shard_id = shard_id
+        self._specs, self._seed = dict(specs), seed
+        _check_capacity(self._specs, capacity_rows)
+        self._samplers = {name: make_sampler(spec) for name, spec in specs.items()}
+        episodic = any(spec.sampler == "episodes" for spec in specs.values())
+        evict = "episodes" if episodic else "chunks"
+        self._store = ChunkStore(capacity_rows, codec, evict, self._samplers.values())
+        self._folder: Path | None = None
+        self._files: dict[str, FileInfo] = {}
+
+    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+        """Keep `chunks`, in order; those inserted before change nothing. Returns the masses.
+
+        Raises:
+            ValueError: a torn chunk, or the key of other rows; the chunks before it are kept.
+        """
+        for chunk in chunks:
+            self._store.insert(chunk)
+        return self.masses()
+
+    def sample(
+        self, name: str, count: int, batch_number: int, trained_batches: int
+    ) -> list[Window]:
+        """Draw `count` windows of stream `name` for batch `batch_number`.
+
+        Batches below `trained_batches` were trained and are never asked for again.
+
+        Raises:
+            ReplayLost: the stream's mass is 0 here, e.g. after the shard was replaced.
+        """
+        sampler, length = self._samplers[name], self._specs[name].window_length
+        if count and not sampler.mass():
+            raise ReplayLost(
+                f"replay shard {self.shard_id}: wanted {count} windows of {length} rows for"
+                f" {name!r}, got {self._store.num_rows} rows and no window; refund the batch"
+            )
+        draws = sampler.sample(self._rng(name, batch_number), count, batch_number, trained_batches)
+        return [self._store.window(segment, start, length) for segment, start in draws]
+
+    def write_back(self, step_ids: NDArray[np.int64], values: Mapping[str, Array]) -> int:
+        """Set side values by step id; returns how many ids are unknown here, and were ignored.
+
+        Sampled pieces carry them as `side/<name>`, with `side/valid` for the rows ever written.
+
+        Raises:
+            ValueError: a value that does not fit the ids or has changed its form.
+        """
+        return self._store.write_back(step_ids, values)
+
+    def masses(self) -> dict[str, float]:
+        """What there is to draw, by stream name."""
+        return {name: sampler.mass() for name, sampler in self._samplers.items()}
+
+    def stats(self) -> dict[str, int]:
+        """Rows, bytes and chunks held; rows evicted, chunks and side ids ignored so far."""
+        store = self._store
+        return {
+            "rows": store.num_rows,
+            "bytes": store.num_bytes,
+            "chunks": len(store),
+            "evicted": store.evicted_rows,
+            "duplicates": store.duplicates,
+            "ignored_ids": store.ignored_ids,
+        }
+
+    def save(self, folder: str | Path) -> dict[str, Any]:
+        """Write what is not on disk yet and return the JSON-able fragment `load` wants.
+
+        At most two new files: the new chunks and the whole side table. `fragment["files"]` names
+        every file that is needed (name, size in bytes, crc32). No file is ever written over.
+        Waits for the disk. Saving to another folder writes everything anew.
+        """
+        folder = Path(folder)
+        if folder != self._folder:
+            self._forget_files(folder)
+        self._save_chunks(folder)
+        side = self._save_side(folder)
+        live = self._live_records()
+        self._files = {name: self._files[name] for name in live}
+        infos = [*self._files.values(), *([side] if side else [])]
+        return {
+            "format": FORMAT,
+            "shard": self.shard_id,
+            "files": [{"name": i.name, "size": i.num_bytes, "crc32": i.crc32} for i in infos],
+            "chunks": {name: _ranges(indices) for name, indices in live.items()},
+            "side": side.name if side else None,
+            "side_forms": {k: [list(s), t] for k, (s, t) in self._store.side_forms.items()},
+            "streams": [_stream_json(n, state) for n, state in self._store.streams.items()],
+            "samplers": {name: s.state_dict() for name, s in self._samplers.items()},
+            "counts": {key: getattr(self._store, key) for key in COUNTS},
+        }
+
+    def load(self, folder: str | Path, fragment: Mapping[str, Any]) -> None:
+        """Restore what `save` described, into a shard that is still empty.
+
+        Afterwards the shard draws and evicts as the saved one would have. Waits for the disk.
+
+        Raises:
+            ValueError: the shard is not empty, or a file is missing or corrupted, with its name;
+                the shard is then of no use.
+        """
+        if len(self._store) or self._store.streams:
+            raise ValueError(f"replay shard {self.shard_id}: load into a new shard, not a used one")
+        if fragment["format"] != FORMAT:
+            raise ValueError(f"replay fragment: wanted format {FORMAT}, got {fragment['format']}")
+        self._folder = Path(folder)
+        infos = {f["name"]: FileInfo(f["name"], f["size"], f["crc32"]) for f in fragment["files"]}
+        self._load_chunks(fragment, infos)
+        self._load_streams(fragment)
+        self._load_side(fragment, infos)
+        for name, state in fragment["samplers"].items():
+            if name in self._samplers:
+                self._samplers[name].load_state_dict(state, self._store.find)
+        self._store.evict_surplus()
+
+    def _rng(self, name: str, batch_number: int) -> np.random.Generator:
+        stream = list(self._specs).index(name)
+        return np.random.default_rng([self._seed, self.shard_id, stream, batch_number])
+
+    def _forget_files(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._files = folder, {}
+        for stored in self._store:
+            stored.saved = None
+
+    def _save_chunks(self, folder: Path) -> None:
+        new = [stored for stored in self._store if stored.saved is None]
+        if new:
+            info = write_records(self._new_path(folder, ""), [_chunk_record(s) for s in new])
+            self._files[info.name] = info
+            for index, stored in enumerate(new):
+                stored.saved = info.name, index
+
+    def _save_side(self, folder: Path) -> FileInfo | None:
+        records = [_side_record(stored) for stored in self._store if stored.side]
+        return write_records(self._new_path(folder, "side-"), records) if records else None
+
+    def _new_path(self, folder: Path, kind: str) -> Path:
+        """A name that no file has: an older checkpoint may still need each of them."""
+        prefix = f"shard{self.shard_id}-{kind}"
+        taken = [path.stem.removeprefix(prefix) for path in folder.glob(f"{prefix}*.arrow")]
+        number = max((int(text) for text in taken if text.isdecimal()), default=-1) + 1
+        return folder / f"{prefix}{number:06d}.arrow"
+
+    def _live_records(self) -> dict[str, list[int]]:
+        """Indices of the records still stored by file name; both in order of insertion."""
+        live: dict[str, list[int]] = {}
+        for stored in self._store:
+            assert stored.saved is not None, stored.key
+            live.setdefault(stored.saved[0], []).append(stored.saved[1])
+        return live
+
+    def _load_chunks(self, fragment: Mapping[str, Any], infos: Mapping[str, FileInfo]) -> None:
+        trims = {
+            (s["number"], first): row for s in fragment["streams"] for first, row in s["trims"]
+        }
+        for name, ranges in fragment["chunks"].items():
+            self._files[name] = infos[name]
+            for index, (header, rows) in self._live(infos[name], ranges):
+                chunk = freeze(_chunk_of(header, rows))
+                verify(chunk)
+                start = trims.get((chunk.number, chunk.start_row), chunk.start_row)
+                self._store.restore(chunk, start).saved = name, index
+
+    def _live(
+        self, info: FileInfo, ranges: list[list[int]]
+    ) -> Iterator[tuple[int, tuple[dict[str, Any], Rows]]]:
+        assert self._folder is not None
+        wanted = {index for start, stop in ranges for index in range(start, stop)}
+        for index, record in enumerate(read_records(self._folder, info)):
+            if index in wanted:
+                yield index, record
+
+    def _load_streams(self, fragment: Mapping[str, Any]) -> None:
+        for saved in fragment["streams"]:
+            stream = StreamId(*saved["stream"])
+            state = self._store.streams.setdefault(saved["number"], StreamState(stream))
+            state.last_sequence, state.stop_row = saved["last_sequence"], saved["stop_row"]
+        for key, count in fragment["counts"].items():
+            setattr(self._store, key, count)
+
+    def _load_side(self, fragment: Mapping[str, Any], infos: Mapping[str, FileInfo]) -> None:
+        forms = fragment["side_forms"].items()
+        self._store.side_forms = {name: (tuple(shape), dtype) for name, (shape, dtype) in forms}
+        if fragment["side"] is not None:
+            assert self._folder is not None
+            stored = {chunk.key: chunk for chunk in self._store}
+            for header, rows in read_records(self._folder, infos[fragment["side"]]):
+                side = self._store.side_of(stored[header["number"], header["sequence"]])
+                side.update({name: array.copy() for name, array in rows.items()})
+
+
+COUNTS = ("evicted_rows", "duplicates", "ignored_ids")
+
+
+def _check_capacity(specs: Mapping[str, StreamSpec], capacity_rows: int) -> None:
+    for name, spec in specs.items():
+        if capacity_rows < spec.window_length:
+            raise ValueError(
+                f"replay.capacity: wanted at least one window of stream {name!r}"
+                f" ({spec.window_length} rows) per shard, got {capacity_rows} rows"
+            )
+
+
+def _chunk_record(stored: StoredChunk) -> Record:
+    fields = ("stream", "number", "sequence", "start_row", "checksum")
+    return {name: getattr(stored, name) for name in fields}, stored.data
+
+
+def _side_record(stored: StoredChunk) -> Record:
+    return {"number": stored.number, "sequence": stored.sequence}, stored.side
+
+
+def _chunk_of(header: dict[str, Any], rows: Rows) -> Chunk:
+    stream = StreamId(*header["stream"])
+    number, sequence, start_row = header["number"], header["sequence"], header["start_row"]
+    return Chunk(stream, number, sequence, start_row, rows, header["checksum"])
+
+
+def _stream_json(number: int, state: StreamState) -> dict[str, Any]:
+    """A stream, and where its segments' first chunks are trimmed: [chunk's first row, row]."""
+    starts = [(s.chunks[0].start_row, s.start_row) for s in state.segments]
+    return {
+        "number": number,
+        "stream": list(state.stream),
+        "last_sequence": state.last_sequence,
+        "stop_row": state.stop_row,
+        "trims": [[first, row] for first, row in starts if first != row],
+    }
+
+
+def _ranges(indices: list[int]) -> list[list[int]]:
+    """Ascending indices as [start, stop] runs."""
+    cuts = np.flatnonzero(np.diff(indices) != 1) + 1
+    return [[int(run[0]), int(run[-1]) + 1] for run in np.split(np.array(indices), cuts)]
