@@ -11,40 +11,29 @@ import pytest
 
 from tests.conftest import ROOT
 
+PLATFORM = ROOT / "platform/reverie"
 PACKAGES = {"reverie": "platform", "reverie_algorithms": "algorithms", "reverie_envs": "envs"}
 SEEN_BY_ALL = {"reverie.types", "reverie.protocols", "reverie.group"}
 SHARED_ROOMS = {"common", "dreamer", "fast"}
 """Of `reverie_algorithms`; every other folder is named after a paper."""
 MADE_OF: dict[str, set[str]] = {}
 """Papers whose agents are made of other papers' agents, by folder."""
-MAY_IMPORT_RAY = {
-    "cluster/run.py",
-    "cluster/links.py",
-    "cluster/light_actors.py",
-    "cluster/connection.py",
-    "cluster/fleet.py",
-    "trainable.py",
-    "sweep.py",
-    "rllib.py",
-}
-NO_TORCH = [
+KNOW_RAY = {"cluster", "tuning"}
+"""Folders of the platform that may import Ray; from elsewhere only functions may import them."""
+NEVER = {"replay": {"torch", "ray"}, "cluster/light_actors.py": {"torch"}}
+"""Folder or file -> what nothing in it may import, nor anything that it needs."""
+LIGHT = [
     "types",
     "registry",
     "settings",
     "config",
-    "replay/chunk",
-    "replay/store",
-    "replay/samplers",
-    "replay/rate_limiter",
-    "replay/codec",
     "env_factory",
     "env_thread",
     "row_buffer",
-    "replay/shard",
-    "replay/coordinator",
     "storage",
     "weight_store",
 ]
+"""Modules beside the folders that do without torch as well."""
 
 
 def imports(path: Path, *, top_level: bool = False) -> set[str]:
@@ -58,6 +47,29 @@ def imports(path: Path, *, top_level: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room_of(path: Path) -> str:
+    """The folder of the platform a file lies in; empty for one that lies flat or elsewhere."""
+    parts = path.relative_to(PLATFORM).parts if path.is_relative_to(PLATFORM) else ()
+    return parts[0] if len(parts) > 1 else ""
+
+
+def needs(path: Path) -> set[str]:
+    """Top-level packages that importing a file of the platform imports, through ours too."""
+    found, todo, seen = set[str](), [path], {path}
+    while todo:
+        for name in imports(todo.pop(), top_level=True):
+            top, *parts = name.split(".")
+            found.add(top)
+            if top != "reverie":
+                continue
+            places = [PLATFORM.joinpath(*parts[:end]) for end in range(len(parts) + 1)]
+            ours = [place / "__init__.py" for place in places]
+            ours.append(places[-1].with_suffix(".py"))
+            todo += [file for file in ours if file.exists() and file not in seen]
+            seen.update(ours)
     return found
 
 
@@ -76,17 +88,16 @@ def test_packages_import_only_what_they_may(package: str) -> None:
             assert allowed or name == "reverie", f"{path.relative_to(ROOT)} imports {name}"
 
 
-def rooms(path: Path) -> set[str]:
-    """Folders of `reverie_algorithms` that a file imports, in what runs and for types."""
-    names = [name.split(".") for name in imports(path) if name.startswith("reverie_algorithms.")]
-    return {parts[1] for parts in names} - {""}
-
-
-def types_only(path: Path) -> set[str]:
-    """Folders of `reverie_algorithms` that a file imports for types alone."""
-    blocks = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.If)]
-    found = [n.module for block in blocks for n in ast.walk(block) if isinstance(n, ast.ImportFrom)]
-    return {name.split(".")[1] for name in found if name and "reverie_algorithms." in name}
+def rooms(path: Path, *, running: bool = False) -> set[str]:
+    """Folders of `reverie_algorithms` that a file imports; `running` leaves out what only types
+    need.
+    """
+    tree = ast.parse(path.read_text())
+    if running:
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    names = [f"{node.module}.{alias.name}".split(".") for node in found for alias in node.names]
+    return {parts[1] for parts in names if parts[0] == "reverie_algorithms"}
 
 
 def test_papers_import_shared_rooms_only_and_those_no_paper() -> None:
@@ -96,9 +107,8 @@ def test_papers_import_shared_rooms_only_and_those_no_paper() -> None:
     for path in files("reverie_algorithms"):
         own = path.relative_to(root).parts[0]
         allowed = SHARED_ROOMS | {own} | MADE_OF.get(own, set())
-        if own == "fast":  # a twin names the class whose method it stands for
-            allowed |= types_only(path)
-        extra = rooms(path) & folders - allowed
+        # A twin may name the class whose method it stands for.
+        extra = rooms(path, running=own == "fast") & folders - allowed
         assert not extra, f"{path.relative_to(root)} imports {sorted(extra)}"
 
 
@@ -108,17 +118,34 @@ def test_what_agents_share_knows_no_dreamer() -> None:
         assert rooms(path) <= {"common", "fast"}, path.name
 
 
-def test_only_the_ray_files_import_ray() -> None:
+def test_only_the_rooms_of_ray_know_ray() -> None:
     for path in files("reverie"):
-        tops = {name.split(".")[0] for name in imports(path, top_level=True)}
-        assert "ray" not in tops or path.name in MAY_IMPORT_RAY, path.name
+        room = room_of(path)
+        tops = {name.split(".")[0] for name in imports(path)}
+        assert "ray" not in tops or room in KNOW_RAY, path.relative_to(PLATFORM)
+        if room not in KNOW_RAY:
+            assert "ray" not in needs(path), f"importing {path.relative_to(PLATFORM)} needs ray"
 
 
-def test_parts_that_live_in_light_actors_never_import_torch() -> None:
-    for name in NO_TORCH:
-        path = ROOT / "platform/reverie" / f"{name}.py"
-        tops = {module.split(".")[0] for module in imports(path, top_level=True)}
-        assert "torch" not in tops, path.name
+def test_rooms_never_import_what_they_must_do_without() -> None:
+    for place, banned in NEVER.items():
+        found = [path for path in files("reverie") if path.is_relative_to(PLATFORM / place)]
+        assert found, f"{place} is gone"
+        for path in found:
+            tops = {name.split(".")[0] for name in imports(path)} | needs(path)
+            assert not banned & tops, f"{path.relative_to(PLATFORM)} imports {banned & tops}"
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_modules_that_light_actors_need_do_without_torch(name: str) -> None:
+    assert "torch" not in needs(PLATFORM / f"{name}.py")
+
+
+def test_only_the_command_line_imports_the_command_line() -> None:
+    for package in PACKAGES:
+        for path in files(package):
+            known = {name for name in imports(path) if name.startswith("reverie.cli")}
+            assert not known or room_of(path) == "cli", f"{path.relative_to(ROOT)}: {known}"
 
 
 def test_light_actors_really_run_without_torch() -> None:
