@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from reverie.call_thread import CallThread
 from reverie.types import Rows
-from reverie_envs.guarded import CallFailed, CallHung, CallThread, Guarded
+from reverie_envs.guarded import CallFailed, CallHung, Guarded, ask
 from reverie_envs.vector import SyncVectorEnv
 from reverie_envs.wrappers import ContractError, spaces_of, standardise
 
@@ -65,7 +66,7 @@ class Session:
 
     def build(self) -> Env:
         """Build the environment, guarded and standardised."""
-        env = self.thread.call("make", self.make)
+        env = ask(self.thread, "make", self.make)
         if not isinstance(env, gymnasium.Env):
             raise ContractError(f"make returned {type(env).__name__}, wanted a gymnasium.Env")
         self.built.append(standardise(Guarded(env, self.thread)))
@@ -97,9 +98,9 @@ def check_env(
     session = Session(make, episodes, deterministic, max_steps, thread)
     for name, check in CHECKS.items():
         results.append(_run(name, check, session))
-        if thread.hung or (name in ("build", "play") and not results[-1].ok):
+        if thread.is_lost or (name in ("build", "play") and not results[-1].ok):
             break
-    if session.built and not thread.hung:
+    if session.built and not thread.is_lost:
         sound = all(result.ok for result in results)
         results.append(_run("close", partial(_check_close, children, sound), session))
     thread.stop()

@@ -1,9 +1,7 @@
-"""Calls into an environment with a time limit, in a thread of their own."""
+"""Calls into an environment with a time limit, each named where it fails."""
 
 from __future__ import annotations
 
-import queue
-import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import gymnasium
 
+from reverie.call_thread import CallThread, CallTimeout
 from reverie_envs.wrappers import ContractError
 
 
@@ -30,59 +29,32 @@ class Guarded(gymnasium.Wrapper):  # type: ignore[type-arg]
         self._thread = thread
 
     def reset(self, **kwargs: Any) -> Any:
-        return self._thread.call("reset", lambda: self.env.reset(**kwargs))
+        return ask(self._thread, "reset", lambda: self.env.reset(**kwargs))
 
     def step(self, action: Any) -> Any:
-        return self._thread.call("step", lambda: self.env.step(action))
+        return ask(self._thread, "step", lambda: self.env.step(action))
 
     def close(self) -> None:
-        self._thread.call("close", self.env.close)
+        ask(self._thread, "close", self.env.close)
 
 
-class CallThread:
-    """One daemon thread that runs calls in order; a hung one does not keep Python from ending.
+def ask(thread: CallThread, what: str, function: Callable[[], Any]) -> Any:
+    """Wait for `function()`, run in `thread`.
 
-    It is the same thread for all calls because OpenGL contexts belong to the thread that made
-    them.
+    Raises:
+        CallFailed: it raised, with the place.
+        CallHung: it took longer than the limit.
+        ContractError: raised by a check within.
     """
-
-    def __init__(self, limit_s: float) -> None:
-        self.hung = False
-        self._limit_s = limit_s
-        self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def call(self, what: str, function: Callable[[], Any]) -> Any:
-        """Wait for `function()`.
-
-        Raises:
-            CallFailed: it raised, with the place.
-            CallHung: it took longer than the limit.
-            ContractError: raised by a check within.
-        """
-        self._calls.put(function)
-        try:
-            value, error = self._answers.get(timeout=self._limit_s)
-        except queue.Empty:
-            self.hung = True
-            raise CallHung(f"{what} did not return within {self._limit_s:g} s") from None
-        if isinstance(error, ContractError):
-            raise error
-        if error is not None:
-            raise CallFailed(f"{what} raised {_describe(error)}") from error
-        return value
-
-    def stop(self) -> None:
-        """Let the thread end once it is free."""
-        self._calls.put(None)
-
-    def _serve(self) -> None:
-        while (function := self._calls.get()) is not None:
-            try:
-                self._answers.put((function(), None))
-            except BaseException as error:
-                self._answers.put((None, error))
+    try:
+        value, error = thread.outcome(function)
+    except CallTimeout:
+        raise CallHung(f"{what} did not return within {thread.limit_s:g} s") from None
+    if isinstance(error, ContractError):
+        raise error
+    if error is not None:
+        raise CallFailed(f"{what} raised {_describe(error)}") from error
+    return value
 
 
 def _describe(error: BaseException) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from reverie import registry
+from reverie.call_thread import CallThread, own_traceback
 from reverie.config import resolve_env
-from reverie.env_thread import EnvFault, EnvThread, own_traceback
 from reverie.errors import ConfigError, EnvFailed, is_refusal
 from reverie.protocols import EnvSeed, VectorEnv
 from reverie.settings import EnvConfig
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 BUILD_S = 10.0
 """Least seconds that building an environment may take: simulators load slower than they step."""
+LIMIT = "env.step_timeout_s"
+"""Where the time limit of an environment's calls is set."""
 
 
 def derive_seed(*path: int) -> int:
@@ -46,6 +48,10 @@ def make_vector_env(config: EnvConfig, count: int, seeds: EnvSeed) -> VectorEnv:
     return registry.load(registry.VECTOR_ENV)(makers, seeds)
 
 
+class EnvFault(Exception):
+    """An environment raised or hung; the text is its own traceback, the cause what it raised."""
+
+
 class GuardedVectorEnv:
     """A `VectorEnv` whose environments live in a thread of their own, each call with a time limit.
 
@@ -57,7 +63,7 @@ class GuardedVectorEnv:
 
     def __init__(self, config: EnvConfig, count: int, seeds: EnvSeed) -> None:
         self._name, self._is_closed = config.name, False
-        self._thread = EnvThread(config.step_timeout_s)
+        self._thread = CallThread(config.step_timeout_s, LIMIT)
         try:
             self._vector = self._call(lambda: make_vector_env(config, count, seeds), BUILD_S)
         except EnvFault:

@@ -13,8 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from reverie.env_factory import GuardedVectorEnv, derive_seed
-from reverie.env_thread import EnvFault
+from reverie.env_factory import EnvFault, GuardedVectorEnv, derive_seed
 from reverie.errors import EnvFailed
 from reverie.protocols import Agent, Carry, Mode
 from reverie.replay.coordinator import StreamTicket

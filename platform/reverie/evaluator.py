@@ -13,9 +13,8 @@ import numpy as np
 
 from reverie import registry
 from reverie.config import ExperimentConfig
-from reverie.env_factory import GuardedVectorEnv, derive_seed, spaces_of
+from reverie.env_factory import EnvFault, GuardedVectorEnv, derive_seed, spaces_of
 from reverie.env_loop import act_where
-from reverie.env_thread import EnvFault
 from reverie.errors import ConfigError, EnvFailed
 from reverie.policy import make_agent
 from reverie.protocols import Agent, EnvSeed, EvalProtocol, Mode, VectorEnv

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from reverie.config import resolve_config
-from reverie.env_factory import GuardedVectorEnv, make_vector_env
-from reverie.env_thread import EnvFault
+from reverie.env_factory import EnvFault, GuardedVectorEnv, make_vector_env
 from reverie.protocols import VectorEnv
 from tests.fakes import tree
 

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from reverie import registry
+from reverie.call_thread import CallThread
 from reverie.config import resolve_env
 from reverie.config_tree import apply_overrides, read_yaml
-from reverie.env_factory import BUILD_S, derive_seed, explained, make_env
-from reverie.env_thread import EnvThread
+from reverie.env_factory import BUILD_S, LIMIT, derive_seed, explained, make_env
 from reverie.errors import ConfigError
 from reverie.settings import EnvConfig
 from reverie.types import Array, Rows, Spaces
@@ -167,7 +167,7 @@ class Stage:
 
     def __init__(self, config: EnvConfig) -> None:
         """Build it. Raises: as `play`."""
-        self._config, self._thread = config, EnvThread(config.step_timeout_s)
+        self._config, self._thread = config, CallThread(config.step_timeout_s, LIMIT)
         self.pictures: dict[str, Array] = {}
         """What the last observation showed: [H, W, C] by name."""
         try:

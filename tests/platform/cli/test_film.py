@@ -159,7 +159,7 @@ def test_an_environment_that_fails_or_hangs_is_named(monkeypatch: pytest.MonkeyP
     for task, words in {"raises": "fell over", "leaves": "SystemExit: 3"}.items():
         with pytest.raises(EnvFailed, match=rf"shown/{task} failed:\n(.|\n)*{words}") as error:
             played(f"shown/{task}")
-        assert {"test_play.py"} == set(re.findall(r"\w+\.py", str(error.value)))
+        assert {"test_film.py"} == set(re.findall(r"\w+\.py", str(error.value)))
     with pytest.raises(EnvFailed, match=r"shown/hangs failed:(.|\n)*no answer within"):
         played("shown/hangs", "env.step_timeout_s=0.3")
 

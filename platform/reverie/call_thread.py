@@ -1,4 +1,4 @@
-"""Runs the calls of environments in a thread of their own, with a time limit."""
+"""Runs calls in a thread of their own, with a time limit: what an environment does may hang."""
 
 from __future__ import annotations
 
@@ -18,45 +18,58 @@ PASS_ON = (
 """Modules that only hand the calls of an environment on, or check what it returned."""
 
 
-class EnvTimeout(RuntimeError):
-    """An environment did not come back in time; the message shows where it hangs."""
+class CallTimeout(RuntimeError):
+    """A call did not come back in time; the message shows where it hangs."""
 
 
-class EnvFault(Exception):
-    """An environment raised or hung; the text is its own traceback, the cause what it raised."""
-
-
-class EnvThread:
-    """A daemon thread that runs calls with a time limit.
+class CallThread:
+    """A daemon thread that runs calls in order; a hung one does not keep Python from ending.
 
     Environments live in it from their construction on: some bind graphics contexts to a thread.
+
+    Args:
+        limit_s: seconds that one call may take; 0 sets no limit.
+        setting: the configuration key the limit comes from, for the message.
     """
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s, self.is_lost = timeout_s, False
+    def __init__(self, limit_s: float, setting: str = "") -> None:
+        self.limit_s, self.is_lost = limit_s, False
+        self._setting = setting
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="env", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="calls", daemon=True)
         self._thread.start()
 
     def call(self, function: Callable[[], Any], at_least_s: float = 0.0) -> Any:
         """Run `function` there and wait for it, `at_least_s` seconds where the limit is lower.
 
         Raises:
-            EnvTimeout: it took longer than the limit; the thread is lost.
+            CallTimeout: it took longer than the limit; the thread is lost.
+            BaseException: what `function` raised.
         """
-        self._calls.put(function)
-        limit_s = max(self._timeout_s, at_least_s) if self._timeout_s else None
-        try:
-            result, error = self._results.get(timeout=limit_s)
-        except queue.Empty:
-            self.is_lost = True
-            raise EnvTimeout(self._where_it_hangs(limit_s)) from None
+        result, error = self.outcome(function, at_least_s)
         if error is not None:
             raise error
         return result
 
+    def outcome(
+        self, function: Callable[[], Any], at_least_s: float = 0.0
+    ) -> tuple[Any, BaseException | None]:
+        """As `call`, but hands back what `function` raised beside what it returned.
+
+        Raises:
+            CallTimeout: it took longer than the limit; the thread is lost.
+        """
+        self._calls.put(function)
+        limit_s = max(self.limit_s, at_least_s) if self.limit_s else None
+        try:
+            return self._results.get(timeout=limit_s)
+        except queue.Empty:
+            self.is_lost = True
+            raise CallTimeout(self._where_it_hangs(limit_s)) from None
+
     def stop(self) -> None:
+        """Let the thread end once it is free."""
         self._calls.put(None)
 
     def _serve(self) -> None:
@@ -71,14 +84,12 @@ class EnvThread:
             self._thread.ident or 0
         )
         stack = reversed(list(traceback.walk_stack(frame))) if frame else ()
-        return (
-            f"no answer within {limit_s:g} s (env.step_timeout_s={self._timeout_s:g});"
-            f" it hangs at:\n{_listed(stack)}"
-        )
+        source = f" ({self._setting}={self.limit_s:g})" if self._setting else ""
+        return f"no answer within {limit_s:g} s{source}; it hangs at:\n{_listed(stack)}"
 
 
 def own_traceback(error: BaseException) -> str:
-    """The traceback of `error` from where the environment's own code begins."""
+    """The traceback of `error` from where the code of the environment itself begins."""
     shown = _listed(traceback.walk_tb(error.__traceback__))
     return shown + "".join(traceback.format_exception_only(error))
 
