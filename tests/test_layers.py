@@ -30,6 +30,7 @@ LIGHT = [
     "env_factory",
     "call_thread",
     "row_buffer",
+    "seeds",
     "storage",
     "weight_store",
 ]

@@ -1,12 +1,10 @@
-"""Builds environments from their settings, and the seeds of their episodes."""
+"""Builds environments from their settings."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from reverie import registry
 from reverie.call_thread import CallThread, own_traceback
@@ -22,11 +20,6 @@ BUILD_S = 10.0
 """Least seconds that building an environment may take: simulators load slower than they step."""
 LIMIT = "env.step_timeout_s"
 """Where the time limit of an environment's calls is set."""
-
-
-def derive_seed(*path: int) -> int:
-    """Mix non-negative integers into one 31-bit seed; different paths give unrelated seeds."""
-    return int(np.random.SeedSequence(path).generate_state(1)[0] >> 1)
 
 
 def make_env(name: str | EnvConfig, **options: Any) -> Any:

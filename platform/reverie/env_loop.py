@@ -13,11 +13,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from reverie.env_factory import EnvFault, GuardedVectorEnv, derive_seed
+from reverie.env_factory import EnvFault, GuardedVectorEnv
 from reverie.errors import EnvFailed
 from reverie.protocols import Agent, Carry, Mode
 from reverie.replay.coordinator import StreamTicket
 from reverie.row_buffer import EpisodeMeter, RowBuffer
+from reverie.seeds import RANDOM_ACTIONS, derive_seed, make_rng
 from reverie.settings import EnvConfig
 from reverie.types import Array, Chunk, Counters, EpisodeResult, Rows
 
@@ -155,7 +156,7 @@ class EnvLoop:
         self._vector = GuardedVectorEnv(self._config, len(self._tickets), self._episode_seed)
         self._spaces = self._vector.spaces
         incarnation = self._tickets[0].stream.incarnation
-        self._rng = np.random.default_rng([self._seed, self._first_index, incarnation, 1])
+        self._rng = make_rng(self._seed, self._first_index, incarnation, RANDOM_ACTIONS)
         self._buffer = RowBuffer(self._tickets, self._chunk_length)
         self._meter = EpisodeMeter(self.num_envs)
         self._rows: Rows | None = None

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from reverie.config import ExperimentConfig
-from reverie.env_factory import derive_seed
 from reverie.env_loop import Collected, EnvLoop
 from reverie.errors import ReplayLost
 from reverie.policy import make_agent
 from reverie.replay.coordinator import StreamTicket
+from reverie.seeds import ACTING, derive_seed
 from reverie.types import Chunk, EpisodeResult, Spaces, Version
 
 
@@ -58,7 +58,7 @@ class EnvWorker:
         count = config.resources.envs_per_worker
         self._most = count * max(1, config.replay.chunk_length // 2)
         tickets = self._open_streams()
-        seed = derive_seed(config.seed, worker_id, tickets[0].stream.incarnation, 2)
+        seed = derive_seed(config.seed, worker_id, tickets[0].stream.incarnation, ACTING)
         self._agent = make_agent(config, spaces, seed=seed, training=False)
         self._version: Version | None = None
         self._fresh_tickets: list[StreamTicket] | None = tickets

@@ -13,7 +13,6 @@ from reverie import evaluator, wiring
 from reverie.batch_stream import BatchStream, Ready
 from reverie.checkpoint import Checkpoint
 from reverie.config import ExperimentConfig, load_config
-from reverie.env_factory import derive_seed
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
 from reverie.local_run import LocalShard
@@ -27,6 +26,7 @@ from reverie.policy import (
 )
 from reverie.protocols import Mode, StreamSpec, Videos
 from reverie.replay.coordinator import Grant
+from reverie.seeds import LEARNING, SCORING, derive_seed
 from reverie.types import Counters, Spaces
 from reverie.video import IMAGINED_FPS, write_run_video
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 EPISODE_FPS = 30
 
 
-def evaluate_run(
+def evaluate_checkpoint(
     run: Path, episodes: int | None, mode: Mode | None, *, video: bool
 ) -> dict[str, Any]:
     """Play the protocol's episodes (or `episodes`) and append the score to evaluations.jsonl.
@@ -48,7 +48,7 @@ def evaluate_run(
     """
     config, spaces = load_config(config_file(run)), read_spaces(run)
     checkpoint = newest_checkpoint(run)
-    agent = make_agent(config, spaces, seed=derive_seed(config.seed, 5), training=False)
+    agent = make_agent(config, spaces, seed=derive_seed(config.seed, SCORING), training=False)
     load_policy(agent, checkpoint)
     progress = checkpoint.document("record")["progress"]
     counters = Counters(env_steps=progress["env_steps"], grad_updates=progress["grad_updates"])
@@ -70,7 +70,7 @@ def imagined_videos(
     run: Path, config: ExperimentConfig, spaces: Spaces, checkpoint: Checkpoint
 ) -> Videos:
     """The agent's report on one batch from the checkpoint's replay; empty without a window."""
-    agent = make_agent(config, spaces, seed=derive_seed(config.seed, 3), training=True)
+    agent = make_agent(config, spaces, seed=derive_seed(config.seed, LEARNING), training=True)
     load_learner(agent, checkpoint)
     ready = _draw(run, config, stream_specs(config, agent.streams()), checkpoint)
     if ready is None:

@@ -13,18 +13,16 @@ import numpy as np
 
 from reverie import registry
 from reverie.config import ExperimentConfig
-from reverie.env_factory import EnvFault, GuardedVectorEnv, derive_seed, spaces_of
+from reverie.env_factory import EnvFault, GuardedVectorEnv, spaces_of
 from reverie.env_loop import act_where
 from reverie.errors import ConfigError, EnvFailed
 from reverie.policy import make_agent
 from reverie.protocols import Agent, EnvSeed, EvalProtocol, Mode, VectorEnv
 from reverie.row_buffer import EpisodeMeter
+from reverie.seeds import EVAL_ENVS, EVALUATING, derive_seed
 from reverie.types import Array, Counters, EpisodeResult, Spaces
 
 log = logging.getLogger(__name__)
-
-EVAL_ENV_INDEX = 1 << 20
-"""Global environment index of the first evaluation environment: no training one reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Evaluator:
 
     def __init__(self, config: ExperimentConfig, spaces: Spaces, weights: Any) -> None:
         self._config, self._weights = config, weights
-        seed = derive_seed(config.seed, 4)
+        seed = derive_seed(config.seed, EVALUATING)
         self._agent = make_agent(config, spaces, seed=seed, training=False)
 
     def evaluate(self, env_steps: int) -> EvalResult:
@@ -116,7 +114,9 @@ def score(
     count = min(config.eval.envs, episodes)
     try:
         with closing(GuardedVectorEnv(config.eval_env, count, _seeds(config.seed))) as vector:
-            played, video = play(vector, agent, protocol.mode, episodes, counters, record=record)
+            played, video = play_episodes(
+                vector, agent, protocol.mode, episodes, counters, record=record
+            )
     except EnvFault as fault:
         name = config.env.name
         raise EnvFailed(f"environment {name} failed in an evaluation:\n{fault}") from fault
@@ -134,7 +134,7 @@ def score(
     )
 
 
-def play(
+def play_episodes(
     vector: VectorEnv,
     agent: Agent,
     mode: Mode,
@@ -212,7 +212,7 @@ def mean_logs(episodes: Sequence[EpisodeResult]) -> dict[str, float]:
 
 
 def _seeds(seed: int) -> EnvSeed:
-    return lambda env, episode: derive_seed(seed, EVAL_ENV_INDEX + env, episode)
+    return lambda env, episode: derive_seed(seed, EVAL_ENVS + env, episode)
 
 
 def _record(frames: dict[str, list[Array]], rows: dict[str, Array], spaces: Spaces) -> None:

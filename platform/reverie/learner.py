@@ -17,13 +17,13 @@ from reverie.allocator import keep_memory
 from reverie.batch_stream import BatchStream, Ready
 from reverie.compiling import begin_update, compile_agent
 from reverie.config import ExperimentConfig
-from reverie.env_factory import derive_seed
 from reverie.errors import ConfigError, NonFiniteLoss
 from reverie.group import ALONE, Group
 from reverie.init_from import Source, initialise
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
 from reverie.protocols import Videos
+from reverie.seeds import LEARNING, derive_seed
 from reverie.types import STEP_ID, Counters, Spaces, Version
 
 LOSS_PREFIX = "loss/"
@@ -82,6 +82,8 @@ class Learner:
         self.agent = make_agent(
             config, spaces, seed=seed, training=True, device=device, group=group
         )
+        seed = derive_seed(config.seed, LEARNING)
+        self.agent = make_agent(config, spaces, seed=seed, training=True, device=device)
         self._uses_graphs = compile_agent(self.agent, config.learner.compile, device)
         specs = stream_specs(config, self.agent.streams())
         prefetch = 1 if config.run.lockstep else config.learner.prefetch

@@ -11,7 +11,7 @@ import pytest
 
 from reverie import wiring
 from reverie.config import ExperimentConfig, resolve_config
-from reverie.env_factory import derive_seed, spaces_of
+from reverie.env_factory import spaces_of
 from reverie.env_worker import EnvWorker
 from reverie.replay.coordinator import ReplayCoordinator
 from reverie.types import Array, Chunk
@@ -101,9 +101,3 @@ def test_a_worker_that_came_back_and_another_seed_of_the_run_start_otherwise(gam
     differing = play(other, make_coordinator(other))
     for changed in (again, differing):
         assert any(not np.array_equal(changed[index], first[index]) for index in first)
-
-
-def test_each_part_of_the_path_changes_the_seed() -> None:
-    """Run seed, index in the run, incarnation, episode."""
-    paths = list(itertools.product(range(3), repeat=4))
-    assert len({derive_seed(*path) for path in paths}) == len(paths)

@@ -11,19 +11,19 @@ import pytest
 
 from reverie import registry
 from reverie.config import resolve_config
-from reverie.env_factory import derive_seed, spaces_of
+from reverie.env_factory import spaces_of
 from reverie.errors import ConfigError, EnvFailed
 from reverie.evaluator import (
-    EVAL_ENV_INDEX,
     Evaluator,
     check_eval_env,
-    play,
+    play_episodes,
     protocol_of,
     score,
 )
 from reverie.local_run import LocalRun
 from reverie.policy import make_agent
 from reverie.protocols import Agent
+from reverie.seeds import EVAL_ENVS, derive_seed
 from reverie.types import Counters, Version
 from reverie.weight_store import WeightStore
 from tests.fakes import EPISODE, CountingEnv, tree
@@ -48,7 +48,7 @@ def test_every_environment_plays_its_fixed_share_however_long_its_episodes_are(
     episodes: int, shares: tuple[int, ...]
 ) -> None:
     _, agent = agent_for()
-    played, _ = play(vector_of(2, 20, 5), agent, "sample", episodes, Counters())
+    played, _ = play_episodes(vector_of(2, 20, 5), agent, "sample", episodes, Counters())
     assert len(played) == episodes
     wanted = {length: share for length, share in zip((2, 20, 5), shares, strict=True) if share}
     assert Counter(result.length for result in played) == wanted
@@ -157,14 +157,14 @@ def test_recorded_frames_are_the_first_episode_of_the_first_environment(envs: in
     frames = score(config, agent, Counters(), record=True).video
     assert frames.keys() == {"image"}
     env = CountingEnv()
-    obs, _ = env.reset(seed=derive_seed(config.seed, EVAL_ENV_INDEX, 0))
+    obs, _ = env.reset(seed=derive_seed(config.seed, EVAL_ENVS, 0))
     shown = [obs["image"], *(env.step(0)[0]["image"] for _ in range(EPISODE))]
     np.testing.assert_array_equal(frames["image"], shown)
 
 
 def test_recording_outlasts_shorter_episodes_elsewhere() -> None:
     _, agent = agent_for()
-    _, frames = play(vector_of(9, 2), agent, "sample", 4, Counters(), record=True)
+    _, frames = play_episodes(vector_of(9, 2), agent, "sample", 4, Counters(), record=True)
     assert len(frames["image"]) == 10
 
 

@@ -173,9 +173,9 @@ def _run(config: Any, arguments: argparse.Namespace, resume: Any) -> int:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    from reverie.evaluate_checkpoint import evaluate_run
+    from reverie.evaluate_checkpoint import evaluate_checkpoint
 
-    result = evaluate_run(
+    result = evaluate_checkpoint(
         Path(arguments.run), arguments.episodes, arguments.mode, video=arguments.video
     )
     if arguments.json:

@@ -129,7 +129,7 @@ def _play(arguments: argparse.Namespace) -> int:
         return _play_all(arguments)
     if len(names) > 1:
         raise ConfigError(f"play: wanted one environment, got {' '.join(names)}")
-    from reverie.cli.film import RandomPlayer, choose_env, play, trained_player
+    from reverie.cli.film import RandomPlayer, choose_env, film_episodes, trained_player
 
     options = [token for token in arguments.overrides if "=" in token]
     run, seed = arguments.run, arguments.seed
@@ -137,7 +137,7 @@ def _play(arguments: argparse.Namespace) -> int:
     path = _picture_path(arguments, config)
     policy = f"policy of {run}" if run else "random policy"
     print(f"{config.name}: {policy}, seed {seed} ...", flush=True)
-    played = play(
+    played = film_episodes(
         config,
         lambda spaces: (
             trained_player(run, config, spaces, seed) if run else RandomPlayer(spaces, seed)

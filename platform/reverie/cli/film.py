@@ -1,4 +1,4 @@
-"""Plays a few episodes so that a person can look: `reverie play`.
+"""Films a few episodes so that a person can look: `reverie play`.
 
 Unlike the evaluator it keeps every picture, whatever its form, and asks environments without an
 image among their observations to draw themselves. It scores nothing.
@@ -20,8 +20,9 @@ from reverie import registry
 from reverie.call_thread import CallThread
 from reverie.config import resolve_env
 from reverie.config_tree import apply_overrides, read_yaml
-from reverie.env_factory import BUILD_S, LIMIT, derive_seed, explained, make_env
+from reverie.env_factory import BUILD_S, LIMIT, explained, make_env
 from reverie.errors import ConfigError
+from reverie.seeds import derive_seed, make_rng
 from reverie.settings import EnvConfig
 from reverie.types import Array, Rows, Spaces
 from reverie.video import shrunk
@@ -49,7 +50,7 @@ class RandomPlayer:
     """Draws each action uniformly."""
 
     def __init__(self, spaces: Spaces, seed: int) -> None:
-        self._spec, self._rng = spaces.action, np.random.default_rng(seed)
+        self._spec, self._rng = spaces.action, make_rng(seed)
 
     def reset(self) -> None: ...
 
@@ -120,7 +121,7 @@ def trained_player(run: Path, config: EnvConfig, spaces: Spaces, seed: int) -> P
     return policy
 
 
-def play(
+def film_episodes(
     config: EnvConfig,
     make_player: Callable[[Spaces], Player],
     *,
@@ -142,7 +143,7 @@ def play(
         player = make_player(stage.spaces)
         played: list[Episode] = []
         while len(played) < episodes and steps > 0:
-            episode = _play_one(stage, player, steps, derive_seed(seed, len(played)))
+            episode = _film_one(stage, player, steps, derive_seed(seed, len(played)))
             played.append(episode)
             steps -= episode.steps
         return played
@@ -150,7 +151,7 @@ def play(
         stage.close()
 
 
-def _play_one(stage: Stage, player: Player, limit: int, seed: int) -> Episode:
+def _film_one(stage: Stage, player: Player, limit: int, seed: int) -> Episode:
     player.reset()
     obs = stage.reset(seed)
     pictures, ret, finished = [stage.pictures], 0.0, False
@@ -166,7 +167,7 @@ class Stage:
     """One standardised environment that is shown, in a thread with a time limit."""
 
     def __init__(self, config: EnvConfig) -> None:
-        """Build it. Raises: as `play`."""
+        """Build it. Raises: as `film_episodes`."""
         self._config, self._thread = config, CallThread(config.step_timeout_s, LIMIT)
         self.pictures: dict[str, Array] = {}
         """What the last observation showed: [H, W, C] by name."""
@@ -181,13 +182,13 @@ class Stage:
             raise ConfigError(self._without_picture())
 
     def reset(self, seed: int) -> Rows:
-        """Start an episode. Raises: as `play`."""
+        """Start an episode. Raises: as `film_episodes`."""
         return self._call(lambda: self._look(self._env.reset(seed=seed)[0]))
 
     def step(self, action: Array) -> tuple[Rows, float, bool]:
         """Take one decision: observation, reward, whether the episode is over.
 
-        Raises: as `play`.
+        Raises: as `film_episodes`.
         """
 
         def step() -> tuple[Rows, float, bool]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from reverie import registry
 from reverie.cli.contact_sheet import Strip, draw_sheet
-from reverie.cli.film import RandomPlayer, play
+from reverie.cli.film import RandomPlayer, film_episodes
 from reverie.cli.list_suites import facts
 from reverie.config import resolve_env
 from reverie.errors import ConfigError, EnvFailed
@@ -100,7 +100,7 @@ def _show_task(
     label = f"{suite}/{task}"
     try:
         config = resolve_env({"suite": suite, "task": task, **options})
-        played = play(
+        played = film_episodes(
             config, lambda spaces: RandomPlayer(spaces, seed), episodes=1, steps=steps, seed=seed
         )
     except ImportError as error:

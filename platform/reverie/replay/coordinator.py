@@ -16,12 +16,10 @@ import numpy as np
 
 from reverie.protocols import StreamSpec
 from reverie.replay.rate_limiter import RateLimiter
+from reverie.seeds import SHARES, make_rng
 from reverie.types import Counters, StreamId
 
 log = logging.getLogger(__name__)
-
-DRAW_KEY = 7919
-"""Keeps the generators of draws over shards apart from those of the shards themselves."""
 
 
 class StreamTicket(NamedTuple):
@@ -284,7 +282,7 @@ class ReplayCoordinator:
 
     def _draws(self, number: int) -> dict[str, list[int]]:
         """Windows per shard, multinomial in the masses: the union is drawn from as one store."""
-        rng = np.random.default_rng([self._seed, DRAW_KEY, number])
+        rng = make_rng(self._seed, SHARES, number)
         draws: dict[str, list[int]] = {}
         for name in self._due(number):
             masses = np.array([shard.get(name, 0.0) for shard in self._masses])

@@ -19,6 +19,7 @@ from reverie.replay.chunk import StoredChunk, freeze, verify
 from reverie.replay.codec import FileInfo, Record, read_records, write_records
 from reverie.replay.samplers import make_sampler
 from reverie.replay.store import ChunkStore, StreamState
+from reverie.seeds import make_rng
 from reverie.types import Array, Chunk, Rows, StreamId, Window
 
 FORMAT = 1
@@ -163,7 +164,7 @@ class ReplayShard:
 
     def _rng(self, name: str, batch_number: int) -> np.random.Generator:
         stream = list(self._specs).index(name)
-        return np.random.default_rng([self._seed, self.shard_id, stream, batch_number])
+        return make_rng(self._seed, self.shard_id, stream, batch_number)
 
     def _forget_files(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import yaml
 
 from reverie import registry
 from reverie.cli import film as module
-from reverie.cli.film import Episode, RandomPlayer, choose_env, file_name, play
+from reverie.cli.film import Episode, RandomPlayer, choose_env, file_name, film_episodes
 from reverie.errors import ConfigError, EnvFailed
 from reverie.types import STRICT
 from tests.fakes import Counting, tree
@@ -102,7 +102,7 @@ def played(
     def player(spaces: Any) -> RandomPlayer:
         return RandomPlayer(spaces, seed)
 
-    return play(config, player, episodes=episodes, steps=steps, seed=seed)
+    return film_episodes(config, player, episodes=episodes, steps=steps, seed=seed)
 
 
 def test_every_camera_is_shown_from_the_reset_to_the_last_row() -> None:
