@@ -49,7 +49,7 @@ class Always:
 
     def request_batch(self) -> Grant:
         self.number += 1
-        return Grant(self.number, Counters(), {"replay": [BATCH]})
+        return Grant(number=self.number, counters=Counters(), draws={"replay": [BATCH]})
 
     def refund(self, count: int) -> None: ...
 

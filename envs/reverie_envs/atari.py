@@ -111,8 +111,13 @@ class Atari100k:
     def protocol(self, task: str, config: AtariConfig) -> EvalProtocol:
         """100 episodes, actions sampled. Raises: KeyError."""
         random_score, human_score = SCORES[_game(task)]
-        name = protocol_id("atari100k-v1", config)
-        return EvalProtocol(name, "sample", 100, random_score, human_score)
+        return EvalProtocol(
+            protocol_id("atari100k-v1", config),
+            mode="sample",
+            episodes=100,
+            random_score=random_score,
+            human_score=human_score,
+        )
 
     def assets(self, task: str) -> dict[str, str]:
         """SHA-256 of the game's ROM, for the run manifest. Raises: KeyError; ImportError."""

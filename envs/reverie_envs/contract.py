@@ -48,7 +48,7 @@ class Moment(NamedTuple):
     truncated: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Session:
     """What the checks share: how to build the environment, and what the episodes showed."""
 
@@ -95,7 +95,13 @@ def check_env(
     thread = CallThread(limit_s)
     children = set(_children())
     results: list[CheckResult] = []
-    session = Session(make, episodes, deterministic, max_steps, thread)
+    session = Session(
+        make=make,
+        episodes=episodes,
+        deterministic=deterministic,
+        max_steps=max_steps,
+        thread=thread,
+    )
     for name, check in CHECKS.items():
         results.append(_run(name, check, session))
         if thread.is_lost or (name in ("build", "play") and not results[-1].ok):

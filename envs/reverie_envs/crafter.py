@@ -105,7 +105,14 @@ class Crafter:
         """
         if task not in SCORES:
             raise unknown_task(task, "crafter", SCORES)
-        return EvalProtocol(protocol_id(f"crafter-v1-{task}", config), "sample", 20, *SCORES[task])
+        random_score, human_score = SCORES[task]
+        return EvalProtocol(
+            protocol_id(f"crafter-v1-{task}", config),
+            mode="sample",
+            episodes=20,
+            random_score=random_score,
+            human_score=human_score,
+        )
 
     def scores(self, means: Mapping[str, float]) -> dict[str, float]:
         """The Crafter score; published is `episode/crafter_score` after 1,000,000 env steps, which

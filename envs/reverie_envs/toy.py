@@ -57,7 +57,13 @@ class Toy:
     def protocol(self, task: str, config: ToyConfig) -> EvalProtocol:
         """20 episodes. Raises: KeyError."""
         random_score, best_score = _find(task).scores
-        return EvalProtocol(protocol_id("toy-v1", config), "mode", 20, random_score, best_score)
+        return EvalProtocol(
+            protocol_id("toy-v1", config),
+            mode="mode",
+            episodes=20,
+            random_score=random_score,
+            human_score=best_score,
+        )
 
     def make(self, task: str, config: ToyConfig) -> gymnasium.Env[Rows, Any]:
         """Raises: KeyError; ValueError where `continuous` does not fit the task."""

@@ -49,7 +49,7 @@ class BatchSource(Protocol):
     def refund(self, count: int) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
     """One granted batch of every due stream, on the device."""
 
@@ -109,7 +109,8 @@ class BatchStream:
             return None
         self._turn = 1 - self._turn
         batches = {name: self._assemble(name, found) for name, found in windows.items()}
-        return Ready(pending.grant.number, batches, pending.grant.counters)
+        grant = pending.grant
+        return Ready(number=grant.number, batches=batches, counters=grant.counters)
 
     def drop(self) -> int:
         """Forget all granted batches that are under way; return how many."""

@@ -189,7 +189,8 @@ class CheckpointStore:
             manifest = self._read_manifest(number)
             for entry in manifest.parts:
                 name = f"{folder_of(number)}/{entry.name}"
-                compare(name, entry, *measure(self._storage, name))
+                found = measure(self._storage, name)
+                compare(name, entry, found.size, found.crc32)
             self._check_files(manifest.files)
         except (CheckpointError, OSError) as error:
             self._broken.add(number)
@@ -217,7 +218,9 @@ class CheckpointStore:
         parts = [self._write_part(number, f"{n}.json", data) for n, data in documents.items()]
         for name, state in tensors.items():
             parts.append(self._write_part(number, f"{name}.pt", encode_tensors(state)))
-        manifest = Manifest(FORMAT, number, time.time(), tuple(parts), entries)
+        manifest = Manifest(
+            format=FORMAT, number=number, time=time.time(), parts=tuple(parts), files=entries
+        )
         self._storage.write_atomic(f"{folder_of(number)}/{MANIFEST}", manifest.to_bytes())
         return manifest
 
@@ -229,9 +232,7 @@ class CheckpointStore:
         """Entries of `files`; what a usable checkpoint names already is not read again."""
         known = {entry.name: entry for m in self._usable.values() for entry in m.files}
         return tuple(
-            file
-            if isinstance(file, FileEntry)
-            else known.get(file) or FileEntry(file, *measure(self._storage, file))
+            file if isinstance(file, FileEntry) else known.get(file) or measure(self._storage, file)
             for file in files
         )
 

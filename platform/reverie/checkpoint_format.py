@@ -35,7 +35,7 @@ class FileEntry:
     crc32: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """What belongs to one checkpoint."""
 
@@ -58,7 +58,8 @@ class Manifest:
         if tree["format"] != FORMAT:
             raise ValueError(f"wanted format {FORMAT}, got {tree['format']}")
         parts, files = (tuple(FileEntry(**e) for e in tree[key]) for key in ("parts", "files"))
-        return cls(FORMAT, int(tree["number"]), float(tree["time"]), parts, files)
+        number, seconds = int(tree["number"]), float(tree["time"])
+        return cls(format=FORMAT, number=number, time=seconds, parts=parts, files=files)
 
 
 def folder_of(number: int) -> str:
@@ -74,13 +75,13 @@ def compare(name: str, entry: FileEntry, size: int, crc32: int) -> None:
         raise CheckpointError(f"{name}: wanted crc32 {entry.crc32:08x}, got {crc32:08x}")
 
 
-def measure(storage: Storage, name: str) -> tuple[int, int]:
-    """Size in bytes and crc32 of a file."""
+def measure(storage: Storage, name: str) -> FileEntry:
+    """Read the file `name` for its size and crc32."""
     size = crc = 0
     with storage.open_input(name) as file:
         while block := file.read(BLOCK):
             size, crc = size + len(block), zlib.crc32(block, crc)
-    return size, crc
+    return FileEntry(name, size, crc)
 
 
 def encode_documents(documents: Mapping[str, Any]) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ RANDOM_VERSION = -1
 """`policy_version` of rows whose action was drawn at random."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
     """What one grant of env steps brought."""
 
@@ -92,7 +92,7 @@ class EnvLoop:
         chunks = self._buffer.flush()
         if fault is not None:
             self._rebuild(fault)
-        return Collected(chunks, steps, episodes, fault)
+        return Collected(chunks=chunks, env_steps=steps, episodes=episodes, fault=fault)
 
     def close(self) -> None:
         """Close the environments, unless they hang."""

@@ -17,7 +17,7 @@ from reverie.seeds import ACTING, derive_seed
 from reverie.types import Chunk, EpisodeResult, Spaces, Version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CollectStats:
     """What one call of `collect` did."""
 
@@ -84,7 +84,14 @@ class EnvWorker:
         quota = self._coordinator.request_steps(self.worker_id, self._most)
         granted = time.perf_counter()
         if quota.steps == 0:
-            return CollectStats(self.worker_id, 0, [], granted - begin, 0.0, quota.done)
+            return CollectStats(
+                worker=self.worker_id,
+                env_steps=0,
+                episodes=[],
+                waited_s=granted - begin,
+                worked_s=0.0,
+                done=quota.done,
+            )
         self._refresh_weights()
         random = quota.random or self._version is None
         version = self._version.grad_updates if self._version else 0
@@ -92,14 +99,14 @@ class EnvWorker:
         lost_rows = self._hand_over(found)
         worked = time.perf_counter() - granted
         return CollectStats(
-            self.worker_id,
-            found.env_steps,
-            found.episodes,
-            granted - begin,
-            worked,
-            quota.done,
-            found.fault,
-            lost_rows,
+            worker=self.worker_id,
+            env_steps=found.env_steps,
+            episodes=found.episodes,
+            waited_s=granted - begin,
+            worked_s=worked,
+            done=quota.done,
+            fault=found.fault,
+            lost_rows=lost_rows,
         )
 
     def close(self) -> None:

@@ -91,7 +91,7 @@ class _OneBatch:
             best = int(np.argmax([shard[name] for shard in self._masses]))
             shards = range(len(self._masses))
             draws[name] = [spec.batch_size * (shard == best) for shard in shards]
-        return Grant(0, Counters(), draws)
+        return Grant(number=0, counters=Counters(), draws=draws)
 
     def refund(self, count: int) -> None: ...
 

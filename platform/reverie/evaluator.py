@@ -25,7 +25,7 @@ from reverie.types import Array, Counters, EpisodeResult, Spaces
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvalResult:
     """The score of one version of the weights."""
 
@@ -122,15 +122,15 @@ def score(
         raise EnvFailed(f"environment {name} failed in an evaluation:\n{fault}") from fault
     mean = float(np.mean([episode.ret for episode in played]))
     return EvalResult(
-        counters.env_steps,
-        counters.grad_updates,
-        played,
-        mean,
-        protocol.normalised(mean),
-        protocol.id,
-        time.perf_counter() - begin,
-        suite_scores(config, mean_logs(played)),
-        video,
+        env_steps=counters.env_steps,
+        grad_updates=counters.grad_updates,
+        episodes=played,
+        score=mean,
+        normalised=protocol.normalised(mean),
+        protocol=protocol.id,
+        seconds=time.perf_counter() - begin,
+        suite_scores=suite_scores(config, mean_logs(played)),
+        video=video,
     )
 
 

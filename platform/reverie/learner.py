@@ -29,7 +29,7 @@ from reverie.types import STEP_ID, Counters, Spaces, Version
 LOSS_PREFIX = "loss/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """What was looked at when weights were pinned for an evaluation."""
 
@@ -38,7 +38,7 @@ class Report:
     metrics: dict[str, float] = field(default_factory=dict[str, float])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainStats:
     """What one call of `train` did."""
 
@@ -157,7 +157,7 @@ class Learner:
         self._weights.pin(self.version, env_steps, self.agent.policy_state())
         if self._latest is not None and self._config.eval.video:
             videos, metrics = self.agent.report(self._latest.batches)
-            self._reports.append(Report(env_steps, videos, _read(metrics)))
+            self._reports.append(Report(env_steps=env_steps, videos=videos, metrics=_read(metrics)))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed learner needs; the policy's weights apart, for `reverie.load`.
@@ -259,13 +259,13 @@ class Learner:
     def _stats(self, updates: int, waited: float, worked: float) -> TrainStats:
         reports, self._reports = self._reports, []
         return TrainStats(
-            updates,
-            self._grad_updates,
-            self._batches * self._batch_steps,
-            waited,
-            worked,
-            self._metrics.pop() if updates else {},
-            reports,
+            updates=updates,
+            grad_updates=self._grad_updates,
+            trained_steps=self._batches * self._batch_steps,
+            waited_s=waited,
+            worked_s=worked,
+            metrics=self._metrics.pop() if updates else {},
+            reports=reports,
         )
 
 

@@ -88,7 +88,7 @@ class LocalRun:
         stats = worker.collect()
         events.collected.append(stats)
         if stats.fault:
-            events.faults.append(Fault("env", stats.worker, stats.fault))
+            events.faults.append(Fault(role="env", index=stats.worker, text=stats.fault))
         events.trained.append(self.learner.train())
         self._evaluate(events)
         events.finished = self.coordinator.finished()
@@ -117,9 +117,9 @@ class LocalRun:
         """Cut the state of every part; chunk files are written here, the rest is returned."""
         fragments = [shard.save(self._replay_folder) for shard in self.shards]
         return Saved(
-            self.learner.state_dict(),
-            {"coordinator": self.coordinator.state_dict(), "replay": fragments},
-            wiring.replay_files(fragments),
+            tensors=self.learner.state_dict(),
+            documents={"coordinator": self.coordinator.state_dict(), "replay": fragments},
+            files=wiring.replay_files(fragments),
         )
 
     def close(self) -> None:

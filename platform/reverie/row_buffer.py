@@ -37,7 +37,7 @@ class EpisodeMeter:
     def _pop(self, env: int) -> EpisodeResult:
         logs = {f"{name}_sum": float(sums[env]) for name, sums in self._sums.items()}
         logs |= {f"{name}_max": float(maxima[env]) for name, maxima in self._maxima.items()}
-        result = EpisodeResult(float(self._ret[env]), int(self._length[env]), logs)
+        result = EpisodeResult(ret=float(self._ret[env]), length=int(self._length[env]), logs=logs)
         self.reset(env)
         return result
 

@@ -30,7 +30,7 @@ MAX_DIFF = 1_000_000
 GIT_TIMEOUT_S = 20.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GitState:
     """Which code ran, as far as git knows."""
 
@@ -132,11 +132,14 @@ def read_git(folder: Path) -> GitState:
     """Ask git about the checkout that holds `folder`."""
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
-        return GitState(None)
+        return GitState(commit=None)
     diff = _git(folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
     untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/")
     return GitState(
-        commit.decode().strip(), diff[:MAX_DIFF], len(diff) > MAX_DIFF, len(untracked.splitlines())
+        commit=commit.decode().strip(),
+        diff=diff[:MAX_DIFF],
+        truncated=len(diff) > MAX_DIFF,
+        untracked=len(untracked.splitlines()),
     )
 
 

@@ -141,11 +141,11 @@ class RunRecord:
     def counters(self) -> Counters:
         progress = self.progress
         return Counters(
-            progress.env_steps,
-            progress.env_steps * self.action_repeat,
-            progress.trained_steps,
-            progress.grad_updates,
-            progress.episodes,
+            env_steps=progress.env_steps,
+            env_frames=progress.env_steps * self.action_repeat,
+            trained_steps=progress.trained_steps,
+            grad_updates=progress.grad_updates,
+            episodes=progress.episodes,
         )
 
     def pop_metrics(self) -> dict[str, float]:

@@ -131,7 +131,7 @@ class StreamId(NamedTuple):
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Chunk:
     """Up to `chunk_length` consecutive rows of one stream; immutable once inserted."""
 
@@ -178,7 +178,7 @@ class Piece(NamedTuple):
 Window = list[Piece]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Counters:
     """How far a run is, in decisions, frames and updates."""
 
@@ -192,7 +192,7 @@ class Counters:
     episodes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EpisodeResult:
     """What one finished episode amounted to."""
 

@@ -22,7 +22,7 @@ from reverie.types import Spaces
 REPLAY_FOLDER = "replay"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
     """Something that went wrong and was mended."""
 
@@ -46,7 +46,7 @@ class Events:
     finished: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Saved:
     """The state of every part, cut at one moment."""
 

@@ -23,7 +23,13 @@ FRAMES = np.zeros((5, 8, 8, 3), np.uint8)
 
 
 def at(env_steps: int, grad_updates: int = 0) -> Counters:
-    return Counters(env_steps, 4 * env_steps, 10 * grad_updates, grad_updates, 1)
+    return Counters(
+        env_steps=env_steps,
+        env_frames=4 * env_steps,
+        trained_steps=10 * grad_updates,
+        grad_updates=grad_updates,
+        episodes=1,
+    )
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def check_suite(name: str) -> list[Finding]:
     except ImportError as error:
         return [Finding(name, "broken", str(error))]
     if hasattr(suite, "checks"):
-        return [Finding(*check) for check in suite.checks()]
+        return [Finding(what, severity, text) for what, severity, text in suite.checks()]
     lack = suite.missing() if hasattr(suite, "missing") else None
     return [Finding(name, "broken" if lack else "ok", lack or "installed")]
 

@@ -58,7 +58,7 @@ class RandomPlayer:
         return self._spec.sample(self._rng, 1)[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Episode:
     """What one episode looked like and brought."""
 
@@ -160,7 +160,7 @@ def _film_one(stage: Stage, player: Player, limit: int, seed: int) -> Episode:
         pictures.append(stage.pictures)
         ret += reward
     films = {key: np.stack([shown[key] for shown in pictures]) for key in pictures[0]}
-    return Episode(films, len(pictures) - 1, ret, finished)
+    return Episode(films=films, steps=len(pictures) - 1, ret=ret, finished=finished)
 
 
 class Stage:

@@ -135,7 +135,7 @@ class RayRun:
         }
         pins = [[*pin.version, pin.env_steps] for pin in pinned]
         documents = {"coordinator": coordinator, "replay": fragments, "pins": pins}
-        return Saved(tensors, documents, wiring.replay_files(fragments))
+        return Saved(tensors=tensors, documents=documents, files=wiring.replay_files(fragments))
 
     def finish(self) -> Events:
         """Play the evaluations that are still pinned and one of the last weights."""
@@ -240,7 +240,7 @@ class RayRun:
         if role == "env_worker":
             events.collected.append(result)
             if result.fault:
-                events.faults.append(Fault("env", index, result.fault))
+                events.faults.append(Fault(role="env", index=index, text=result.fault))
             if result.done:
                 self._done_workers.add(index)
         elif role == "learner":
@@ -332,7 +332,7 @@ class RayRun:
         }
         lost = mend[role](index)
         text = f"died and was replaced ({str(error).splitlines()[0]})"
-        events.faults.append(Fault(role, index, text, **lost))
+        events.faults.append(Fault(role=role, index=index, text=text, **lost))
 
     def _replace_worker(self, index: int) -> dict[str, int]:
         lost = self._ask_coordinator("worker_lost", index)

@@ -27,7 +27,14 @@ def make_chunk(stream: StreamId, number: int, sequence: int, start_row: int, row
     """
     _check(rows, f"chunk {sequence} of {stream}")
     data = {key: _frozen_copy(array) for key, array in rows.items()}
-    return Chunk(stream, number, sequence, start_row, data, checksum(data))
+    return Chunk(
+        stream=stream,
+        number=number,
+        sequence=sequence,
+        start_row=start_row,
+        data=data,
+        checksum=checksum(data),
+    )
 
 
 def freeze(chunk: Chunk) -> Chunk:
@@ -56,7 +63,7 @@ def verify(chunk: Chunk) -> None:
         )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(kw_only=True, slots=True, eq=False)
 class StoredChunk:
     """A chunk as the store keeps it: encoded, with its side values."""
 

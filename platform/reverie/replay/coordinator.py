@@ -31,7 +31,7 @@ class StreamTicket(NamedTuple):
     shard: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Quota:
     """Env steps a worker may take. 0 steps and not done: ask again later."""
 
@@ -43,7 +43,7 @@ class Quota:
     counters: Counters
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
     """Leave to train one batch."""
 
@@ -72,6 +72,7 @@ class ReplayCoordinator:
     def __init__(
         self,
         specs: Mapping[str, StreamSpec],
+        *,
         ratio: float,
         prefill: int,
         pretrain_batches: int,
@@ -86,9 +87,14 @@ class ReplayCoordinator:
     ) -> None:
         self._specs = dict(specs)
         batch_steps = _batch_steps(self._specs)
-        num_streams = envs_per_worker * num_workers
         self.limiter = RateLimiter(
-            *(ratio, prefill, pretrain_batches, budget, batch_steps, chunk_length, num_streams)
+            ratio=ratio,
+            prefill=prefill,
+            pretrain_batches=pretrain_batches,
+            budget=budget,
+            batch_steps=batch_steps,
+            chunk_length=chunk_length,
+            num_streams=envs_per_worker * num_workers,
         )
         self._envs_per_worker, self._num_shards = envs_per_worker, num_shards
         self._seed, self._action_repeat, self._clock = seed, action_repeat, clock
@@ -119,9 +125,11 @@ class ReplayCoordinator:
         if not self._paused:
             held = self.limiter.request_steps(worker, most, can_sample=self._can_sample())
         if held is None:
-            return Quota(0, random=False, done=self.limiter.is_spent(), counters=self.counters())
+            return Quota(
+                steps=0, random=False, done=self.limiter.is_spent(), counters=self.counters()
+            )
         self._since[worker] = self._clock()
-        return Quota(held.steps, held.random, done=False, counters=self.counters())
+        return Quota(steps=held.steps, random=held.random, done=False, counters=self.counters())
 
     def report(
         self,
@@ -176,7 +184,7 @@ class ReplayCoordinator:
             return None
         counters = self._counters_ahead()
         number = self.limiter.grant_batch()
-        return Grant(number, counters, self._draws(number))
+        return Grant(number=number, counters=counters, draws=self._draws(number))
 
     def batch_trained(self, number: int) -> None:
         """Confirm a granted batch; in order of their numbers.
@@ -264,8 +272,13 @@ class ReplayCoordinator:
 
     def _counters(self, grad_updates: int, trained_steps: int) -> Counters:
         steps = self.limiter.env_steps
-        frames = steps * self._action_repeat
-        return Counters(steps, frames, trained_steps, grad_updates, self._episodes)
+        return Counters(
+            env_steps=steps,
+            env_frames=steps * self._action_repeat,
+            trained_steps=trained_steps,
+            grad_updates=grad_updates,
+            episodes=self._episodes,
+        )
 
     def _counters_ahead(self) -> Counters:
         limiter = self.limiter

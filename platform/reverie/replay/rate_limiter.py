@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HeldQuota:
     """Env steps granted to one worker and not reported yet."""
 
@@ -53,6 +53,7 @@ class RateLimiter:
 
     def __init__(
         self,
+        *,
         ratio: float,
         prefill: int,
         pretrain_batches: int,
@@ -203,12 +204,12 @@ class RateLimiter:
         if most <= 0:
             return None
         if random > 0:
-            return HeldQuota(min(most, random), random=True, counted=True)
+            return HeldQuota(steps=min(most, random), random=True, counted=True)
         if self.prefill_is_over and not can_sample:
             # At ratio 0 there is no target that these steps could be missing from.
-            return HeldQuota(most, random=False, counted=self.ratio == 0)
+            return HeldQuota(steps=most, random=False, counted=self.ratio == 0)
         most = min(most, self.most_ahead)
-        return HeldQuota(most, random=False, counted=True) if self._fits(most) else None
+        return HeldQuota(steps=most, random=False, counted=True) if self._fits(most) else None
 
     def _fits(self, steps: int) -> bool:
         """Whether the bound holds when all granted steps and `steps` more have been reported."""

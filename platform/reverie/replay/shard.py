@@ -261,9 +261,14 @@ def _side_record(stored: StoredChunk) -> Record:
 
 
 def _chunk_of(header: dict[str, Any], rows: Rows) -> Chunk:
-    stream = StreamId(*header["stream"])
-    number, sequence, start_row = header["number"], header["sequence"], header["start_row"]
-    return Chunk(stream, number, sequence, start_row, rows, header["checksum"])
+    return Chunk(
+        stream=StreamId(*header["stream"]),
+        number=header["number"],
+        sequence=header["sequence"],
+        start_row=header["start_row"],
+        data=rows,
+        checksum=header["checksum"],
+    )
 
 
 def _stream_json(number: int, state: StreamState) -> dict[str, Any]:

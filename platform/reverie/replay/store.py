@@ -110,8 +110,13 @@ class ChunkStore:
         """Keep a verified chunk of which rows before `start_row` are trimmed, evicting nothing."""
         chunk = freeze(chunk)
         stored = StoredChunk(
-            *(chunk.stream, chunk.number, chunk.sequence, chunk.start_row, chunk.stop_row),
-            *(chunk.checksum, encode(chunk.data, self.codec)),
+            stream=chunk.stream,
+            number=chunk.number,
+            sequence=chunk.sequence,
+            start_row=chunk.start_row,
+            stop_row=chunk.stop_row,
+            checksum=chunk.checksum,
+            data=encode(chunk.data, self.codec),
         )
         self._note(stored)
         segment = self._segment_for(chunk, start_row)

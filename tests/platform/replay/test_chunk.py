@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reverie.replay.chunk import Segment, StoredChunk, freeze, make_chunk, verify
-from reverie.types import Chunk, StreamId, checksum
+from reverie.types import StreamId, checksum
 
 STREAM = StreamId(0, 1, 2)
 
@@ -58,8 +58,9 @@ def test_freeze_copies_views_and_keeps_frozen_arrays():
 
 
 def test_torn_rows_are_noticed():
-    data = {key: array.copy() for key, array in make_chunk(STREAM, 0, 7, 0, rows()).data.items()}
-    torn = Chunk(STREAM, 0, 7, 0, data, checksum(data))
+    whole = make_chunk(STREAM, 0, 7, 0, rows())
+    data = {key: array.copy() for key, array in whole.data.items()}
+    torn = dataclasses.replace(whole, data=data, checksum=checksum(data))
     verify(torn)
     data["image"][2, 1, 1, 0] ^= 1
     with pytest.raises(ValueError, match=r"chunk 7 of .*torn"):
@@ -88,7 +89,15 @@ def test_rows_without_flags_or_of_length_zero_are_refused():
 def grow(segment, text):
     """Append rows spelled as F first, L last, B both, . neither; return the closed spans."""
     start = segment.stop_row
-    stored = StoredChunk(STREAM, 0, 0, start, start + len(text), 0, {})
+    stored = StoredChunk(
+        stream=STREAM,
+        number=0,
+        sequence=0,
+        start_row=start,
+        stop_row=start + len(text),
+        checksum=0,
+        data={},
+    )
     first = np.array([row in "FB" for row in text])
     last = np.array([row in "LB" for row in text])
     return [tuple(span)[1:] for span in segment.append(stored, first, last)]

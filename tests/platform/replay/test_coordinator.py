@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -20,7 +21,8 @@ SPECS = {"main": StreamSpec(4, 8), "rare": StreamSpec(6, 2, every=3)}
 
 def coordinator(specs=SPECS, ratio=4.0, prefill=16, pretrain=0, budget=200, **changes):
     names = {"chunk_length": 8, "envs_per_worker": 3, "num_workers": 2, "num_shards": 2}
-    return ReplayCoordinator(specs, ratio, prefill, pretrain, budget, **(names | changes))
+    names |= {"ratio": ratio, "prefill": prefill, "pretrain_batches": pretrain, "budget": budget}
+    return ReplayCoordinator(specs, **(names | changes))
 
 
 def full(value=10.0):
@@ -91,10 +93,12 @@ def test_counters_of_a_grant_count_the_batches_before_it():
     one = prefilled(action_repeat=4)
     grants = [one.request_batch() for _ in range(2)]
     assert [g.number for g in grants] == [0, 1]
-    assert grants[1].counters == Counters(48, 192, 32, 1, 3)
-    assert one.counters() == Counters(48, 192, 0, 0, 3)
+    counters = Counters(env_steps=48, env_frames=192, episodes=3)
+    later = dataclasses.replace(counters, trained_steps=32, grad_updates=1)
+    assert grants[1].counters == later
+    assert one.counters() == counters
     one.batch_trained(0)
-    assert one.counters() == Counters(48, 192, 32, 1, 3)
+    assert one.counters() == later
 
 
 def test_only_due_streams_are_drawn_and_numbers_come_again_after_a_refund():

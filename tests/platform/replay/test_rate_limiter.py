@@ -136,8 +136,22 @@ class Schedule:
             self.check()
 
 
+def limiter_of(ratio, **changes):
+    standard = {"prefill": 0, "pretrain_batches": 0, "budget": 12, "batch_steps": 8}
+    standard |= {"chunk_length": 8, "num_streams": 1}
+    return RateLimiter(ratio=ratio, **(standard | changes))
+
+
 def schedule(seed, ratio, prefill, pretrain, budget, workers=4, batch=8, chunk=4):
-    limiter = RateLimiter(ratio, prefill, pretrain, budget, batch, chunk, workers)
+    limiter = limiter_of(
+        ratio,
+        prefill=prefill,
+        pretrain_batches=pretrain,
+        budget=budget,
+        batch_steps=batch,
+        chunk_length=chunk,
+        num_streams=workers,
+    )
     rng = np.random.default_rng(seed)
     speeds = rng.uniform(0.05, 1, workers)
     numbers = (Fraction(str(ratio)), prefill, pretrain, budget, batch, chunk * workers)
@@ -180,7 +194,9 @@ def test_the_bound_holds_after_every_event_and_the_run_ends_exactly(case, worker
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_budget_of_100000_is_met_exactly(kill):
-    limiter = RateLimiter(0.5, 1024, 0, 100_000, 1024, 64, 3)
+    limiter = limiter_of(
+        0.5, prefill=1024, budget=100_000, batch_steps=1024, chunk_length=64, num_streams=3
+    )
     sizes = [32, 17, 50]
     while not limiter.is_spent():
         for worker, most in enumerate(sizes):
@@ -198,25 +214,25 @@ def test_a_budget_of_100000_is_met_exactly(kill):
 
 
 def test_a_worker_gets_its_share_whole_or_waits():
-    limiter = RateLimiter(2, 0, 0, 1000, 8, 16, 2)
+    limiter = limiter_of(2, budget=1000, chunk_length=16, num_streams=2)
     first = [limiter.request_steps(worker, 16) for worker in range(2)]
     assert [quota and quota.steps for quota in first] == [16, 16]
     limiter.report(0, 16)
     # Untrained: 32 of the 36 steps that fit (2 x 32 + 8 trained steps) are out.
     assert limiter.request_steps(0, 16) is None
-    assert limiter.request_steps(2, 4) == HeldQuota(4, random=False, counted=True)
+    assert limiter.request_steps(2, 4) == HeldQuota(steps=4, random=False, counted=True)
     for _ in range(4):
         limiter.batch_trained(limiter.grant_batch())
-    assert limiter.request_steps(0, 16) == HeldQuota(16, random=False, counted=True)
+    assert limiter.request_steps(0, 16) == HeldQuota(steps=16, random=False, counted=True)
 
 
 def test_a_request_for_more_than_may_be_ahead_is_cut_and_does_not_wait_for_ever():
-    limiter = RateLimiter(1024, 0, 0, 1000, 1024, 8, 1)
-    assert limiter.request_steps(0, 100) == HeldQuota(8, random=False, counted=True)
+    limiter = limiter_of(1024, budget=1000, batch_steps=1024)
+    assert limiter.request_steps(0, 100) == HeldQuota(steps=8, random=False, counted=True)
 
 
 def test_the_ratio_is_exact_in_decimal():
-    limiter = RateLimiter(0.1, 0, 0, 10_000, 1, 10, 1)
+    limiter = limiter_of(0.1, budget=10_000, batch_steps=1, chunk_length=10)
     for _ in range(300):
         limiter.request_steps(0, 10)
         limiter.report(0, 10)
@@ -225,8 +241,8 @@ def test_the_ratio_is_exact_in_decimal():
 
 
 def test_prefill_too_short_for_a_window_is_no_deadlock_and_is_not_counted():
-    limiter = RateLimiter(1024, 4, 0, 1000, 1024, 8, 1)
-    assert limiter.request_steps(0, 100) == HeldQuota(4, random=True, counted=True)
+    limiter = limiter_of(1024, prefill=4, budget=1000, batch_steps=1024)
+    assert limiter.request_steps(0, 100) == HeldQuota(steps=4, random=True, counted=True)
     limiter.report(0, 4)
     for _ in range(20):
         assert limiter.request_steps(0, 8, can_sample=False).counted is False
@@ -236,16 +252,16 @@ def test_prefill_too_short_for_a_window_is_no_deadlock_and_is_not_counted():
 
 
 def test_steps_a_failed_worker_did_not_take_go_back_to_the_prefill_and_the_budget():
-    limiter = RateLimiter(1, 10, 0, 12, 8, 8, 1)
+    limiter = limiter_of(1, prefill=10)
     limiter.request_steps(0, 10)
     limiter.report(0, 3)
-    assert limiter.request_steps(0, 10) == HeldQuota(7, random=True, counted=True)
+    assert limiter.request_steps(0, 10) == HeldQuota(steps=7, random=True, counted=True)
     limiter.report(0, 7)
-    assert limiter.request_steps(0, 10) == HeldQuota(2, random=False, counted=True)
+    assert limiter.request_steps(0, 10) == HeldQuota(steps=2, random=False, counted=True)
 
 
 def test_a_late_report_of_a_lost_worker_counts_nothing():
-    limiter = RateLimiter(1, 0, 0, 12, 8, 8, 1)
+    limiter = limiter_of(1)
     limiter.request_steps(0, 8)
     assert limiter.worker_lost(0) == 8
     assert not limiter.report(0, 8)
@@ -263,7 +279,7 @@ def test_a_late_report_of_a_lost_worker_counts_nothing():
     ],
 )
 def test_misuse_is_refused(misuse, message):
-    limiter = RateLimiter(1, 0, 0, 12, 8, 8, 1)
+    limiter = limiter_of(1)
     limiter.request_steps(0, 8)
     with pytest.raises(ValueError, match=message):
         misuse(limiter)
@@ -271,7 +287,7 @@ def test_misuse_is_refused(misuse, message):
 
 
 def test_batches_are_confirmed_in_order():
-    limiter = RateLimiter(0, 0, 3, 12, 8, 8, 1)
+    limiter = limiter_of(0, pretrain_batches=3)
     assert [limiter.grant_batch() for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="from 0 on"):
         limiter.batch_trained(1)
@@ -280,7 +296,7 @@ def test_batches_are_confirmed_in_order():
 @pytest.mark.parametrize("ratio", [-1.0, float("nan"), float("inf")])
 def test_a_ratio_without_meaning_is_refused(ratio):
     with pytest.raises(ValueError, match="training_ratio"):
-        RateLimiter(ratio, 0, 0, 12, 8, 8, 1)
+        limiter_of(ratio)
 
 
 def test_a_restored_limiter_counts_on():
@@ -292,7 +308,9 @@ def test_a_restored_limiter_counts_on():
         one.report(worker, failed=False)
     one.refund(len(one.in_flight))
     state = one.limiter.state_dict()
-    one.limiter = RateLimiter(2.0, 20, 1, 300, 8, 4, 4)
+    one.limiter = limiter_of(
+        2.0, prefill=20, pretrain_batches=1, budget=300, chunk_length=4, num_streams=4
+    )
     one.limiter.load_state_dict(state)
     one.check()
     for _ in range(200):
