@@ -1,20 +1,20 @@
 """Reverie: reinforcement learning inside world models, on one machine or a Ray cluster.
 
 env = reverie.make_env("atari100k/pong")         # a plain gymnasium.Env
-env = gymnasium.make("reverie/atari100k-pong")   # the same, once reverie is imported
+env = gymnasium.make("reverie:reverie/atari100k-pong")   # the same
 policy = reverie.load("runs/x"); policy.act(obs) # needs neither ray nor gymnasium
 reverie.Trainer(reverie.load_config("tune_configs/dreamerv3/catch.yaml")).run()
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
-
-from reverie.gymnasium_ids import register_with_gymnasium
 
 if TYPE_CHECKING:
     from reverie.config import load_config
     from reverie.env_factory import make_env
+    from reverie.gymnasium_ids import register_envs
     from reverie.policy import load
     from reverie.trainer import Trainer
 
@@ -24,11 +24,9 @@ _LAZY = {
     "load": "reverie.policy",
     "load_config": "reverie.config",
     "Trainer": "reverie.trainer",
+    "register_envs": "reverie.gymnasium_ids",
 }
-__all__ = ["Trainer", "load", "load_config", "make_env"]
-
-
-register_with_gymnasium()
+__all__ = ["Trainer", "load", "load_config", "make_env", "register_envs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -38,3 +36,9 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+if sys.modules.get("gymnasium"):  # this import does not bring it in; see `register_envs`
+    from reverie.gymnasium_ids import register_envs
+
+    register_envs()

@@ -12,9 +12,10 @@ import pytest
 from gymnasium.envs.registration import parse_env_id
 
 import reverie
-from reverie.gymnasium_ids import make
+from reverie.gymnasium_ids import make, register_envs
 from tests.conftest import ROOT
 
+register_envs()  # another test may have imported reverie before gymnasium
 IDS = [name for name in gymnasium.registry if name.startswith("reverie/")]
 HEAVY = (
     "torch",
@@ -46,15 +47,20 @@ def test_every_task_has_an_id_that_gymnasium_can_read() -> None:
     "code",
     [
         "import gymnasium, reverie",
-        "import reverie, gymnasium",
-        "import reverie, importlib.util; importlib.util.find_spec('gymnasium'); import gymnasium",
         "import gymnasium; gymnasium.make('reverie:reverie/toy-catch')",
+        "import reverie, gymnasium; reverie.register_envs(); reverie.register_envs()",
+        "import reverie; reverie.register_envs(); import gymnasium",
     ],
-    ids=["gymnasium first", "reverie first", "looked for before", "reverie never"],
+    ids=["gymnasium first", "by its module", "reverie first", "gymnasium never"],
 )
-def test_ids_are_there_whatever_is_imported_first(code: str) -> None:
+def test_ids_are_there_after_an_import_or_when_asked_for(code: str) -> None:
     ended = in_process(f"{code}; assert 'reverie/toy-catch' in gymnasium.registry")
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_importing_reverie_leaves_other_imports_alone() -> None:
+    code = "import sys; found = list(sys.meta_path); import reverie; print(found == sys.meta_path)"
+    assert in_process(code).stdout.split() == ["True"]
 
 
 def test_nothing_heavy_is_imported_for_them() -> None:
