@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from reverie.checkpoint import CheckpointStore
-from reverie.cluster.connection import plan_placement
+from reverie.cluster.placement import plan_placement
 from reverie.config import resolve_config
 from reverie.errors import EnvFailed, NonFiniteLoss, PlacementError, WorkerLost
 from reverie.storage import Storage

@@ -12,9 +12,10 @@ from ray.exceptions import RayTaskError
 
 from reverie import wiring
 from reverie.cluster.actors import EnvWorkerActor, EvaluatorActor, LearnerActor
-from reverie.cluster.connection import NAMESPACE, Placement
+from reverie.cluster.connection import NAMESPACE
 from reverie.cluster.light_actors import CoordinatorActor, ShardActor, WeightStoreActor
 from reverie.cluster.links import actor_name
+from reverie.cluster.placement import Placement
 from reverie.config import ExperimentConfig
 from reverie.errors import RunError
 from reverie.protocols import StreamSpec

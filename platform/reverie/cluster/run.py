@@ -22,8 +22,9 @@ from ray.exceptions import RayActorError, RayError
 
 from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.cluster.connection import connect, plan_placement
+from reverie.cluster.connection import connect
 from reverie.cluster.fleet import Fleet, Key, fetch
+from reverie.cluster.placement import plan_placement
 from reverie.config import ExperimentConfig
 from reverie.errors import PartLost, WorkerLost
 from reverie.init_from import Source
