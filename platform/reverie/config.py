@@ -108,7 +108,7 @@ def resolve_algorithm(raw: Any) -> Any:
 def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Any]) -> str:
     """Which algorithm or dialect has the size that `agent` lacks."""
     size = raw.get("size")
-    if size is None or size in agent.SIZES:
+    if not isinstance(size, str) or size in agent.SIZES:
         return ""
     found = [name for name in registry.ALGORITHMS if size in registry.algorithm(name).SIZES]
     return f"; {size!r} is a size of {', '.join(found)}" if found else ""
