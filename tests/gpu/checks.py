@@ -156,8 +156,7 @@ def bfloat16_stays_finite(name: str, spaces: Spaces, where: Where) -> Figures:
         losses = [value for key, value in metrics.items() if key.startswith("loss/")]
         bad |= ~torch.stack(losses).isfinite().all()
     assert not bad
-    weights = agent.policy_state().items()
-    assert not (spoiled := [key for key, value in weights if not np.isfinite(value).all()]), spoiled
+    assert all(np.isfinite(value).all() for value in agent.policy_state().values())
     return {"updates": where.updates}
 
 
@@ -177,7 +176,6 @@ def resumes(name: str, spaces: Spaces, where: Where) -> Figures:
     there.load_state_dict(saved)
     back = make(name, spaces, seed=9, device=where.device)
     back.load_state_dict(through_a_file(there.state_dict()))
-    learn(there, spaces, 2)
     moved = through_a_file(back.state_dict())
     for state in (saved, moved):
         del state["generators"]  # each kind of device has its own
@@ -199,8 +197,7 @@ def acts(name: str, spaces: Spaces, where: Where) -> Figures:
 
 
 def _act(agent: Any, spaces: Spaces, count: int, firsts: tuple[int, ...], where: Where) -> None:
-    fresh = agent.initial_carry(count)
-    carry = fresh
+    carry = fresh = agent.initial_carry(count)
     for step, mode in enumerate(("train", "sample", "mode", "train")):
         rows = observe(spaces, count, step, first=step == 0)
         rows["is_first"][list(firsts)] |= step == 2
@@ -251,16 +248,11 @@ def trains(name: str, spaces: Spaces, where: Where) -> Figures:
 
 def _run_of(name: str, spaces: Spaces, where: Where, folder: Path) -> dict[str, Any]:
     length = BATCH_LENGTH.get(name, 8)
-    ratio = 4 * length / 16
+    learner = {"batch_size": 4, "batch_length": length, "training_ratio": length / 4}
     return {
         "algorithm": SMALLEST[name],
         "env": {"suite": "toy", "task": "catch", "continuous": spaces.action.kind == "box"},
-        "learner": {
-            "batch_size": 4,
-            "batch_length": length,
-            "training_ratio": ratio,
-            "compile": "off",
-        },
+        "learner": learner | {"compile": "off"},
         "replay": {"chunk_length": 32},
         "run": {"env_steps": 300, "prefill": 100, "dir": str(folder)},
         "eval": {"every": 200, "episodes": 2},
