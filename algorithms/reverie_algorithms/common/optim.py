@@ -62,8 +62,7 @@ class Adam:
             }
             for group in groups
         ]
-        on_cuda = all(param.is_cuda for param in self.params.values())
-        self.optimizer = torch.optim.Adam(options, fused=True, capturable=on_cuda)
+        self.optimizer = torch.optim.Adam(options, fused=True)
         for param in self.params.values():
             self.optimizer.state[param] = {
                 "step": torch.zeros((), device=param.device),

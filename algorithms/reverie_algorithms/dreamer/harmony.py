@@ -101,7 +101,8 @@ class Harmonizer(nn.Module):
     def forward(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the total of scalar losses, and weight, sigma and scaled loss by group."""
         fixed = [self.scales[k] * loss for k, loss in losses.items() if k not in self.grouped]
-        total = torch.stack(fixed).sum() if fixed else torch.zeros(())
+        zero = next(iter(losses.values())).new_zeros(())
+        total = torch.stack(fixed).sum() if fixed else zero
         metrics = {}
         for name, group in self.groups.items():
             log_sigma = self.log_sigma[name]

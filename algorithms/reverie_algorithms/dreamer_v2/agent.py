@@ -150,7 +150,7 @@ class DreamerV2(Dreamer[DreamerV2Config, WorldModel]):
 
         # Actor and critic
         policy_loss, value_loss, more = self.behavior_losses(dream)
-        actor_norm = self.optimizers["actor"].step(policy_loss)
+        actor_norm = self.optimizers["actor"].step(policy_loss, retain_graph=True)
         critic_norm = self.optimizers["critic"].step(value_loss)
         self.behavior.target_critic.update(self.behavior.critic)
         metrics |= more | {"grad_norm/actor": actor_norm, "grad_norm/critic": critic_norm}
