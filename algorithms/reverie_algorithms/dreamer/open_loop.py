@@ -70,8 +70,8 @@ def predict(
     uniform_BTS = rssm.noise(data["is_first"].shape, generator)
     seen = {key: value[:, :context] for key, value in data.items()}
     embed = encoder(encoder.keys.inputs(seen))
-    window = embed, seen["prev_action"], seen["is_first"]
-    observed = rssm.observe(*window, uniform_BTS[:, :context]).state
+    draws_BTS = uniform_BTS[:, :context]
+    observed = rssm.observe(embed, seen["prev_action"], seen["is_first"], draws_BTS).state
     state = type(observed)(*[part[:, -1] for part in observed])
     feats = [observed.feat]
     for t in range(context, uniform_BTS.shape[1]):

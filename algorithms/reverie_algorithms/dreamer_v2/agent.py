@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reverie.protocols import AgentContext, Feedback, Metrics, StreamSpec
 from reverie.types import Counters, Spaces
@@ -62,9 +62,15 @@ class DreamerV2(Dreamer[DreamerV2Config, WorldModel]):
         # World model
         with self._seeded("world_model"):
             decoder = EluDecoder(self.keys, self.rssm.feat_size, config.decoder)
-            parts = self.encoder, self.rssm, decoder
-            options = config.heads, config.discount_head, config.kl
-            self.world_model = WorldModel(*parts, *options).to(device).eval()
+            self.world_model = WorldModel(
+                encoder=self.encoder,
+                rssm=self.rssm,
+                decoder=decoder,
+                heads=config.heads,
+                discount_head=config.discount_head,
+                kl=config.kl,
+            )
+            self.world_model.to(device).eval()
         discount = self.world_model.discount
 
         # Actor and critic
@@ -77,16 +83,19 @@ class DreamerV2(Dreamer[DreamerV2Config, WorldModel]):
         self.harmony = Harmonizer(config.harmony, scales, V2_GROUPS).to(device)
 
         # Optimizers
-        options = config.adam_eps, config.clip, config.weight_decay
+        def group(params: Mapping[str, nn.Parameter], lr: float) -> AdamGroup:
+            eps, clip, decay = config.adam_eps, config.clip, config.weight_decay
+            return AdamGroup(params, lr=lr, eps=eps, clip=clip, weight_decay=decay)
+
         harmony, own_group = self._harmony_params()
-        params = dict(self.world_model.named_parameters()) | harmony
-        model = [AdamGroup(params, config.world_model_lr, *options)]
+        model = [
+            group({**dict(self.world_model.named_parameters()), **harmony}, config.world_model_lr)
+        ]
         if own_group:
-            model.append(AdamGroup(own_group, config.harmony.lr, config.adam_eps, None))
-        params = dict(self.actor.named_parameters())
-        actor = AdamGroup(params, config.actor_lr, *options)
-        params = dict(self.behavior.critic.named_parameters())
-        critic = AdamGroup(params, config.critic_lr, *options)
+            lr, eps = config.harmony.lr, config.adam_eps
+            model.append(AdamGroup(own_group, lr=lr, eps=eps, clip=None))
+        actor = group(dict(self.actor.named_parameters()), config.actor_lr)
+        critic = group(dict(self.behavior.critic.named_parameters()), config.critic_lr)
         self._learns(
             modules={
                 "encoder": self.encoder,
@@ -118,9 +127,13 @@ class DreamerV2(Dreamer[DreamerV2Config, WorldModel]):
     # Learning
 
     def streams(self) -> dict[str, StreamSpec]:
-        ends = self.config.prioritize_ends
-        sizes = self.batch_size, self.batch_length
-        return {STREAM: StreamSpec(*sizes, sampler="episodes", prioritize_ends=ends)}
+        spec = StreamSpec(
+            self.batch_size,
+            self.batch_length,
+            sampler="episodes",
+            prioritize_ends=self.config.prioritize_ends,
+        )
+        return {STREAM: spec}
 
     def prepare(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         data = super().prepare(batch)

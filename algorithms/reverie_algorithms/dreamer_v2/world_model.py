@@ -33,9 +33,8 @@ class WorldModel(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.rssm, self.decoder = encoder, rssm, decoder
-        sizes = rssm.feat_size, heads
-        self.reward = MeanHead(*sizes)
-        self.discount = DiscountHead(*sizes) if discount_head else None
+        self.reward = MeanHead(rssm.feat_size, heads)
+        self.discount = DiscountHead(rssm.feat_size, heads) if discount_head else None
         self.kl = kl
 
     def losses(

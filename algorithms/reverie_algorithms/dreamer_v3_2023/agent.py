@@ -41,8 +41,12 @@ class DreamerV32023(Dreamer[DreamerV32023Config, WorldModel]):
         super().__init__(config, spaces, context)
         device, num_actions = context.device, spaces.action.flat_size
         self.keys = ObsKeys.select(spaces.obs)
-        bounds = config.actor_min_std, config.actor_max_std
-        self.actions = make_action_dist(spaces.action, config.actor_unimix, *bounds)
+        self.actions = make_action_dist(
+            spaces.action,
+            mix=config.actor_unimix,
+            min_std=config.actor_min_std,
+            max_std=config.actor_max_std,
+        )
 
         # What acts
         with self._seeded("encoder"):
@@ -50,8 +54,8 @@ class DreamerV32023(Dreamer[DreamerV32023Config, WorldModel]):
         with self._seeded("rssm"):
             self.rssm = GRURSSM(config.rssm, self.encoder.size, num_actions).to(device)
         with self._seeded("actor"):
-            sizes = self.rssm.feat_size, config.heads
-            self.actor = Actor(*sizes, self.actions, self.rssm.one_hots).to(device)
+            feat_size, one_hots = self.rssm.feat_size, self.rssm.one_hots
+            self.actor = Actor(feat_size, config.heads, self.actions, one_hots).to(device)
         self._acts_with(encoder=self.encoder, rssm=self.rssm, actor=self.actor)
         if not context.training:
             return
@@ -59,9 +63,14 @@ class DreamerV32023(Dreamer[DreamerV32023Config, WorldModel]):
         # World model
         with self._seeded("world_model"):
             decoder = Decoder(self.keys, self.rssm.feat_size, config.decoder)
-            parts = self.encoder, self.rssm, decoder
-            options = config.heads, config.grad_heads, config.free_nats
-            self.world_model = WorldModel(*parts, *options).to(device)
+            self.world_model = WorldModel(
+                encoder=self.encoder,
+                rssm=self.rssm,
+                decoder=decoder,
+                heads=config.heads,
+                grad_heads=config.grad_heads,
+                free_nats=config.free_nats,
+            ).to(device)
 
         # Actor and critic
         with self._seeded("behavior"):
@@ -74,16 +83,29 @@ class DreamerV32023(Dreamer[DreamerV32023Config, WorldModel]):
 
         # Optimizers
         harmony, own_group = self._harmony_params()
-        params = dict(self.world_model.named_parameters()) | harmony
-        options = config.world_model_lr, config.world_model_eps, config.world_model_clip
-        model = [AdamGroup(params, *options)]
+        model = [
+            AdamGroup(
+                dict(self.world_model.named_parameters()) | harmony,
+                lr=config.world_model_lr,
+                eps=config.world_model_eps,
+                clip=config.world_model_clip,
+            )
+        ]
         if own_group:
-            options = config.harmony.lr, config.world_model_eps, None
-            model.append(AdamGroup(own_group, *options))
-        params = dict(self.actor.named_parameters())
-        actor = AdamGroup(params, config.actor_lr, config.actor_eps, config.actor_clip)
-        params = dict(self.behavior.critic.named_parameters())
-        critic = AdamGroup(params, config.critic_lr, config.critic_eps, config.critic_clip)
+            lr, eps = config.harmony.lr, config.world_model_eps
+            model.append(AdamGroup(own_group, lr=lr, eps=eps, clip=None))
+        actor = AdamGroup(
+            dict(self.actor.named_parameters()),
+            lr=config.actor_lr,
+            eps=config.actor_eps,
+            clip=config.actor_clip,
+        )
+        critic = AdamGroup(
+            dict(self.behavior.critic.named_parameters()),
+            lr=config.critic_lr,
+            eps=config.critic_eps,
+            clip=config.critic_clip,
+        )
         self._learns(
             modules={
                 "encoder": self.encoder,

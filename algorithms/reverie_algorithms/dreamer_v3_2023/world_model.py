@@ -43,8 +43,8 @@ class RewardHead(nn.Module):
     def __init__(self, inputs: int, config: HeadConfig, one_hots: OneHots | None = None) -> None:
         super().__init__()
         self.dist = TwoHot()
-        sizes = inputs, config.layers, config.units, [len(self.dist.bins)]
-        self.net = MLP(*sizes, scale=0.0, one_hots=one_hots)
+        outputs = [len(self.dist.bins)]
+        self.net = MLP(inputs, config.layers, config.units, outputs, 0.0, one_hots)
 
     def loss(self, feat: Tensor, reward: Tensor) -> Tensor:
         return self.dist.loss(self.net(feat), reward)

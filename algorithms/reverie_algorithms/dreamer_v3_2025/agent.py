@@ -52,8 +52,8 @@ class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
         device, num_actions = context.device, spaces.action.flat_size
         self.keys = ObsKeys.select(spaces.obs)
         if spaces.action.kind == "box":
-            bounds = config.actor_min_std, config.actor_max_std
-            self.actions = ReinforcedNormal(spaces.action, *bounds)
+            low, high = config.actor_min_std, config.actor_max_std
+            self.actions = ReinforcedNormal(spaces.action, min_std=low, max_std=high)
         else:
             self.actions = OneHotActions(spaces.action, config.actor_unimix)
 
@@ -70,19 +70,23 @@ class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
 
         # World model
         with self._seeded("world_model"):
-            latent = config.rssm
-            sizes = latent.deter, latent.stoch * latent.classes
-            decoder = Decoder(self.keys, sizes, config.decoder, latent.blocks)
-            parts = self.encoder, self.rssm, decoder
-            self.world_model = WorldModel(*parts, config.heads, config.free_nats).to(device)
+            decoder = Decoder(self.keys, config.decoder, config.rssm)
+            self.world_model = WorldModel(
+                encoder=self.encoder,
+                rssm=self.rssm,
+                decoder=decoder,
+                heads=config.heads,
+                free_nats=config.free_nats,
+            ).to(device)
 
         # Actor and critic
         with self._seeded("behavior"):
             self.behavior = Behavior(self.actor, self.rssm.feat_size, config).to(device)
 
         # How losses are balanced
-        names = [*self.keys.kinds, "reward", "cont", "dyn", "rep", "actor", "critic"]
-        scales = {name: getattr(config.loss_scales, name) for name in [*names, "replay_critic"]}
+        model_losses = *self.keys.kinds, "reward", "cont", "dyn", "rep"
+        names = *model_losses, "actor", "critic", "replay_critic"
+        scales = {name: getattr(config.loss_scales, name) for name in names}
         self.harmony = Harmonizer(config.harmony, scales, GROUPS).to(device)
 
         # One optimizer for everything

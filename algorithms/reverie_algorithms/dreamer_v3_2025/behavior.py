@@ -37,8 +37,8 @@ class Actor(nn.Module):
     def __init__(self, inputs: int, heads: HeadConfig, dist: ActionDist) -> None:
         super().__init__()
         self.dist = dist
-        sizes = inputs, heads.behavior_layers, heads.units, sum(dist.outputs)
-        self.net = RMSMLP(*sizes, scale=0.01)
+        outputs = sum(dist.outputs)
+        self.net = RMSMLP(inputs, heads.behavior_layers, heads.units, outputs, scale=0.01)
 
     def forward(self, feat: Tensor) -> Tensor:
         return self.net(feat).float()
@@ -127,9 +127,15 @@ class Behavior(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The critic's loss on real steps, whose returns end in imagined ones."""
         shape, config = data["reward"].shape, self.config
-        flags = data["is_last"], data["is_terminal"]
         boot_BT, slow_BT = dream.ret[0].view(shape), dream.slow_value[0].view(shape)
-        ret = replay_return(data["reward"], *flags, boot_BT, config.gamma, config.gae_lambda)
+        ret = replay_return(
+            data["reward"],
+            is_last_BT=data["is_last"],
+            is_terminal_BT=data["is_terminal"],
+            boot_BT=boot_BT,
+            gamma=config.gamma,
+            lam=config.gae_lambda,
+        )
         logits = self.critic(states.feat[:, :-1])
         loss = self.critic.dist.loss(logits, [(1.0, ret), (1.0, slow_BT[:, :-1])])
         return (loss * ~data["is_last"][:, :-1]).mean(), ret

@@ -31,6 +31,7 @@ from reverie_algorithms.dreamer_v3_2025.nets import (
     rms_silu,
     to_blocks,
 )
+from reverie_algorithms.dreamer_v3_2025.rssm import RSSMConfig
 from reverie_algorithms.fast import winograd
 from reverie_algorithms.fast.acting import ActingLayer
 from reverie_algorithms.fast.up_conv import phases
@@ -134,22 +135,16 @@ class UpImage(nn.Module):
     """
 
     def __init__(
-        self,
-        name: str,
-        shape: Sequence[int],
-        sizes: tuple[int, int],
-        depth: int,
-        units: int,
-        blocks: int,
+        self, name: str, shape: Sequence[int], config: ObsNetConfig, latent: RSSMConfig
     ) -> None:
         super().__init__()
-        stages, (deter, latent) = num_stages(name, shape), sizes
-        widths = channels(stages, depth)[::-1]
+        stages, blocks = num_stages(name, shape), latent.blocks
+        widths = channels(stages, config.depth)[::-1]
         self.seed_shape = (shape[0] >> stages, shape[1] >> stages, widths[0])
         self.blocks, seed = blocks, math.prod(self.seed_shape)
         check_blocks("decoder.depth", widths[0], blocks)
-        self.seed_deter = BlockLinear(blocks, deter // blocks, seed // blocks)
-        self.seed_stoch = RMSMLP(latent, 1, 2 * units, seed)
+        self.seed_deter = BlockLinear(blocks, latent.deter // blocks, seed // blocks)
+        self.seed_stoch = RMSMLP(latent.stoch * latent.classes, 1, 2 * config.units, seed)
         self.seed_norm = ChannelRMS(widths[0])
         self.layers = nn.Sequential(*[_up(a, b) for a, b in pairwise(widths)])
         self.last = UpConv(widths[-1], shape[2])
@@ -194,16 +189,15 @@ class Encoder(ObsEncoder):
 class Decoder(ObsDecoder):
     """Convolutions of doubled images, and an MLP for symlog vectors; feat is [..., D + X]."""
 
-    def __init__(
-        self, keys: ObsKeys, sizes: tuple[int, int], config: ObsNetConfig, blocks: int
-    ) -> None:
+    def __init__(self, keys: ObsKeys, config: ObsNetConfig, latent: RSSMConfig) -> None:
         super().__init__()
-        self.keys, self.sizes = keys, sizes
-        net = sizes, config.depth, config.units, blocks
-        self.images = nn.ModuleDict({k: UpImage(k, s.shape, *net) for k, s in keys.images.items()})
+        self.keys, self.sizes = keys, (latent.deter, latent.stoch * latent.classes)
+        self.images = nn.ModuleDict(
+            {key: UpImage(key, spec.shape, config, latent) for key, spec in keys.images.items()}
+        )
         if keys.vectors:
             outputs = sum(spec.size for spec in keys.vectors.values())
-            self.vector = RMSMLP(sum(sizes), config.layers, config.units, outputs)
+            self.vector = RMSMLP(sum(self.sizes), config.layers, config.units, outputs)
 
     def image_means(self, feat: Tensor) -> dict[str, Tensor]:
         """Predict centred pixels [..., H, W, C]."""

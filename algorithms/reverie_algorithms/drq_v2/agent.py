@@ -57,16 +57,16 @@ class DrQV2(SavedAgent):
         # What acts
         with self._seeded("encoder"):
             self.encoder = Encoder(self.keys, config.stack, config.channels).to(device)
-        sizes = self.encoder.size, spaces.action.width, config.features, config.hidden
+        inputs, actions = self.encoder.size, spaces.action.width
         with self._seeded("actor"):
-            self.actor = Actor(*sizes).to(device)
+            self.actor = Actor(inputs, actions, config.features, config.hidden).to(device)
         self._acts_with(encoder=self.encoder, actor=self.actor)
         if not context.training:
             return
 
         # What learns
         with self._seeded("critic"):
-            critic = Critic(*sizes).to(device)
+            critic = Critic(inputs, actions, config.features, config.hidden).to(device)
         self.learner = ActorCritic(self.encoder, self.actor, critic, config)
         modules = {"encoder": self.encoder, "actor": self.actor, "critic": critic}
         target, groups = self.learner.critic_target, self.learner.adam_groups()

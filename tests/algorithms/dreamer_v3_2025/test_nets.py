@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reverie_algorithms.dreamer_v3_2025.images import DownImage, UpImage
+from reverie_algorithms.dreamer_v3_2025.images import DownImage, ObsNetConfig, UpImage
 from reverie_algorithms.dreamer_v3_2025.nets import (
     BlockLinear,
     fan_in_linear,
@@ -13,6 +13,9 @@ from reverie_algorithms.dreamer_v3_2025.nets import (
     rms_silu,
     to_blocks,
 )
+from reverie_algorithms.dreamer_v3_2025.rssm import RSSMConfig
+
+LATENT = RSSMConfig(deter=16, stoch=2, classes=3, blocks=8)
 
 
 def test_norm_divides_by_the_root_of_mean_squares():
@@ -42,7 +45,7 @@ def test_images_of_other_sizes_shrink_to_four_pixels_and_come_back(shape, sizes)
     down = DownImage("view", shape, depth=4)
     assert [layer.conv.out_channels for layer in down.layers] == sizes
     assert down(torch.rand(2, *shape) - 0.5).shape == (2, down.size)
-    up = UpImage("view", shape, (16, 6), depth=4, units=8, blocks=8)
+    up = UpImage("view", shape, ObsNetConfig(depth=4, units=8), LATENT)
     image = up(torch.randn(2, 16), torch.randn(2, 6))
     assert image.shape == (2, *shape)
     assert 0 < image.min() < image.max() < 1
@@ -52,7 +55,7 @@ def test_images_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"'view'.*got 48 x 64"):
         DownImage("view", (48, 64, 3), depth=4)
     with pytest.raises(ValueError, match=r"decoder\.depth.*8 blocks, got 12"):
-        UpImage("view", (8, 8, 3), (16, 6), depth=3, units=8, blocks=8)
+        UpImage("view", (8, 8, 3), ObsNetConfig(depth=3, units=8), LATENT)
 
 
 def test_weights_start_with_unit_variance_per_input_and_bounded():
