@@ -1,23 +1,28 @@
 """How fast is one update (or one acting step)? Alone, or in turns with a peer's own code.
 
     python benchmarks/learner_step.py --algorithm dreamerv3 --dialect 2023 --size small
-    python benchmarks/learner_step.py --algorithm dreamerv3 --size 12m --act 16 --json
+    python benchmarks/learner_step.py --algorithm dreamerv3 --dialect 2025 --size 12m --act 16
     PEERS=~/peers PEER_PY=~/peers/venv/bin/python \
         python benchmarks/learner_step.py --algorithm dreamerv3 --dialect 2023 --size small \
         --peer dreamerv3-torch --allocator no-mmap
 
 Random images, continuous actions. Settings of the algorithm may follow, as `horizon=10`. With
 `--peer`, both stay in memory and are called in turns (A B A B); the figure that counts is the ratio
-of median CPU times with one thread, on a GPU that of the times between two events.
+of median CPU times with one thread, on a GPU that of the times between two events. The peer is
+built in the size that ours has, or refuses. `--plain` times the definitions, without their fast
+twins.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +41,7 @@ from measure import (
     settle,
     shared_arguments,
 )
+from peers import PEERS, SIZES, check_size
 
 from reverie import registry
 from reverie.compiling import Setting, begin_update, compile_agent
@@ -51,7 +57,7 @@ LIMITS = {
     ("harmonydream", "float32"): 0.70,
     ("drqv2", "float32"): 0.45,
 }
-"""Most that an update may cost beside the peer's."""
+"""Most that an update may cost beside the peer's, both in its first size."""
 ACT_LIMITS_MS = {1: 6.0, 16: 20.0}
 """Most CPU milliseconds for one acting step of DreamerV3-2025 12m, by environments."""
 MODULE_METHODS = ("forward", "losses", "observe", "observe_step", "imagine_step")
@@ -73,11 +79,16 @@ def random_rows(spaces: Spaces, spec: StreamSpec, device: str) -> dict[str, torc
     return {key: torch.from_numpy(value).to(device) for key, value in rows.items()}
 
 
-def make_work(options: argparse.Namespace, compiling: Setting) -> Work:
-    """Build the agent and the call that is measured, with `compiling` for `learner.compile`."""
+def configure(options: argparse.Namespace) -> Any:
+    """The algorithm's configuration that the options ask for."""
     named = {"name": options.algorithm, "dialect": options.dialect, "size": options.size}
     raw = {key: value for key, value in named.items() if value is not None}
-    config = resolve_algorithm(apply_overrides(raw, options.settings))
+    return resolve_algorithm(apply_overrides(raw, options.settings))
+
+
+def make_work(options: argparse.Namespace, compiling: Setting) -> Work:
+    """Build the agent and the call that is measured, with `compiling` for `learner.compile`."""
+    config = configure(options)
     image = ArraySpec((options.image, options.image, 3), "uint8")
     spaces = Spaces({"image": image}, ActionSpec("box", (), options.actions))
     context = AgentContext(
@@ -175,20 +186,24 @@ class Player:
 
 
 def compare(options: argparse.Namespace, own: list[str]) -> dict[str, Any]:
-    """Ours and the peer in turns, after both have warmed up."""
+    """Ours and the peer in turns, in the same size, after both have warmed up."""
+    size = configure(options).size
     here, shared = Path(__file__).parent, shared_arguments(options)
     peer_python = os.environ.get("PEER_PY", sys.executable)
     ours = Player(sys.executable, str(here / "learner_step.py"), *own, *shared)
-    peer = Player(peer_python, str(here / "peers.py"), options.peer, *shared)
+    words = [options.peer, f"--size={size}", *shared]
+    peer = Player(peer_python, str(here / "peers.py"), *words)
     for _ in range(options.repeats):
         ours.turn()
         peer.turn()
     found = {"ours": ours.leave(), "peer": peer.leave()}
     on_gpu = "gpu_ms" in found["ours"]
     kind, least = ("gpu_ms", "gpu_ms") if on_gpu else ("cpu_ms", "cpu_min_ms")
-    limit = None if options.act else LIMITS.get((options.peer, options.precision))
+    limited = not options.act and size == SIZES[options.peer][0]
+    limit = LIMITS.get((options.peer, options.precision)) if limited else None
     return {
         **found,
+        "size": size,
         "ratio": round(found["ours"][kind] / found["peer"][kind], 3),
         "ratio_of_least": round(found["ours"][least] / found["peer"][least], 3),
         "limit": limit,
@@ -196,7 +211,17 @@ def compare(options: argparse.Namespace, own: list[str]) -> dict[str, Any]:
     }
 
 
-def parse() -> argparse.Namespace:
+def switch_to_plain() -> Callable[[], AbstractContextManager[None]] | None:
+    """What switches all fast twins off; None where the algorithms have no such switch."""
+    try:
+        return importlib.import_module("reverie_algorithms.fast").plain
+    except ModuleNotFoundError as error:
+        if error.name != "reverie_algorithms.fast":
+            raise
+        return None
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -206,21 +231,39 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size")
     add_options(parser)
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
-    parser.add_argument("--peer", help="r2dreamer, dreamerv3-torch, harmonydream or drqv2")
+    parser.add_argument("--peer", choices=PEERS)
+    parser.add_argument("--plain", action="store_true", help="without fast twins")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args(words)
+    if options.plain and switch_to_plain() is None:
+        parser.error(
+            "--plain: wanted algorithms with reverie_algorithms.fast.plain, got older ones"
+        )
+    if options.peer:
+        try:
+            check_size(options.peer, configure(options).size)
+        except ValueError as error:
+            parser.error(str(error))
+    return options
 
 
 def main() -> None:
     options = parse()
     settle(options)
+    plain = switch_to_plain() if options.plain else None
+    with nullcontext() if plain is None else plain():
+        run(options)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve, compare or examine; print the figures and save them."""
     named = {"algorithm": options.algorithm, "dialect": options.dialect, "size": options.size}
     named = {key: value for key, value in named.items() if value is not None}
-    what = {**named, "settings": options.settings}
+    what = {**named, "settings": options.settings, "plain": options.plain}
     if options.peer:
         own = [f"--{key}={value}" for key, value in named.items()] + options.settings
-        own.append(f"--compile={options.compile}")
+        own += [f"--compile={options.compile}", *["--plain"] * options.plain]
         figures = what | {"peer_name": options.peer} | compare(options, own) | conditions(options)
     elif options.serve:
         serve(make_work(options, options.compile), options)
@@ -234,7 +277,8 @@ def main() -> None:
             figures["limit_ms"] = ACT_LIMITS_MS.get(options.act)
     print(json.dumps(figures) if options.json or options.peer else json.dumps(figures, indent=2))
     kind = f"act{options.act}" if options.act else "learner-step"
-    parts = [kind, *named.values(), options.peer and f"vs-{options.peer}"]
+    parts = [kind, *named.values(), options.plain and "plain"]
+    parts.append(options.peer and f"vs-{options.peer}")
     parts += [options.precision, options.device.replace(":", ""), options.allocator]
     print(save("-".join(part for part in parts if part), figures), file=sys.stderr)
 

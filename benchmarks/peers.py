@@ -65,8 +65,12 @@ def num_parameters(*modules: Any) -> int:
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
+R2_SIZES = {f"{count}m": f"size{count}M" for count in (12, 25, 50, 100, 200, 400)}
+"""Our names of sizes -> r2dreamer's files under configs/model."""
+
+
 def r2dreamer(options: Any) -> Work:
-    """Size 12m with a decoder; compiled in float16 on CUDA, as it comes; eager on a CPU."""
+    """With a decoder; compiled in float16 on CUDA, as it comes; eager on a CPU."""
     path = checkout("r2dreamer")
     peer: Any = importlib.import_module("dreamer")
     hydra: Any = importlib.import_module("hydra")
@@ -77,8 +81,9 @@ def r2dreamer(options: Any) -> Work:
     elif on_cpu:  # float16 is hard-coded, and slow on a CPU
         peer.autocast = lambda device_type, dtype: autocast(device_type, dtype=torch.bfloat16)
     with hydra.initialize_config_dir(str((path / "configs").resolve()), version_base=None):
-        words = ["model.rep_loss=dreamer", f"model.compile={not on_cpu}", "logdir=unused"]
-        config = hydra.compose("configs", [f"device={options.device}", *words])
+        words = [f"device={options.device}", f"model={R2_SIZES[options.size]}", "logdir=unused"]
+        words += ["model.rep_loss=dreamer", f"model.compile={not on_cpu}"]
+        config = hydra.compose("configs", words)
     agent = peer.Dreamer(config.model, *spaces(options))
     params = sum(p.numel() for p in agent._named_params.values())
     if options.act:
@@ -221,12 +226,31 @@ PEERS: dict[str, Callable[[Any], Work]] = {
 }
 
 
+SIZES: dict[str, tuple[str, ...]] = {
+    "r2dreamer": tuple(R2_SIZES),
+    "dreamerv3-torch": ("small",),
+    "harmonydream": ("200",),
+    "drqv2": ("medium", "easy"),
+}
+"""Sizes that a peer can be built in, by our names, what it takes unless told first: networks of
+the same widths. DrQ-v2's easy and medium tasks differ in exploration only."""
+
+
+def check_size(peer: str, size: str) -> None:
+    """Raise `ValueError` where a peer has no networks of this size."""
+    if size not in SIZES[peer]:
+        raise ValueError(f"--size: {peer} comes as {', '.join(SIZES[peer])}, ours would be {size}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="One update or one acting step of a peer")
     parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("--size", help="by our names; the peer's usual one unless given")
     add_options(parser)
     options = parser.parse_args()
     settle(options)
+    options.size = options.size or SIZES[options.peer][0]
+    check_size(options.peer, options.size)
     work = PEERS[options.peer](options)
     if options.serve:
         serve(work, options)
