@@ -64,10 +64,10 @@ def test_the_peer_is_started_in_our_size(step: Any, monkeypatch: pytest.MonkeyPa
         assert peer[2:4] == ["r2dreamer", f"--size={size}"]
 
 
-@pytest.mark.skipif(HAS_SWITCH, reason="fast code can be switched off")
 def test_plain_is_refused_where_nothing_can_be_switched_off(
-    step: Any, capsys: pytest.CaptureFixture[str]
+    step: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setitem(sys.modules, "reverie_algorithms.fast", None)
     with pytest.raises(SystemExit, match="2"):
         step.parse(["--algorithm=drqv2", "--plain"])
     assert "wanted algorithms with reverie_algorithms.fast.plain" in capsys.readouterr().err
