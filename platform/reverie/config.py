@@ -92,7 +92,7 @@ def check(kind: Any, value: Any, where: str) -> Any:
 def resolve_algorithm(raw: Any) -> Any:
     """Check the `algorithm` sub-tree with the dataclass of the algorithm it names."""
     if not isinstance(raw, Mapping) or "name" not in raw:
-        names = {key.partition("/")[0] for key in registry.ALGORITHMS}
+        names = {key.partition("/")[0] for key in registry.algorithm_names()}
         raise ConfigError(f"algorithm.name: missing; {registry.suggest('', names)}")
     raw = dict(cast(Mapping[str, Any], raw))
     # `size: 200` and `dialect: 2025` are names, whether quoted or not.
@@ -110,7 +110,8 @@ def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Any]) -> str:
     size = raw.get("size")
     if not isinstance(size, str) or size in agent.SIZES:
         return ""
-    found = [name for name in registry.ALGORITHMS if size in registry.algorithm(name).SIZES]
+    names = registry.algorithm_names()
+    found = [name for name in names if size in registry.algorithm(name).SIZES]
     return f"; {size!r} is a size of {', '.join(found)}" if found else ""
 
 
@@ -191,6 +192,9 @@ def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
         "resources.num_shards": resources.num_shards,
         "eval.envs": config.eval.envs,
     }
+    for key in ("batch_size", "batch_length"):
+        if (value := getattr(config.algorithm, key, None)) is not None:
+            at_least_one[f"algorithm.{key}"] = value
     rows: list[tuple[str, Any, bool, str]] = [
         (path, value, value >= 1, "at least 1") for path, value in at_least_one.items()
     ]

@@ -78,12 +78,10 @@ class Learner:
         self._shards, self._device, self._incarnation = shards, device, incarnation
         if device == "cpu":
             keep_memory()
-        seed = derive_seed(config.seed, 3)
+        seed = derive_seed(config.seed, LEARNING)
         self.agent = make_agent(
             config, spaces, seed=seed, training=True, device=device, group=group
         )
-        seed = derive_seed(config.seed, LEARNING)
-        self.agent = make_agent(config, spaces, seed=seed, training=True, device=device)
         self._uses_graphs = compile_agent(self.agent, config.learner.compile, device)
         specs = stream_specs(config, self.agent.streams())
         prefetch = 1 if config.run.lockstep else config.learner.prefetch

@@ -23,7 +23,10 @@ Metrics = dict[str, Any]
 Videos = dict[str, Array]
 """uint8 [T, H, W, 3] per name."""
 Feedback = dict[str, "Tensor"]
-"""Values by step id, e.g. latents [B, T, ...]; must hold `step_id` int64 [B, T] unless empty."""
+"""Values by step id, e.g. latents [B, T, ...]; must hold `step_id` int64 [B, T] unless empty.
+
+A later batch with these rows holds them as `side/<key>`, and `side/valid` says where there are any.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,15 @@ class Agent(Protocol):
 
     Tensors of a batch are [B, T, ...] on `context.device`, images still uint8 and channel-last,
     `action` the one chosen AFTER each row; forcing `is_first[:, 0]` is the agent's business.
-    An agent owns separate generators for acting and for learning.
+    An agent owns separate generators for acting and for learning. One made of modules and
+    optimizers can leave saving, counting and starting from others to
+    `reverie_algorithms.common.saved_agent.SavedAgent`.
     """
 
     Config: ClassVar[type]
-    """Frozen dataclass of the keys under `algorithm`, each with its meaning and source."""
+    """Frozen dataclass of the keys under `algorithm`, `name` among them, each with its meaning."""
     PAPER: ClassVar[str]
-    """Where the algorithm was published."""
+    """Where the algorithm was published; empty where it was not."""
     SIZES: ClassVar[Mapping[str, Any]]
     """The named values of `algorithm.size`; empty where there is none."""
     VARIANTS: ClassVar[Mapping[str, str]]

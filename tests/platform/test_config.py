@@ -6,6 +6,8 @@ import yaml
 from reverie.config import load_config, resolve_config
 from reverie.config_tree import apply_overrides
 from reverie.errors import ConfigError
+from reverie.policy import make_agent
+from reverie.types import ActionSpec, ArraySpec, Spaces
 from tests.conftest import ROOT
 from tests.fakes import tree
 
@@ -73,3 +75,31 @@ def test_sizes_and_dialects_are_names_even_where_they_look_like_numbers() -> Non
         load_config(path, ["algorithm.dialect=2024"])
     with pytest.raises(ConfigError, match=r"^algorithm\.size: wanted one of"):
         load_config(path, ["algorithm.size=200"])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "owner"),
+    [
+        ({"name": "dreamerv3", "dialect": "2025", "size": "small"}, "dreamerv3/2023"),
+        ({"name": "dreamerv2", "size": "12m"}, "dreamerv3/2025"),
+        ({"name": "dreamerv3", "size": 200}, "dreamerv2"),
+    ],
+)
+def test_a_size_of_another_algorithm_says_whose_it_is(algorithm, owner) -> None:
+    with pytest.raises(ConfigError, match=rf"algorithm.size: .*; '\w+' is a size of {owner}"):
+        resolve_config(tree() | {"algorithm": algorithm})
+
+
+def test_an_algorithm_may_set_its_own_batches() -> None:
+    batches = {"batch_size": 2, "batch_length": 9}
+    algorithm = {"name": "dreamerv3", "size": "tiny", **batches}
+    config = resolve_config(tree() | {"algorithm": algorithm})
+    spaces = Spaces({"proprio": ArraySpec((2,), "float32")}, ActionSpec("discrete", (2,)))
+    for training in (True, False):
+        agent = make_agent(config, spaces, seed=0, training=training, device="meta")
+        (spec,) = agent.streams().values()
+        assert (spec.batch_size, spec.batch_length) == (2, 9)
+    with pytest.raises(ConfigError, match=r"algorithm.batch_size: wanted at least 1, got 0"):
+        resolve_config(tree() | {"algorithm": algorithm | {"batch_size": 0}})
+    with pytest.raises(ConfigError, match=r"replay.capacity: wanted at least 9 rows, got 8"):
+        resolve_config(tree(replay__capacity=8) | {"algorithm": algorithm})

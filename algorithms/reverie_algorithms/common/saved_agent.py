@@ -35,6 +35,8 @@ class SavedAgent:
     with `context.training` set, `_learns` the rest. Without it only acting works.
     """
 
+    PAPER: ClassVar[str] = ""
+    COMPILABLE: ClassVar[tuple[str, ...]] = ()
     SIZES: ClassVar[Mapping[str, Any]] = {}
     VARIANTS: ClassVar[Mapping[str, str]] = {}
     optimizers: Mapping[str, Optimizer]
@@ -58,6 +60,11 @@ class SavedAgent:
         self.learn_generator = make_generator(context.device, context.seed, "learn")
         self._modules: dict[str, nn.Module] = {}
         self._targets: dict[str, tuple[nn.Module, nn.Module]] = {}
+
+    @classmethod
+    def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Nothing is implied by a size or dialect."""
+        return {}
 
     def _seeded(self, name: str) -> AbstractContextManager[None]:
         """Weights that are drawn inside depend on the seed and this name only."""

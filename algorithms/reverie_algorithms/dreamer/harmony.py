@@ -1,6 +1,7 @@
-"""Harmonious loss: balances what the world model learns (arXiv:2310.00344).
+"""The sum of all losses: with fixed weights, or balanced as in HarmonyDream (arXiv:2310.00344).
 
-Losses are put into groups i, and each group gets a trained scalar sigma_i = exp(s_i):
+In mode `off` the total is the weighted sum of the losses. In the others losses are put into
+groups i, and each group gets a trained scalar sigma_i = exp(s_i):
 
     L = sum_i [ L_i / sigma_i + log(1 + sigma_i) ] + (other losses with their fixed weights)
 
@@ -31,8 +32,8 @@ class HarmonyConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
 
     mode: HarmonyMode = "off"
-    """`off`: fixed `loss_scales`; `paper`: a trained sigma per group, in the model's Adam and clip;
-    `own_group`: the same loss, the sigmas in an Adam of their own and outside the clip;
+    """`off`: fixed `loss_scales`; `paper`: a trained sigma per group, in the model's optimizer and
+    clip; `own_group`: the same loss, the sigmas in a group of their own and outside the clip;
     `unrectified`: log sigma in place of log(1 + sigma); `fixed`: constant `sigma`."""
     lr: float = 1e-3
     """Learning rate of `own_group`; lr x updates of 10 to 15 lets sigma settle."""

@@ -112,7 +112,7 @@ def _interpolate(ranked: Tensor, fraction: float) -> Tensor:
 class ReturnNormalizer(nn.Module):
     """Moving range of returns (arXiv:2301.04104v1, eq. 12), over all learners' returns.
 
-    The averages start at 0 and are not debiased, as in danijar/dreamerv3@8fa35f8.
+    The averages start at 0 and are not debiased, as in both dialects' code.
     """
 
     range: Tensor
@@ -140,8 +140,8 @@ def actor_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and the policy's mean entropy (arXiv:2301.04104v1, eq. 11).
 
-    Discrete actions use Reinforce; continuous ones back-propagate the advantage [H, N] through
-    the model where their distribution is reparameterised, as in danijar/dreamerv3@8fa35f8.
+    A reparameterised distribution back-propagates the advantage [H, N] through the model (DreamerV2
+    and V3-2023, continuous actions); any other is reinforced.
     """
     entropy = dist.entropy(rollout.params)
     if dist.reparameterised:
@@ -153,17 +153,20 @@ def actor_loss(
 
 
 class SlowCritic(nn.Module):
-    """Moving average of a critic: a copy after the first update, then `fraction` per update."""
+    """Moving average of a critic, which moves by `fraction` per update.
+
+    With `copies_first` the first update makes it a copy; else it follows from there on too.
+    """
 
     critic: Any
     """The copy; it has the methods of the critic."""
     started: Tensor
 
-    def __init__(self, critic: nn.Module, fraction: float) -> None:
+    def __init__(self, critic: nn.Module, fraction: float, *, copies_first: bool) -> None:
         super().__init__()
         self.fraction = fraction
         self.critic = deepcopy(critic).requires_grad_(False)
-        self.register_buffer("started", torch.zeros(()))
+        self.register_buffer("started", torch.zeros(()) if copies_first else torch.ones(()))
 
     @torch.no_grad()
     def update(self, critic: nn.Module) -> None:

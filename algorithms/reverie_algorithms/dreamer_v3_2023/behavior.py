@@ -83,7 +83,7 @@ class Behavior(nn.Module):
         super().__init__()
         self.config, self.actor = config, actor
         self.critic = Critic(rssm.feat_size, config.heads, rssm.one_hots)
-        self.slow_critic = SlowCritic(self.critic, config.slow_critic_fraction)
+        self.slow_critic = SlowCritic(self.critic, config.slow_critic_fraction, copies_first=True)
         self.return_normalizer = ReturnNormalizer(
             config.return_low, config.return_high, config.return_rate, config.return_min_scale
         )

@@ -160,8 +160,8 @@ class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
     def prepare(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Turn a batch [B, 1 + T, ...] into what the model reads, [B, T, ...].
 
-        The context row only gives the first `prev_action`, the action that led to each row. A
-        window may start anywhere in an episode.
+        Of the context row it takes the first `prev_action`, the action that led to each row
+        (`stored_state` takes the latents). A window may start anywhere in an episode.
         """
         rows = {key: value[:, CONTEXT:] for key, value in batch.items()}
         action = self.actions.encode(batch["action"][:, CONTEXT - 1 : -1])

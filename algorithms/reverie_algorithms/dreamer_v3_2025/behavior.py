@@ -59,7 +59,7 @@ class Dream(NamedTuple):
     ret: Tensor
     """Lambda-returns [H, N]."""
     weight: Tensor
-    """Chance [H, N] that the rollout is still going."""
+    """Product [H, N] of the discounted chances that the rollout is still going."""
 
 
 class Behavior(nn.Module):
@@ -69,15 +69,15 @@ class Behavior(nn.Module):
         super().__init__()
         self.config, self.actor = config, actor
         self.critic = TwoHotHead(feat_size, config.heads.behavior_layers, config.heads.units)
-        self.slow_critic = SlowCritic(self.critic, config.slow_critic_fraction)
-        # The slow critic starts as a copy and follows from the first update on.
-        self.slow_critic.started.fill_(1.0)
+        fraction = config.slow_critic_fraction
+        self.slow_critic = SlowCritic(self.critic, fraction, copies_first=False)
         self.return_normalizer = ReturnNormalizer(
             config.return_low, config.return_high, config.return_rate, config.return_min_scale
         )
 
     def dream(self, model: WorldModel, start: LatentState, noise: Noise) -> Dream:
         """Imagine from detached states [N, ...] and compute the returns."""
+        # The continuation head's own predictions hold the discount, unless it is told otherwise.
         gamma = 1.0 if self.config.discounted_cont else self.config.gamma
         dtype = product_dtype(model.rssm.prior_logits.weight)
         start = LatentState(start.deter.to(dtype), start.stoch.to(dtype))

@@ -187,7 +187,10 @@ class Encoder(ObsEncoder):
 
 
 class Decoder(ObsDecoder):
-    """Convolutions of doubled images, and an MLP for symlog vectors; feat is [..., D + X]."""
+    """Convolutions of doubled images, and an MLP for symlog vectors; feat is [..., D + X].
+
+    `ObsDecoder.losses` scores its means.
+    """
 
     def __init__(self, keys: ObsKeys, config: ObsNetConfig, latent: RSSMConfig) -> None:
         super().__init__()

@@ -176,7 +176,8 @@ class BlockRSSM(nn.Module):
     ) -> Observed:
         """Infer the posterior states of whole windows, from `start` or zeros.
 
-        Rows with `is_first_BT` forget state and action.
+        Rows with `is_first_BT` forget state and action. The fast twin gives the same, up to the
+        order of sums.
         """
         ahead = fast.enabled("products_ahead", embed_BTE)
         observe = block_observe.observe if ahead else observe_by_steps

@@ -82,7 +82,8 @@ def list_algorithms() -> str:
     lines: list[str] = []
     for name in sorted(registry.algorithm_names()):
         agent: type[Agent] = registry.algorithm(name)
-        rows = {"paper": agent.PAPER, "sizes": ", ".join(agent.SIZES), **agent.VARIANTS}
+        sizes, variants = getattr(agent, "SIZES", {}), getattr(agent, "VARIANTS", {})
+        rows = {"paper": getattr(agent, "PAPER", ""), "sizes": ", ".join(sizes), **variants}
         lines.append(f"{name:15} {first_line(agent)}")
         lines += [f"{'':15} {key}: {text}" for key, text in rows.items() if text]
     return "\n".join(lines)

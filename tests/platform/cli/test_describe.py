@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from reverie import registry
 from reverie.cli.describe import describe, describe_text, list_algorithms
 from reverie.config import load_config, resolve_config
 from tests.conftest import ROOT
@@ -65,10 +67,14 @@ def test_the_text_shows_what_the_numbers_are() -> None:
         assert words in text
 
 
-def test_algorithms_are_listed_with_their_sizes() -> None:
-    text = list_algorithms()
-    assert "dreamerv3" in text
-    assert "small" in text
+@pytest.mark.parametrize("name", registry.ALGORITHMS)
+def test_algorithms_are_listed_with_paper_sizes_and_variants(name: str) -> None:
+    found, agent = list_algorithms(), registry.algorithm(name)
+    own = re.split(rf"^{name} ", found, flags=re.M)[1]
+    own = re.split(r"^\S", own, flags=re.M)[0]
+    assert agent.PAPER in own
+    assert f"sizes: {', '.join(agent.SIZES)}" in own
+    assert ("HarmonyDream: algorithm.harmony.mode=paper" in own) == ("dreamer" in name)
 
 
 @pytest.mark.parametrize(
