@@ -8,19 +8,20 @@ nothing is left open between two calls but the observations that wait for their 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 
 from reverie.env_factory import EnvFault, GuardedVectorEnv
 from reverie.errors import EnvFailed
-from reverie.protocols import Agent, Carry, Mode
+from reverie.links import Acted, Actor
+from reverie.protocols import Carry
 from reverie.replay.coordinator import StreamTicket
-from reverie.row_buffer import EpisodeMeter, RowBuffer
+from reverie.row_buffer import EpisodeMeter, RowBuffer, SideBuffer, SideRows
 from reverie.seeds import RANDOM_ACTIONS, derive_seed, make_rng
 from reverie.settings import EnvConfig
-from reverie.types import Array, Chunk, Counters, EpisodeResult, Rows
+from reverie.types import Array, Chunk, EpisodeResult, Rows
 
 RANDOM_VERSION = -1
 """`policy_version` of rows whose action was drawn at random."""
@@ -34,6 +35,8 @@ class Collected:
     """(shard, chunk) pairs in the order they were completed."""
     env_steps: int
     episodes: list[EpisodeResult]
+    side: list[SideRows] = field(default_factory=list[SideRows])
+    """What the actor has for the side table; to be written once the chunks are inserted."""
     fault: str | None = None
     """Traceback of an environment that failed and was rebuilt."""
 
@@ -42,6 +45,7 @@ class EnvLoop:
     """N environments of one worker, stepped together with one policy.
 
     Args:
+        actor: chooses the actions that are not random.
         open_streams: hands out a fresh stream ticket for each environment.
         seed: seed of the run; episode seeds depend on it, the environment's index in the whole
             run, the stream's incarnation and the episode number, on nothing else.
@@ -50,7 +54,7 @@ class EnvLoop:
     def __init__(
         self,
         config: EnvConfig,
-        agent: Agent,
+        actor: Actor,
         open_streams: Callable[[], list[StreamTicket]],
         *,
         chunk_length: int,
@@ -58,7 +62,7 @@ class EnvLoop:
         seed: int,
         max_restarts: int,
     ) -> None:
-        self._config, self._agent, self._open_streams = config, agent, open_streams
+        self._config, self._actor, self._open_streams = config, actor, open_streams
         self._chunk_length, self._first_index, self._seed = chunk_length, first_index, seed
         self._max_restarts, self._restarts = max_restarts, 0
         try:
@@ -74,8 +78,10 @@ class EnvLoop:
     def restarts(self) -> int:
         return self._restarts
 
-    def run(self, quota: int, *, random: bool, version: int, counters: Counters) -> Collected:
+    def run(self, quota: int, *, random: bool) -> Collected:
         """Take `quota` env steps; fewer where an environment fails and has to be rebuilt.
+
+        With `random` the actor is not asked.
 
         Raises:
             EnvFailed: an environment failed once more than `max_restarts` allows; the message
@@ -85,27 +91,20 @@ class EnvLoop:
         steps, fault = 0, None
         try:
             while steps < quota:
-                steps += self._decide(quota - steps, random, version, counters, episodes)
+                steps += self._decide(quota - steps, random, episodes)
                 self._advance(episodes)
         except EnvFault as error:
             fault = str(error)
-        chunks = self._buffer.flush()
+        chunks, side = self._buffer.flush(), self._side.flush()
         if fault is not None:
             self._rebuild(fault)
-        return Collected(chunks=chunks, env_steps=steps, episodes=episodes, fault=fault)
+        return Collected(chunks=chunks, env_steps=steps, episodes=episodes, side=side, fault=fault)
 
     def close(self) -> None:
         """Close the environments, unless they hang."""
         self._vector.close()
 
-    def _decide(
-        self,
-        limit: int,
-        random: bool,
-        version: int,
-        counters: Counters,
-        episodes: list[EpisodeResult],
-    ) -> int:
+    def _decide(self, limit: int, random: bool, episodes: list[EpisodeResult]) -> int:
         """Choose and record actions for up to `limit` rows that wait for one."""
         if self._rows is None:
             self._mask = np.ones(self.num_envs, bool)
@@ -116,26 +115,30 @@ class EnvLoop:
         deciding = ~rows["is_last"]
         deciding &= np.cumsum(deciding) <= limit
         self._mask = deciding | rows["is_last"]
-        self._actions = self._choose(rows, deciding, random, counters)
-        chosen = RANDOM_VERSION if random else version
-        self._record(rows, np.flatnonzero(deciding), self._actions, chosen)
-        return int(np.count_nonzero(deciding))
-
-    def _choose(self, rows: Rows, deciding: Array, random: bool, counters: Counters) -> Array:
-        count = self.num_envs
+        envs = np.flatnonzero(deciding)
         if random:
-            self._carry = None
-            return self._spaces.action.sample(self._rng, count)
+            self._carry, version = None, RANDOM_VERSION
+            self._actions = self._spaces.action.sample(self._rng, self.num_envs)
+        else:
+            version = self._choose(rows, deciding, envs)
+        self._record(rows, envs, self._actions, version)
+        return len(envs)
+
+    def _choose(self, rows: Rows, deciding: Array, envs: Array) -> int:
+        """Let the actor choose for `envs`, where `deciding`; returns the version that chose."""
+        count = self.num_envs
         if self._carry is None:
-            # Behind random actions the recurrent state is unknown: start as if an episode began.
-            self._carry = self._agent.initial_carry(count)
+            # After random actions the recurrent state is unknown: start as if an episode began.
+            self._carry = self._actor.initial_carry(count)
             rows = rows | {"is_first": np.ones(count, bool)}
-        actions = self._spaces.action.zeros(count)
-        if deciding.any():
-            actions[deciding], self._carry = act_where(
-                self._agent, rows, self._carry, deciding, "train", counters
-            )
-        return actions
+        self._actions = self._spaces.action.zeros(count)
+        if not len(envs):
+            return RANDOM_VERSION
+        acted = act_where(self._actor, rows, self._carry, deciding)
+        self._actions[deciding], self._carry = acted.action, acted.carry
+        if acted.side:
+            self._side.add(self._buffer.next_ids(envs), self._buffer.shards[envs], acted.side)
+        return acted.version
 
     def _advance(self, episodes: list[EpisodeResult]) -> None:
         """Step the environments of the current mask and record rows that need no action."""
@@ -158,6 +161,7 @@ class EnvLoop:
         incarnation = self._tickets[0].stream.incarnation
         self._rng = make_rng(self._seed, self._first_index, incarnation, RANDOM_ACTIONS)
         self._buffer = RowBuffer(self._tickets, self._chunk_length)
+        self._side = SideBuffer()
         self._meter = EpisodeMeter(self.num_envs)
         self._rows: Rows | None = None
         self._carry: Carry | None = None
@@ -181,20 +185,19 @@ class EnvLoop:
         return derive_seed(self._seed, self._first_index + env, incarnation, episode)
 
 
-def act_where(
-    agent: Agent, rows: Rows, carry: Carry, mask: Array, mode: Mode, counters: Counters
-) -> tuple[Array, Carry]:
+def act_where(actor: Actor, rows: Rows, carry: Carry, mask: Array) -> Acted:
     """Act on the rows where `mask` is set; the others keep their recurrent state.
 
     Returns:
-        Actions [count of mask, ...] and the carry of all environments.
+        Actions and side columns [count of mask, ...], and the carry of all environments.
     """
     if mask.all():
-        return agent.act(rows, carry, mode, counters)
+        return actor.act(rows, carry)
     index = np.flatnonzero(mask)
     part = {key: value[index] for key, value in carry.items()}
-    actions, part = agent.act({k: v[index] for k, v in rows.items()}, part, mode, counters)
-    return actions, {key: _scattered(carry[key], index, value) for key, value in part.items()}
+    acted = actor.act({key: value[index] for key, value in rows.items()}, part)
+    whole = {key: _scattered(carry[key], index, value) for key, value in acted.carry.items()}
+    return replace(acted, carry=whole)
 
 
 def _scattered(old: Any, index: Array, new: Any) -> Any:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from reverie.agent_actor import make_agent_actor
 from reverie.config import ExperimentConfig
 from reverie.env_loop import Collected, EnvLoop
 from reverie.errors import ReplayLost
-from reverie.policy import make_agent
 from reverie.replay.coordinator import StreamTicket
 from reverie.seeds import ACTING, derive_seed
-from reverie.types import Chunk, EpisodeResult, Spaces, Version
+from reverie.types import Chunk, EpisodeResult, Spaces
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +59,11 @@ class EnvWorker:
         self._most = count * max(1, config.replay.chunk_length // 2)
         tickets = self._open_streams()
         seed = derive_seed(config.seed, worker_id, tickets[0].stream.incarnation, ACTING)
-        self._agent = make_agent(config, spaces, seed=seed, training=False)
-        self._version: Version | None = None
+        self._actor = make_agent_actor(config, spaces, seed=seed, mode="train")
         self._fresh_tickets: list[StreamTicket] | None = tickets
         self._loop = EnvLoop(
             config.env,
-            self._agent,
+            self._actor,
             self._next_streams,
             chunk_length=config.replay.chunk_length,
             first_index=worker_id * count,
@@ -93,9 +92,9 @@ class EnvWorker:
                 done=quota.done,
             )
         self._refresh_weights()
-        random = quota.random or self._version is None
-        version = self._version.grad_updates if self._version else 0
-        found = self._loop.run(quota.steps, random=random, version=version, counters=quota.counters)
+        self._actor.counters = quota.counters
+        random = quota.random or self._actor.version is None
+        found = self._loop.run(quota.steps, random=random)
         lost_rows = self._hand_over(found)
         worked = time.perf_counter() - granted
         return CollectStats(
@@ -113,7 +112,7 @@ class EnvWorker:
         self._loop.close()
 
     def _hand_over(self, found: Collected) -> int:
-        """Insert chunks, then report the steps with the shards' new masses."""
+        """Insert chunks and what belongs beside them, then report the steps with the new masses."""
         masses: dict[int, dict[str, float]] = {}
         lost = 0
         for shard in sorted({shard for shard, _ in found.chunks}):
@@ -122,6 +121,8 @@ class EnvWorker:
                 masses[shard] = self._shards[shard].insert(chunks)
             except ReplayLost:
                 lost += _num_rows(chunks)
+        for shard, ids, values in found.side:
+            self._shards[shard].write_back(ids, values)
         failed = found.fault is not None
         self._coordinator.report(
             self.worker_id, found.env_steps, len(found.episodes), masses, failed
@@ -129,10 +130,9 @@ class EnvWorker:
         return lost
 
     def _refresh_weights(self) -> None:
-        newer = self._weights.newer_than(self._version)
+        newer = self._weights.newer_than(self._actor.version)
         if newer is not None:
-            self._version, state = Version(*newer[0]), newer[1]
-            self._agent.load_policy_state(state)
+            self._actor.load(*newer)
 
     def _open_streams(self) -> list[StreamTicket]:
         envs = range(self._config.resources.envs_per_worker)

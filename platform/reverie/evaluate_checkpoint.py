@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reverie import evaluator, wiring
+from reverie.agent_actor import make_agent_actor
 from reverie.batch_stream import BatchStream, Ready
 from reverie.checkpoint import Checkpoint
 from reverie.config import ExperimentConfig, load_config
@@ -48,11 +49,14 @@ def evaluate_checkpoint(
     """
     config, spaces = load_config(config_file(run)), read_spaces(run)
     checkpoint = newest_checkpoint(run)
-    agent = make_agent(config, spaces, seed=derive_seed(config.seed, SCORING), training=False)
-    load_policy(agent, checkpoint)
+    protocol = evaluator.protocol_of(config, mode)
+    seed = derive_seed(config.seed, SCORING)
+    actor = make_agent_actor(config, spaces, seed=seed, mode=protocol.mode)
+    load_policy(actor.agent, checkpoint)
     progress = checkpoint.document("record")["progress"]
     counters = Counters(env_steps=progress["env_steps"], grad_updates=progress["grad_updates"])
-    result = evaluator.score(config, agent, counters, episodes=episodes, mode=mode, record=video)
+    actor.counters = counters
+    result = evaluator.score(config, actor, protocol, counters, episodes=episodes, record=video)
     found = _figures(run, checkpoint, result)
     with (run / "evaluations.jsonl").open("a") as file:
         file.write(json.dumps(found) + "\n")

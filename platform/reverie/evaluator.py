@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from reverie import registry
+from reverie.agent_actor import make_agent_actor
 from reverie.config import ExperimentConfig
 from reverie.env_factory import EnvFault, GuardedVectorEnv, spaces_of
 from reverie.env_loop import act_where
 from reverie.errors import ConfigError, EnvFailed
-from reverie.policy import make_agent
-from reverie.protocols import Agent, EnvSeed, EvalProtocol, Mode, VectorEnv
+from reverie.links import Actor
+from reverie.protocols import EnvSeed, EvalProtocol, Mode, VectorEnv
 from reverie.row_buffer import EpisodeMeter
 from reverie.seeds import EVAL_ENVS, EVALUATING, derive_seed
 from reverie.types import Array, Counters, EpisodeResult, Spaces
@@ -65,7 +66,8 @@ class Evaluator:
     def __init__(self, config: ExperimentConfig, spaces: Spaces, weights: Any) -> None:
         self._config, self._weights = config, weights
         seed = derive_seed(config.seed, EVALUATING)
-        self._agent = make_agent(config, spaces, seed=seed, training=False)
+        self._protocol = protocol_of(config)
+        self._actor = make_agent_actor(config, spaces, seed=seed, mode=self._protocol.mode)
 
     def evaluate(self, env_steps: int) -> EvalResult:
         """Score the weights pinned at `env_steps` and unpin them.
@@ -75,8 +77,9 @@ class Evaluator:
             EnvFailed: an environment failed once more than `run.max_env_restarts` allows.
         """
         pinned = self._weights.pinned(env_steps)
-        self._agent.load_policy_state(pinned.state)
+        self._actor.load(pinned.version, pinned.state)
         counters = Counters(env_steps=env_steps, grad_updates=pinned.version.grad_updates)
+        self._actor.counters = counters
         result = self._score(counters)
         self._weights.unpin(env_steps)
         return result
@@ -86,7 +89,7 @@ class Evaluator:
         failures = 0
         while True:
             try:
-                return score(self._config, self._agent, counters)
+                return score(self._config, self._actor, self._protocol, counters)
             except EnvFailed as error:
                 failures += 1
                 if failures > self._config.run.max_env_restarts:
@@ -96,27 +99,23 @@ class Evaluator:
 
 def score(
     config: ExperimentConfig,
-    agent: Agent,
+    actor: Actor,
+    protocol: EvalProtocol,
     counters: Counters,
     *,
     episodes: int | None = None,
-    mode: Mode | None = None,
     record: bool = False,
 ) -> EvalResult:
-    """Play the episodes of the suite's protocol; `record` keeps the first one's frames.
+    """Play the episodes of `protocol`; `record` keeps the first one's frames.
 
-    Acting by another `mode` than the protocol's is another protocol: its id says so.
+    `actor` acts in the protocol's mode; `counters` tells how far the run was at its weights.
     """
-    begin, protocol = time.perf_counter(), protocol_of(config)
-    if mode is not None and mode != protocol.mode:
-        protocol = replace(protocol, mode=mode, id=f"{protocol.id}-{mode}")
+    begin = time.perf_counter()
     episodes = episodes or config.eval.episodes or protocol.episodes
     count = min(config.eval.envs, episodes)
     try:
         with closing(GuardedVectorEnv(config.eval_env, count, _seeds(config.seed))) as vector:
-            played, video = play_episodes(
-                vector, agent, protocol.mode, episodes, counters, record=record
-            )
+            played, video = play_episodes(vector, actor, episodes, record=record)
     except EnvFault as fault:
         name = config.env.name
         raise EnvFailed(f"environment {name} failed in an evaluation:\n{fault}") from fault
@@ -135,13 +134,7 @@ def score(
 
 
 def play_episodes(
-    vector: VectorEnv,
-    agent: Agent,
-    mode: Mode,
-    episodes: int,
-    counters: Counters,
-    *,
-    record: bool = False,
+    vector: VectorEnv, actor: Actor, episodes: int, *, record: bool = False
 ) -> tuple[list[EpisodeResult], dict[str, Array]]:
     """Play exactly `episodes` episodes, spread over the environments beforehand.
 
@@ -150,7 +143,7 @@ def play_episodes(
     """
     count = vector.num_envs
     left = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
-    meter, carry = EpisodeMeter(count), agent.initial_carry(count)
+    meter, carry = EpisodeMeter(count), actor.initial_carry(count)
     actions, active = vector.spaces.action.zeros(count), np.ones(count, bool)
     results: list[EpisodeResult] = []
     frames: dict[str, list[Array]] = {}
@@ -165,14 +158,21 @@ def play_episodes(
         active = left > 0
         deciding = active & ~rows["is_last"]
         if deciding.any():
-            actions[deciding], carry = act_where(agent, rows, carry, deciding, mode, counters)
+            acted = act_where(actor, rows, carry, deciding)
+            actions[deciding], carry = acted.action, acted.carry
     return results, {key: np.stack(found) for key, found in frames.items()}
 
 
-def protocol_of(config: ExperimentConfig) -> EvalProtocol:
-    """The evaluation protocol of the configured environment; its id tells what `eval.env` sets."""
+def protocol_of(config: ExperimentConfig, mode: Mode | None = None) -> EvalProtocol:
+    """The evaluation protocol of the configured environment; its id tells what `eval.env` sets.
+
+    Acting by another `mode` than the suite's is another protocol: its id says so.
+    """
     env = config.eval_env
-    return registry.suite(env.suite).protocol(env.task, env.options)
+    protocol = registry.suite(env.suite).protocol(env.task, env.options)
+    if mode is None or mode == protocol.mode:
+        return protocol
+    return replace(protocol, mode=mode, id=f"{protocol.id}-{mode}")
 
 
 def check_eval_env(config: ExperimentConfig, spaces: Spaces) -> None:

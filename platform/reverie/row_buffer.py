@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from reverie.replay.chunk import make_chunk
 from reverie.replay.coordinator import StreamTicket
-from reverie.types import LOG_PREFIX, Array, Chunk, EpisodeResult, Rows
+from reverie.types import LOG_PREFIX, Array, Chunk, EpisodeResult, Rows, step_ids
 
 
 class EpisodeMeter:
@@ -54,6 +56,8 @@ class RowBuffer:
 
     def __init__(self, tickets: list[StreamTicket], length: int) -> None:
         self._tickets, self._length = tickets, length
+        self.shards = np.array([ticket.shard for ticket in tickets])
+        """Shard [N] each environment's rows go to."""
         self._arrays: Rows = {}
         self._counts = np.zeros(len(tickets), np.int64)
         self._rows_before = np.zeros(len(tickets), np.int64)
@@ -70,6 +74,14 @@ class RowBuffer:
         self._counts[envs] += 1
         for env in envs[self._counts[envs] == self._length]:
             self._cut(int(env))
+
+    def next_ids(self, envs: Array) -> Array:
+        """Step ids int64 [count of envs] of the rows that `add` would take next."""
+        rows = (self._rows_before + self._counts)[envs]
+        numbers = [self._tickets[int(env)].number for env in envs]
+        return np.concatenate(
+            [step_ids(number, int(row), 1) for number, row in zip(numbers, rows, strict=True)]
+        )
 
     def flush(self) -> list[tuple[int, Chunk]]:
         """Close every open chunk; return (shard, chunk) of all that are complete."""
@@ -94,3 +106,38 @@ class RowBuffer:
         self._sequences[env] += 1
         self._rows_before[env] += count
         self._counts[env] = 0
+
+
+class SideRows(NamedTuple):
+    """Side columns of some rows of one shard."""
+
+    shard: int
+    step_ids: Array
+    """int64 [n]."""
+    values: Rows
+    """Columns [n, ...] by name."""
+
+
+class SideBuffer:
+    """Side columns of rows that are on their way into the shards."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Array, Array, Rows]] = []
+
+    def add(self, step_ids: Array, shards: Array, values: Rows) -> None:
+        """Keep columns [n, ...] of the rows `step_ids` [n], whose shards are `shards` [n]."""
+        self._parts.append((step_ids, shards, values))
+
+    def flush(self) -> list[SideRows]:
+        """Everything kept, by shard; columns that not every part has are kept apart."""
+        parts, self._parts = self._parts, []
+        found: list[SideRows] = []
+        for names in {tuple(sorted(values)) for _, _, values in parts}:
+            own = [part for part in parts if tuple(sorted(part[2])) == names]
+            ids, shards = (np.concatenate([part[at] for part in own]) for at in (0, 1))
+            columns = {name: np.concatenate([part[2][name] for part in own]) for name in names}
+            for shard in np.unique(shards):
+                here = shards == shard
+                values = {name: column[here] for name, column in columns.items()}
+                found.append(SideRows(int(shard), ids[here], values))
+        return found

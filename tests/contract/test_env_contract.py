@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from reverie import registry
+from reverie.agent_actor import make_agent_actor
 from reverie.config import resolve_config
 from reverie.env_factory import spaces_of
 from reverie.env_loop import EnvLoop
-from reverie.policy import make_agent
 from reverie.protocols import EvalProtocol, Suite, VectorEnv
 from reverie.replay.coordinator import StreamTicket
-from reverie.types import Counters, StreamId
+from reverie.types import StreamId
 from reverie_envs import mujoco_camera
 from reverie_envs.contract import check_env
 from tests.fakes import tree
@@ -158,14 +158,14 @@ def test_what_falls_over_is_counted_and_rebuilt_and_no_row_is_lost(
     monkeypatch.setattr(suite, "make", lambda *args: Noted(make(*args), lives))
     loop = EnvLoop(
         config.env,
-        make_agent(config, spaces, seed=0, training=False),
+        make_agent_actor(config, spaces, seed=0, mode="train"),
         lambda: [StreamTicket(StreamId(0, 0, life), life, 0) for life in [next(numbers)]],
         chunk_length=4,
         first_index=0,
         seed=0,
         max_restarts=1,
     )
-    found = [loop.run(8, random=True, version=0, counters=Counters()) for _ in range(2)]
+    found = [loop.run(8, random=True) for _ in range(2)]
     loop.close()
     assert "the simulator fell over" in found[0].fault
     assert (found[1].fault, loop.restarts, len(lives)) == (None, 1, 2)

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from reverie.agent_actor import make_agent_actor
 from reverie.config import resolve_config
 from reverie.config_tree import apply_overrides
 from reverie.env_factory import spaces_of
 from reverie.env_loop import EnvLoop
 from reverie.errors import ConfigError
-from reverie.policy import make_agent
 from reverie.replay.coordinator import StreamTicket
-from reverie.types import Counters, StreamId
+from reverie.types import StreamId
 from reverie_envs.contract import check_env
 from reverie_envs.isolated import Isolated, IsolatedConfig, isolate
 from reverie_envs.isolated_process import LOG_BYTES, IsolatedFailed
@@ -287,11 +287,11 @@ def test_a_failure_is_counted_and_the_worker_goes_on(fault):
     def tickets():
         return [StreamTicket(StreamId(0, 0, life), life, 0) for life in [next(lives)]]
 
-    agent = make_agent(config, spaces, seed=0, training=False)
+    actor = make_agent_actor(config, spaces, seed=0, mode="train")
     loop = EnvLoop(
-        config.env, agent, tickets, chunk_length=6, first_index=0, seed=0, max_restarts=2
+        config.env, actor, tickets, chunk_length=6, first_index=0, seed=0, max_restarts=2
     )
-    found = [loop.run(4, random=True, version=0, counters=Counters()) for _ in range(2)]
+    found = [loop.run(4, random=True) for _ in range(2)]
     assert loop.restarts == 2
     assert all("isolated_factories.py" in part.fault or "memory" in part.fault for part in found)
     assert sum(len(chunk.data["is_last"]) for part in found for _, chunk in part.chunks) == 6

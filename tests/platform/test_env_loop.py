@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reverie.agent_actor import AgentActor
 from reverie.config import resolve_config
 from reverie.env_factory import spaces_of
 from reverie.env_loop import RANDOM_VERSION, EnvLoop, act_where
 from reverie.errors import EnvFailed
+from reverie.links import Acted
 from reverie.policy import make_agent
 from reverie.replay.coordinator import StreamTicket
-from reverie.types import Array, Counters, Rows, StreamId
+from reverie.types import Array, Rows, StreamId, Version
 from tests.fakes import EPISODE, Counting, CountingEnv, tree
 
 NUMBERS = itertools.count()
@@ -55,7 +57,7 @@ def make_loop(
     envs: int = 3, first: int = 0, suite: str = "Counting", chunk_length: int = 6, **env: Any
 ) -> EnvLoop:
     config = resolve_config(tree(suite=suite, env=env) if env else tree(suite=suite))
-    spaces = spaces_of(config.env)
+    agent = make_agent(config, spaces_of(config.env), seed=0, training=False)
     lives = itertools.count()
 
     def tickets() -> list[StreamTicket]:
@@ -64,7 +66,7 @@ def make_loop(
 
     return EnvLoop(
         config.env,
-        make_agent(config, spaces, seed=0, training=False),
+        AgentActor(agent, "train", version=Version(0, 5)),
         tickets,
         chunk_length=chunk_length,
         first_index=first,
@@ -73,10 +75,8 @@ def make_loop(
     )
 
 
-def collect(loop: EnvLoop, *quotas: int, random: bool = False, version: int = 5) -> list[Any]:
-    return [
-        loop.run(quota, random=random, version=version, counters=Counters()) for quota in quotas
-    ]
+def collect(loop: EnvLoop, *quotas: int, random: bool = False) -> list[Any]:
+    return [loop.run(quota, random=random) for quota in quotas]
 
 
 def streams(found: list[Any]) -> dict[StreamId, Rows]:
@@ -168,7 +168,7 @@ def test_chunks_are_contiguous_numbered_and_at_most_chunk_length_long() -> None:
         assert max(chunk.num_rows for chunk in chunks) == 6
 
 
-def test_behind_random_actions_the_recurrent_state_starts_anew() -> None:
+def test_after_random_actions_the_recurrent_state_starts_anew() -> None:
     loop = make_loop(envs=2)
     seen = []
     for random, steps in ((False, 6), (True, 4), (False, 4)):
@@ -177,16 +177,16 @@ def test_behind_random_actions_the_recurrent_state_starts_anew() -> None:
     assert seen == [[3, 3], None, [2, 2]]
 
 
-def test_the_agent_is_told_of_a_start_behind_random_actions_and_the_rows_are_not() -> None:
+def test_the_agent_is_told_of_a_start_after_random_actions_and_the_rows_are_not() -> None:
     loop = make_loop(envs=2)
     collect(loop, 4, random=True)
-    told, act = [], loop._agent.act
+    told, act = [], loop._actor.act
 
-    def noting(obs: Rows, *arguments: Any) -> Any:
-        told.append(obs["is_first"].tolist())
-        return act(obs, *arguments)
+    def noting(rows: Rows, carry: Any) -> Any:
+        told.append(rows["is_first"].tolist())
+        return act(rows, carry)
 
-    loop._agent.act = noting  # type: ignore[method-assign]
+    loop._actor.act = noting  # type: ignore[method-assign]
     found = collect(loop, 4)
     assert told == [[True, True], [False, False]]
     assert not any(rows["is_first"].any() for rows in streams(found).values())
@@ -205,25 +205,56 @@ def test_acting_for_some_changes_neither_the_others_nor_the_old_carry(kind: str)
     import torch
 
     class Adding:
-        def act(self, obs: Rows, carry: Any, mode: str, counters: Any) -> Any:
-            return obs["x"] * 10, {"sum": carry["sum"] + 1}
+        def initial_carry(self, count: int) -> Any:
+            raise NotImplementedError
+
+        def act(self, rows: Rows, carry: Any) -> Acted:
+            side = {"twice": rows["x"] * 2}
+            carry = {"sum": carry["sum"] + 1}
+            return Acted(action=rows["x"] * 10, carry=carry, version=7, side=side)
 
     carry = {"sum": torch.zeros(3) if kind == "torch" else np.zeros(3)}
     mask = np.array([True, False, True])
     rows: Rows = {"x": np.arange(3)}
-    actions, new = act_where(Adding(), rows, carry, mask, "train", Counters())  # type: ignore[arg-type]
-    assert list(actions) == [0, 20]
-    assert new["sum"].tolist() == [1, 0, 1]
+    acted = act_where(Adding(), rows, carry, mask)
+    assert list(acted.action) == [0, 20]
+    assert acted.carry["sum"].tolist() == [1, 0, 1]
+    assert (acted.version, acted.side["twice"].tolist()) == (7, [0, 4])
     assert carry["sum"].tolist() == [0, 0, 0]
+
+
+def test_side_columns_go_to_the_rows_that_were_decided_and_to_their_shards() -> None:
+    class Noting(AgentActor):
+        def act(self, rows: Rows, carry: Any) -> Acted:
+            acted = super().act(rows, carry)
+            return replace(acted, side={"count": rows["count"].copy()})
+
+    loop = make_loop(envs=3)
+    loop._actor = Noting(loop._actor.agent, "train")
+    found = [*collect(loop, 31, 8), *collect(loop, 6, random=True)]
+    assert found[2].side == []
+    rows = {}
+    for shard, chunk in (pair for part in found[:2] for pair in part.chunks):
+        for row in np.flatnonzero(~chunk.data["is_last"]):
+            at = (chunk.number << 32) + chunk.start_row + int(row)
+            rows[shard, at] = chunk.data["count"][row].tolist()
+    told = {
+        (side.shard, int(at)): value.tolist()
+        for part in found
+        for side in part.side
+        for at, value in zip(side.step_ids, side.values["count"], strict=True)
+    }
+    assert told == rows
 
 
 def test_log_keys_reach_the_episode_results_and_stay_in_the_rows() -> None:
     suite = f"{__name__}:Logging" if __name__.startswith("tests.") else ""
     assert suite, "this module must be importable for the registry"
     config = resolve_config(tree() | {"env": {"suite": suite, "task": "count"}})
+    agent = make_agent(config, spaces_of(config.env), seed=0, training=False)
     loop = EnvLoop(
         config.env,
-        make_agent(config, spaces_of(config.env), seed=0, training=False),
+        AgentActor(agent, "train"),
         lambda: [StreamTicket(StreamId(0, 0, 0), 0, 0)],
         chunk_length=8,
         first_index=0,
@@ -340,5 +371,5 @@ def test_an_environment_that_cannot_be_built_stops_at_once(env: Any, message: st
     tickets = [StreamTicket(StreamId(0, 0, 0), 0, 0)]
     settings = {"chunk_length": 8, "first_index": 0, "seed": 0, "max_restarts": 3}
     with pytest.raises(EnvFailed, match="cannot be built") as error:
-        EnvLoop(config.env, agent, lambda: tickets, **settings)
+        EnvLoop(config.env, AgentActor(agent, "train"), lambda: tickets, **settings)
     assert message in str(error.value)

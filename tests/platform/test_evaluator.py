@@ -10,19 +10,22 @@ import numpy as np
 import pytest
 
 from reverie import registry
-from reverie.config import resolve_config
+from reverie.agent_actor import AgentActor
+from reverie.config import ExperimentConfig, resolve_config
 from reverie.env_factory import spaces_of
 from reverie.errors import ConfigError, EnvFailed
 from reverie.evaluator import (
+    EvalResult,
     Evaluator,
     check_eval_env,
     play_episodes,
     protocol_of,
     score,
 )
+from reverie.links import Actor
 from reverie.local_run import LocalRun
 from reverie.policy import make_agent
-from reverie.protocols import Agent
+from reverie.protocols import Agent, Mode
 from reverie.seeds import EVAL_ENVS, derive_seed
 from reverie.types import Counters, Version
 from reverie.weight_store import WeightStore
@@ -34,6 +37,22 @@ SCORED = "tests.fakes:Scored"
 def vector_of(*lengths: int) -> Any:
     makers = [lambda length=length: CountingEnv(length) for length in lengths]
     return registry.load(registry.VECTOR_ENV)(makers, lambda env, episode: 10 * env + episode)
+
+
+def scored(
+    config: ExperimentConfig,
+    agent: Agent,
+    counters: Counters | None = None,
+    mode: Mode | None = None,
+    **options: Any,
+) -> EvalResult:
+    protocol, counters = protocol_of(config, mode), counters or Counters()
+    actor = AgentActor(agent, protocol.mode, counters=counters)
+    return score(config, actor, protocol, counters, **options)
+
+
+def acting(agent: Agent) -> Actor:
+    return AgentActor(agent, "sample")
 
 
 def agent_for(agent: str = "Plain", **overrides: Any) -> tuple[Any, Agent]:
@@ -48,7 +67,7 @@ def test_every_environment_plays_its_fixed_share_however_long_its_episodes_are(
     episodes: int, shares: tuple[int, ...]
 ) -> None:
     _, agent = agent_for()
-    played, _ = play_episodes(vector_of(2, 20, 5), agent, "sample", episodes, Counters())
+    played, _ = play_episodes(vector_of(2, 20, 5), acting(agent), episodes)
     assert len(played) == episodes
     wanted = {length: share for length, share in zip((2, 20, 5), shares, strict=True) if share}
     assert Counter(result.length for result in played) == wanted
@@ -56,7 +75,7 @@ def test_every_environment_plays_its_fixed_share_however_long_its_episodes_are(
 
 def test_a_score_is_the_mean_return_under_the_suite_s_protocol() -> None:
     config, agent = agent_for(eval__episodes=5)
-    result = score(config, agent, Counters(env_steps=70, grad_updates=4))
+    result = scored(config, agent, Counters(env_steps=70, grad_updates=4))
     returns = [episode.ret for episode in result.episodes]
     assert len(returns) == 5
     assert result.score == np.mean(returns)
@@ -71,8 +90,8 @@ def test_a_score_is_the_mean_return_under_the_suite_s_protocol() -> None:
 
 def test_the_protocol_says_how_many_episodes_if_nobody_else_does() -> None:
     config, agent = agent_for(eval={"episodes": None})
-    assert len(score(config, agent, Counters()).episodes) == protocol_of(config).episodes == 2
-    assert len(score(config, agent, Counters(), episodes=3).episodes) == 3
+    assert len(scored(config, agent).episodes) == protocol_of(config).episodes == 2
+    assert len(scored(config, agent, episodes=3).episodes) == 3
 
 
 def test_acting_by_another_mode_is_another_protocol() -> None:
@@ -85,37 +104,37 @@ def test_acting_by_another_mode_is_another_protocol() -> None:
         return act(obs, carry, mode, counters)
 
     agent.act = noting  # type: ignore[method-assign]
-    assert score(config, agent, Counters(), mode="sample").protocol == "counting-v1"
+    assert scored(config, agent, mode="sample").protocol == "counting-v1"
     assert set(modes) == {"sample"}
     modes.clear()
-    assert score(config, agent, Counters(), mode="mode").protocol == "counting-v1-mode"
+    assert scored(config, agent, mode="mode").protocol == "counting-v1-mode"
     assert set(modes) == {"mode"}
 
 
 def test_a_suite_with_references_gets_a_normalised_score() -> None:
     config, agent = agent_for("Planner", env="toy/catch", eval__episodes=8)
-    result = score(config, agent, Counters())
+    result = scored(config, agent)
     assert result.normalised == pytest.approx((result.score + 0.6) / 1.6)
     assert result.metrics()["eval/human_normalised"] == result.normalised
 
 
 def test_a_suite_s_own_figures_stand_beside_the_score() -> None:
     config, agent = agent_for(env__suite=SCORED, eval__episodes=6, eval__envs=1)
-    result = score(config, agent, Counters())
+    result = scored(config, agent)
     assert result.suite_scores == {"won_percent": 50.0}
     assert result.metrics()["eval/won_percent"] == 50.0
 
 
 def test_what_an_environment_logs_late_was_0_before() -> None:
     config, agent = agent_for(env__suite=SCORED, eval__episodes=4, eval__envs=1)
-    result = score(config, agent, Counters())
+    result = scored(config, agent)
     assert "won_max" not in result.episodes[0].logs
     assert result.metrics()["eval/won_max"] == 0.5
 
 
 def test_evaluations_take_the_options_of_their_own() -> None:
     config, agent = agent_for(env__length=9, eval__env__length=4)
-    assert score(config, agent, Counters()).metrics()["eval/length"] == 4
+    assert scored(config, agent).metrics()["eval/length"] == 4
 
 
 def test_the_protocol_s_id_tells_the_options_of_evaluations() -> None:
@@ -154,7 +173,7 @@ def test_without_options_of_its_own_no_second_environment_is_built(
 @pytest.mark.parametrize("envs", [1, 2])
 def test_recorded_frames_are_the_first_episode_of_the_first_environment(envs: int) -> None:
     config, agent = agent_for(eval__episodes=4, eval__envs=envs)
-    frames = score(config, agent, Counters(), record=True).video
+    frames = scored(config, agent, record=True).video
     assert frames.keys() == {"image"}
     env = CountingEnv()
     obs, _ = env.reset(seed=derive_seed(config.seed, EVAL_ENVS, 0))
@@ -164,18 +183,18 @@ def test_recorded_frames_are_the_first_episode_of_the_first_environment(envs: in
 
 def test_recording_outlasts_shorter_episodes_elsewhere() -> None:
     _, agent = agent_for()
-    _, frames = play_episodes(vector_of(9, 2), agent, "sample", 4, Counters(), record=True)
+    _, frames = play_episodes(vector_of(9, 2), acting(agent), 4, record=True)
     assert len(frames["image"]) == 10
 
 
 def test_nothing_is_recorded_unless_asked() -> None:
     config, agent = agent_for()
-    assert score(config, agent, Counters()).video == {}
+    assert scored(config, agent).video == {}
 
 
 def test_evaluations_repeat_and_differ_from_training_episodes() -> None:
     config, agent = agent_for(eval__episodes=1)
-    first, second = (score(config, agent, Counters(), record=True).video["image"] for _ in range(2))
+    first, second = (scored(config, agent, record=True).video["image"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     training = CountingEnv().reset(seed=derive_seed(config.seed, 0, 0, 0))[0]["image"]
     assert not np.array_equal(first[0], training)
@@ -226,7 +245,7 @@ def test_an_environment_that_fails_in_an_evaluation_is_named(fault: str, words: 
     with pytest.raises(
         EnvFailed, match=rf"Counting/count failed in an evaluation:\n(.|\n)*{words}"
     ):
-        score(config, agent, Counters(), episodes=9)
+        scored(config, agent, episodes=9)
 
 
 def test_an_evaluation_begins_anew_as_often_as_environments_may_be_restarted(

@@ -66,8 +66,8 @@ def test_workers_act_with_what_was_published(tmp_path: Path) -> None:
     run.learner.train()
     run.workers[0].collect()
     version, state = run._weights.newer_than(None)
-    assert version == run.learner.version == run.workers[0]._version == Version(0, 8)
-    for key, value in run.workers[0]._agent.policy_state().items():
+    assert version == run.learner.version == run.workers[0]._actor.version == Version(0, 8)
+    for key, value in run.workers[0]._actor.agent.policy_state().items():
         assert (value == state[key]).all()
 
 
