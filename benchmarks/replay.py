@@ -51,7 +51,13 @@ class Always:
         self.number += 1
         return Grant(number=self.number, counters=Counters(), draws={"replay": [BATCH]})
 
+    def await_batch(self, patience: float) -> bool:
+        return True
+
+    def batch_trained(self, number: int) -> None: ...
     def refund(self, count: int) -> None: ...
+    def counters(self) -> Counters:
+        return Counters()
 
 
 def cpu_ms(work: Callable[[], object], repeats: int) -> float:
@@ -77,7 +83,7 @@ def main() -> None:
     numbers = iter(range(10**6))
     sample = cpu_ms(lambda: shard.sample("replay", BATCH, next(numbers), 0), 200)
     stream = BatchStream(specs, Always(), [LocalShard(shard)], device="cpu", prefetch=1)
-    assembled = cpu_ms(lambda: stream.next(0), 200)
+    assembled = cpu_ms(lambda: stream.next(), 200)
     figures = {
         "insert_steps_per_s": round(CHUNKS * CHUNK / statistics.median(inserts) * 1e3),
         "sample_ms": round(sample, 3),

@@ -10,62 +10,33 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reverie.errors import ReplayLost
-from reverie.protocols import StreamSpec
-from reverie.replay.coordinator import Grant
+from reverie.links import Grants, Ready, Shards
+from reverie.protocols import Feedback, StreamSpec
+from reverie.replay.coordinator import Grant, Part
 from reverie.types import LOG_PREFIX, STEP_ID, Array, Counters, Window, step_ids
 
 log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
 
 
-class ShardLink(Protocol):
-    """How the learner reaches one shard, wherever it lives."""
-
-    def sample(
-        self, name: str, count: int, batch_number: int, trained_batches: int
-    ) -> Callable[[], list[Window]]:
-        """Ask for `count` windows; the returned call waits for them.
-
-        Raises (from the returned call): ReplayLost, if the shard is gone.
-        """
-        ...
-
-    def write_back(self, ids: Array, values: Mapping[str, Array]) -> None: ...
-
-
-class BatchSource(Protocol):
-    """The part of the coordinator that hands out batches."""
-
-    def request_batch(self) -> Grant | None: ...
-    def refund(self, count: int) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ready:
-    """One granted batch of every due stream, on the device."""
-
-    number: int
-    batches: dict[str, Batch]
-    counters: Counters
-
-
 @dataclass(slots=True)
 class _Pending:
     grant: Grant
-    windows: dict[str, list[Callable[[], list[Window]]]]
+    windows: dict[str, list[tuple[int, Callable[[], list[Window]]]]]
+    """(shard, call that waits for its windows), by stream name."""
 
 
 class BatchStream:
-    """Keeps `prefetch` granted batches under way and assembles the oldest.
+    """The replay's `Batches`: keeps `prefetch` of them under way and assembles the oldest.
 
     The tensors of a batch are valid until the next but one call of `next`: their memory is
     used again, because fresh pages cost more than the copy.
@@ -74,8 +45,8 @@ class BatchStream:
     def __init__(
         self,
         specs: dict[str, StreamSpec],
-        source: BatchSource,
-        shards: Sequence[ShardLink],
+        source: Grants,
+        shards: Shards,
         *,
         device: str,
         prefetch: int,
@@ -85,53 +56,100 @@ class BatchStream:
         self._pending: deque[_Pending] = deque()
         self._buffers: dict[tuple[str, int], dict[str, Array]] = {}
         self._copied: dict[tuple[str, int], Any] = {}
-        self._turn = 0
+        self._shard_of: dict[int, int] = {}
+        self._trained = self._turn = 0
 
-    def next(self, trained_batches: int) -> Ready | None:
+    def next(self) -> Ready | None:
         """Return the next batch, or None where the limiter grants none now.
 
         Waits for the shards that hold its windows. A lost shard sends every granted batch
         back, to be granted anew.
         """
-        self._fill(trained_batches)
+        self._fill()
         if not self._pending:
             return None
         pending = self._pending.popleft()
         try:
-            windows = {
-                name: [window for wait in waits for window in wait()]
-                for name, waits in pending.windows.items()
-            }
+            windows = {name: self._arrived(waits) for name, waits in pending.windows.items()}
             self._check(windows)
         except ReplayLost as error:
             log.warning("batch %d is asked for again: %s", pending.grant.number, error)
-            self._source.refund(1 + self.drop())
+            self._give_back(1)
             return None
         self._turn = 1 - self._turn
         batches = {name: self._assemble(name, found) for name, found in windows.items()}
         grant = pending.grant
         return Ready(number=grant.number, batches=batches, counters=grant.counters)
 
-    def drop(self) -> int:
-        """Forget all granted batches that are under way; return how many."""
+    def wait(self, patience: float) -> bool:
+        return patience > 0 and self._source.await_batch(patience)
+
+    def trained(self, number: int, feedback: Feedback) -> None:
+        """Confirm a batch and write `feedback` back to the shards that gave its rows.
+
+        Raises:
+            ValueError: step ids of a stream that no window came from.
+        """
+        self._source.batch_trained(number)
+        self._trained = number + 1
+        if feedback:
+            arrays = {key: value.detach().cpu().numpy() for key, value in feedback.items()}
+            self._write_back(arrays.pop(STEP_ID), arrays)
+
+    def refund(self) -> int:
+        return self._give_back(0)
+
+    def settle(self) -> None:
+        self._source.counters()  # answered after every confirmation sent before
+
+    def counters(self) -> Counters:
+        return self._source.counters()
+
+    def _give_back(self, returned: int) -> int:
+        """Refund all batches under way, and the last `returned` ones that are so no more."""
         count = len(self._pending)
         self._pending.clear()
+        if count + returned:
+            self._source.refund(count + returned)
         return count
 
-    def _fill(self, trained_batches: int) -> None:
+    def _write_back(self, ids: Array, values: Mapping[str, Array]) -> None:
+        numbers, where = np.unique(ids >> 32, return_inverse=True)
+        if unknown := set(numbers.tolist()) - self._shard_of.keys():
+            raise ValueError(f"feedback: step ids of streams {unknown}, which gave no window")
+        shards = np.array([self._shard_of[int(number)] for number in numbers])
+        shards = shards[where].reshape(ids.shape)
+        for shard in np.unique(shards):
+            here = shards == shard
+            own = {name: value[here] for name, value in values.items()}
+            self._shards[int(shard)].write_back(ids[here], own)
+
+    def _arrived(self, waits: list[tuple[int, Callable[[], list[Window]]]]) -> list[Window]:
+        """Wait for the windows of a stream; note which shard has which stream's rows."""
+        found: list[Window] = []
+        for shard, wait in waits:
+            windows = wait()
+            self._shard_of.update((window[0].number, shard) for window in windows)
+            found += windows
+        return found
+
+    def _fill(self) -> None:
         while len(self._pending) < self._prefetch:
             grant = self._source.request_batch()
             if grant is None:
                 return
             windows = {
                 name: [
-                    self._shards[shard].sample(name, count, grant.number, trained_batches)
-                    for shard, count in enumerate(counts)
-                    if count
+                    (part.shard, self._ask(name, grant.number, part))
+                    for part in grant.parts(name, range(self._specs[name].batch_size))
                 ]
-                for name, counts in grant.draws.items()
+                for name in grant.draws
             }
             self._pending.append(_Pending(grant, windows))
+
+    def _ask(self, name: str, number: int, part: Part) -> Callable[[], list[Window]]:
+        shard = self._shards[part.shard]
+        return shard.sample(name, part.of, number, self._trained, part.slots)
 
     def _check(self, windows: dict[str, list[Window]]) -> None:
         for name, found in windows.items():

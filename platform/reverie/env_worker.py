@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from reverie.agent_actor import make_agent_actor
 from reverie.config import ExperimentConfig
 from reverie.env_loop import Collected, EnvLoop
 from reverie.errors import ReplayLost
+from reverie.links import Quotas, Shards, Weights
 from reverie.replay.coordinator import StreamTicket
 from reverie.seeds import ACTING, derive_seed
 from reverie.types import Chunk, EpisodeResult, Spaces
@@ -49,9 +49,9 @@ class EnvWorker:
         config: ExperimentConfig,
         spaces: Spaces,
         worker_id: int,
-        coordinator: Any,
-        shards: list[Any],
-        weights: Any,
+        coordinator: Quotas,
+        shards: Shards,
+        weights: Weights,
     ) -> None:
         self.worker_id, self._config = worker_id, config
         self._coordinator, self._shards, self._weights = coordinator, shards, weights

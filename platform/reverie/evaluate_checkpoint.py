@@ -11,11 +11,12 @@ import numpy as np
 
 from reverie import evaluator, wiring
 from reverie.agent_actor import make_agent_actor
-from reverie.batch_stream import BatchStream, Ready
+from reverie.batch_stream import BatchStream
 from reverie.checkpoint import Checkpoint
 from reverie.config import ExperimentConfig, load_config
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
+from reverie.links import Ready
 from reverie.local_run import LocalShard
 from reverie.policy import (
     config_file,
@@ -97,7 +98,13 @@ class _OneBatch:
             draws[name] = [spec.batch_size * (shard == best) for shard in shards]
         return Grant(number=0, counters=Counters(), draws=draws)
 
+    def await_batch(self, patience: float) -> bool:
+        return True
+
+    def batch_trained(self, number: int) -> None: ...
     def refund(self, count: int) -> None: ...
+    def counters(self) -> Counters:
+        return Counters()
 
 
 def _draw(
@@ -110,7 +117,7 @@ def _draw(
         shard.load(run / wiring.REPLAY_FOLDER, fragment)
     source = _OneBatch(specs, [shard.masses() for shard in shards])
     links = [LocalShard(shard) for shard in shards]
-    return BatchStream(specs, source, links, device="cpu", prefetch=1).next(0)
+    return BatchStream(specs, source, links, device="cpu", prefetch=1).next()
 
 
 def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from reverie.config import ExperimentConfig
 from reverie.env_factory import EnvFault, GuardedVectorEnv, spaces_of
 from reverie.env_loop import act_where
 from reverie.errors import ConfigError, EnvFailed
-from reverie.links import Actor
+from reverie.links import Actor, Weights
 from reverie.protocols import EnvSeed, EvalProtocol, Mode, VectorEnv
 from reverie.row_buffer import EpisodeMeter
 from reverie.seeds import EVAL_ENVS, EVALUATING, derive_seed
@@ -63,7 +62,7 @@ class EvalResult:
 class Evaluator:
     """Plays full episodes with pinned weights in environments of its own."""
 
-    def __init__(self, config: ExperimentConfig, spaces: Spaces, weights: Any) -> None:
+    def __init__(self, config: ExperimentConfig, spaces: Spaces, weights: Weights) -> None:
         self._config, self._weights = config, weights
         seed = derive_seed(config.seed, EVALUATING)
         self._protocol = protocol_of(config)

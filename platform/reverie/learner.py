@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from reverie.allocator import keep_memory
-from reverie.batch_stream import BatchStream, Ready
 from reverie.compiling import begin_update, compile_agent
 from reverie.config import ExperimentConfig
 from reverie.errors import ConfigError, NonFiniteLoss
 from reverie.group import ALONE, Group
 from reverie.init_from import Source, initialise
+from reverie.links import Batches, Ready, Weights
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
-from reverie.protocols import Videos
+from reverie.protocols import StreamSpec, Videos
 from reverie.seeds import LEARNING, derive_seed
-from reverie.types import STEP_ID, Counters, Spaces, Version
+from reverie.types import Counters, Spaces, Version
 
 LOSS_PREFIX = "loss/"
 
@@ -53,10 +53,11 @@ class TrainStats:
 
 
 class Learner:
-    """Trains one agent on the batches the coordinator grants.
+    """Trains one agent on the batches it is given.
 
     Args:
-        coordinator, shards, weights: links to the other parts, plain objects in one process.
+        batches: what it trains on.
+        weights: link to the weight store, a plain object in one process.
         incarnation: how many learners this run had before; part of every version it publishes.
         group: the learners that take every step together.
     """
@@ -65,17 +66,16 @@ class Learner:
         self,
         config: ExperimentConfig,
         spaces: Spaces,
-        coordinator: Any,
-        shards: list[Any],
-        weights: Any,
+        batches: Batches,
+        weights: Weights,
         *,
         device: str,
         incarnation: int = 0,
         group: Group = ALONE,
     ) -> None:
         self._group = group
-        self._config, self._coordinator, self._weights = config, coordinator, weights
-        self._shards, self._device, self._incarnation = shards, device, incarnation
+        self._config, self._stream, self._weights = config, batches, weights
+        self._device, self._incarnation = device, incarnation
         if device == "cpu":
             keep_memory()
         seed = derive_seed(config.seed, LEARNING)
@@ -84,8 +84,6 @@ class Learner:
         )
         self._uses_graphs = compile_agent(self.agent, config.learner.compile, device)
         specs = stream_specs(config, self.agent.streams())
-        prefetch = 1 if config.run.lockstep else config.learner.prefetch
-        self._stream = BatchStream(specs, coordinator, shards, device=device, prefetch=prefetch)
         self._batch_steps = next(iter(specs.values())).trained_steps
         self._grad_updates = 0
         self._batches = 0
@@ -115,10 +113,10 @@ class Learner:
         begin, waited, updates = time.perf_counter(), 0.0, 0
         while time.perf_counter() - begin < seconds and updates != most:
             asked = time.perf_counter()
-            ready = self._stream.next(self._batches)
+            ready = self._stream.next()
             if ready is None:
                 self.publish()
-                if not self._await_batch(patience):
+                if not self._stream.wait(patience):
                     waited += time.perf_counter() - asked
                     break
                 waited += time.perf_counter() - asked
@@ -164,7 +162,7 @@ class Learner:
             NonFiniteLoss: rather than saving weights that a NaN has spoiled.
         """
         self._check_finite()
-        self._coordinator.counters()  # behind it, every confirmation sent before has arrived
+        self._stream.settle()
         policy = {k: torch.from_numpy(v.copy()) for k, v in self.agent.policy_state().items()}
         learner = {
             "agent": self.agent.state_dict(),
@@ -200,10 +198,8 @@ class Learner:
         self._batches += 1
         self._watch(metrics)
         self._metrics.add(metrics)
-        self._coordinator.batch_trained(ready.number)
+        self._stream.trained(ready.number, feedback)
         self._latest = ready
-        if feedback:
-            self._write_back(feedback)
         self._after_update(ready.counters)
 
     def _freeze(self, tensors: tuple[str, ...]) -> None:
@@ -226,9 +222,6 @@ class Learner:
         lockstep = self._config.run.lockstep
         return float("inf") if lockstep else self._config.learner.publish_every_updates
 
-    def _await_batch(self, patience: float) -> bool:
-        return patience > 0 and self._coordinator.await_batch(patience)
-
     def _watch(self, metrics: Mapping[str, Any]) -> None:
         """Remember on the device which losses were ever not finite."""
         for name, value in metrics.items():
@@ -248,12 +241,6 @@ class Learner:
                 "last checkpoint is kept: resume from it with a smaller learning rate or float32"
             )
 
-    def _write_back(self, feedback: Mapping[str, Tensor]) -> None:
-        arrays = {key: value.detach().cpu().numpy() for key, value in feedback.items()}
-        ids = arrays.pop(STEP_ID)
-        for shard in self._shards:
-            shard.write_back(ids, arrays)
-
     def _stats(self, updates: int, waited: float, worked: float) -> TrainStats:
         reports, self._reports = self._reports, []
         return TrainStats(
@@ -267,7 +254,7 @@ class Learner:
         )
 
 
-def stream_specs(config: ExperimentConfig, specs: dict[str, Any]) -> dict[str, Any]:
+def stream_specs(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> dict[str, StreamSpec]:
     """The agent's streams, with `replay.freshest_first` applied to the uniform ones."""
     if not config.replay.freshest_first:
         return specs

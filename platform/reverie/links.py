@@ -5,11 +5,18 @@ In one process the plain objects themselves fit; on a cluster, links that call a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from reverie.protocols import Carry
-from reverie.types import Array, Rows
+from reverie.protocols import Carry, Feedback
+from reverie.replay.coordinator import Grant, Quota, StreamTicket
+from reverie.types import Array, Chunk, Counters, Rows, Version, Window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reverie.weight_store import Pinned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,4 +45,119 @@ class Actor(Protocol):
 
         Rows with `is_first` start from the initial state. May wait for another process.
         """
+        ...
+
+
+class Quotas(Protocol):
+    """The coordinator as an environment worker sees it."""
+
+    def open_stream(self, worker: int, env: int) -> StreamTicket: ...
+    def request_steps(self, worker: int, most: int) -> Quota: ...
+    def report(
+        self,
+        worker: int,
+        env_steps: int,
+        episodes: int,
+        masses: Mapping[int, Mapping[str, float]],
+        failed: bool = False,
+    ) -> None: ...
+
+
+class Grants(Protocol):
+    """The coordinator as whoever asks for batches sees it."""
+
+    def request_batch(self) -> Grant | None: ...
+    def await_batch(self, patience: float) -> bool:
+        """Whether a batch would be granted; waits up to `patience` seconds where that helps."""
+        ...
+
+    def batch_trained(self, number: int) -> None:
+        """Confirm a granted batch; in order of their numbers. Need not wait."""
+        ...
+
+    def refund(self, count: int) -> None: ...
+    def counters(self) -> Counters:
+        """How far the run is; every confirmation sent before has arrived by then."""
+        ...
+
+
+class Coordinator(Quotas, Grants, Protocol):
+    """The coordinator as all of them see it."""
+
+
+class Shard(Protocol):
+    """One shard of the replay, wherever it lives."""
+
+    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+        """Keep chunks and return the masses; repeated without harm.
+
+        Raises:
+            ReplayLost: the shard did not come back in time.
+        """
+        ...
+
+    def sample(
+        self,
+        name: str,
+        count: int,
+        batch_number: int,
+        trained_batches: int,
+        slots: range | None = None,
+    ) -> Callable[[], list[Window]]:
+        """Ask for windows as `ReplayShard.sample` draws them; the returned call waits for them.
+
+        Raises (from the returned call): ReplayLost, if the shard is gone.
+        """
+        ...
+
+    def write_back(self, ids: Array, values: Mapping[str, Array]) -> None: ...
+
+
+Shards = Sequence[Shard]
+
+
+class Weights(Protocol):
+    """The weight store as worker, learner and evaluator see it."""
+
+    def publish(self, version: Version, state: dict[str, Array]) -> None: ...
+    def newer_than(self, version: Version | None) -> tuple[Version, dict[str, Array]] | None: ...
+    def pin(self, version: Version, env_steps: int, state: dict[str, Array]) -> None: ...
+    def pinned(self, env_steps: int) -> Pinned: ...
+    def unpin(self, env_steps: int) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """One batch of every due stream, on the device."""
+
+    number: int
+    batches: dict[str, dict[str, Tensor]]
+    counters: Counters
+
+
+class Batches(Protocol):
+    """Where a learner gets what it trains on: the replay, or anything else."""
+
+    def next(self) -> Ready | None:
+        """The next batch, or None where there is none now. Waits for what it is made of."""
+        ...
+
+    def wait(self, patience: float) -> bool:
+        """Wait up to `patience` seconds; whether `next` is worth a try."""
+        ...
+
+    def trained(self, number: int, feedback: Feedback) -> None:
+        """Confirm a batch, in order of their numbers, and hand back what was learned of it."""
+        ...
+
+    def refund(self) -> int:
+        """Give back every batch under way that `next` has not returned; returns how many."""
+        ...
+
+    def settle(self) -> None:
+        """Wait until everything confirmed so far has arrived."""
+        ...
+
+    def counters(self) -> Counters:
+        """How far the run is, confirmed batches only."""
         ...

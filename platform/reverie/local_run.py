@@ -33,9 +33,14 @@ class LocalShard:
         self.insert = shard.insert
 
     def sample(
-        self, name: str, count: int, batch_number: int, trained_batches: int
+        self,
+        name: str,
+        count: int,
+        batch_number: int,
+        trained_batches: int,
+        slots: range | None = None,
     ) -> Callable[[], list[Window]]:
-        return lambda: self._shard.sample(name, count, batch_number, trained_batches)
+        return lambda: self._shard.sample(name, count, batch_number, trained_batches, slots)
 
     def write_back(self, ids: Array, values: Mapping[str, Array]) -> None:
         self._shard.write_back(ids, dict(values))
@@ -68,9 +73,8 @@ class LocalRun:
         self._weights = WeightStore()
         self._links = [LocalShard(shard) for shard in self.shards]
         device = pick_device(config.resources.device)
-        self.learner = Learner(
-            config, spaces, self.coordinator, self._links, self._weights, device=device
-        )
+        batches = wiring.make_batches(config, specs, self.coordinator, self._links, device)
+        self.learner = Learner(config, spaces, batches, self._weights, device=device)
         if checkpoint is not None:
             self._load(checkpoint)
         elif source is not None:

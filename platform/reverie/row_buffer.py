@@ -134,7 +134,8 @@ class SideBuffer:
         found: list[SideRows] = []
         for names in {tuple(sorted(values)) for _, _, values in parts}:
             own = [part for part in parts if tuple(sorted(part[2])) == names]
-            ids, shards = (np.concatenate([part[at] for part in own]) for at in (0, 1))
+            ids = np.concatenate([part[0] for part in own])
+            shards = np.concatenate([part[1] for part in own])
             columns = {name: np.concatenate([part[2][name] for part in own]) for name in names}
             for shard in np.unique(shards):
                 here = shards == shard

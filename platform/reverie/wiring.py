@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reverie import registry
+from reverie.batch_stream import BatchStream
 from reverie.checkpoint import Checkpoint
 from reverie.checkpoint_format import FileEntry
 from reverie.config import ExperimentConfig
@@ -13,6 +14,7 @@ from reverie.env_worker import CollectStats
 from reverie.evaluator import EvalResult
 from reverie.init_from import Source, initialise
 from reverie.learner import TrainStats, stream_specs
+from reverie.links import Batches, Grants, Shards
 from reverie.policy import load_learner, make_agent
 from reverie.protocols import Initialised, StreamSpec
 from reverie.replay.coordinator import ReplayCoordinator
@@ -101,6 +103,18 @@ def coordinator_arguments(config: ExperimentConfig, specs: dict[str, StreamSpec]
         "seed": config.seed,
         "action_repeat": registry.suite(config.env.suite).action_repeat(config.env.options),
     }
+
+
+def make_batches(
+    config: ExperimentConfig,
+    specs: dict[str, StreamSpec],
+    coordinator: Grants,
+    shards: Shards,
+    device: str,
+) -> Batches:
+    """What the learner trains on: granted batches of the replay, on its device."""
+    prefetch = 1 if config.run.lockstep else config.learner.prefetch
+    return BatchStream(specs, coordinator, shards, device=device, prefetch=prefetch)
 
 
 def replay_files(fragments: list[dict[str, Any]]) -> list[FileEntry]:

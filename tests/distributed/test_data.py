@@ -96,8 +96,8 @@ def test_windows_equal_the_inserted_rows_while_busy_shards_answer_many_requests(
         quota = coordinator.request_steps(0, 8)
         coordinator.report(0, quota.steps, 0, {0: masses[2], 1: masses[3]})
         stream = BatchStream(SPECS, coordinator, links, device="cpu", prefetch=5)
-        windows, trained, latest = 0, 0, 0
-        while (ready := stream.next(trained)) is not None:
+        windows, latest = 0, 0
+        while (ready := stream.next()) is not None:
             insert(wait=False)
             rows = {key: value.numpy() for key, value in ready.batches["replay"].items()}
             ids = rows[STEP_ID]
@@ -106,8 +106,7 @@ def test_windows_equal_the_inserted_rows_while_busy_shards_answer_many_requests(
                 assert row_checksum(rows, *at) == inserted[int(ids[at])]
             windows += len(ids)
             latest = max(latest, int((ids & 0xFFFFFFFF).max()))
-            trained = ready.number + 1
-            coordinator.batch_trained(ready.number)
+            stream.trained(ready.number, {})
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -159,12 +158,12 @@ def test_window_starts_are_uniform_over_unequal_shards_and_restarted_streams() -
     coordinator.report(0, quota.steps, 0, {i: shard.masses() for i, shard in enumerate(made)})
     links = [LocalShard(shard) for shard in made]
     stream = BatchStream(specs, coordinator, links, device="cpu", prefetch=2)
-    for number in range(updates):
-        ready = stream.next(number)
+    for _ in range(updates):
+        ready = stream.next()
         assert ready is not None
         for start in ready.batches["replay"][STEP_ID][:, 0].tolist():
             starts[start] += 1  # a start that no window may have is a KeyError
-        coordinator.batch_trained(ready.number)
+        stream.trained(ready.number, {})
     counts = np.array(list(starts.values()))
     expected = 16 * updates / len(counts)
     chi_square = float(((counts - expected) ** 2 / expected).sum())

@@ -72,9 +72,9 @@ def parts(prefetch: int = 2, shards: int = 2) -> tuple[BatchStream, Any, list[Re
 
 
 def take(stream: BatchStream, coordinator: Any) -> Any:
-    ready = stream.next(coordinator.limiter.trained_batches)
+    ready = stream.next()
     assert ready is not None
-    coordinator.batch_trained(ready.number)
+    stream.trained(ready.number, {})
     return ready
 
 
@@ -142,9 +142,10 @@ def test_a_batch_stays_valid_while_the_next_one_is_made() -> None:
 
 def test_no_more_than_prefetch_batches_are_granted_ahead() -> None:
     stream, coordinator, _ = parts(prefetch=3)
-    stream.next(0)
+    stream.next()
     assert coordinator.limiter.in_flight == 3
-    assert stream.drop() == 2
+    assert stream.refund() == 2
+    assert coordinator.limiter.in_flight == 1
 
 
 def test_without_a_grant_there_is_no_batch() -> None:
@@ -152,7 +153,7 @@ def test_without_a_grant_there_is_no_batch() -> None:
     while coordinator.can_grant() or coordinator.limiter.in_flight:
         take(stream, coordinator)
     assert coordinator.limiter.trained_batches == 50
-    assert stream.next(50) is None
+    assert stream.next() is None
 
 
 @pytest.mark.parametrize("when", ["asked", "short"])
@@ -171,12 +172,37 @@ def test_a_lost_shard_sends_back_every_batch_in_flight(when: str) -> None:
         return wait
 
     link.sample = lost
-    while (ready := stream.next(coordinator.limiter.trained_batches)) is not None:
-        coordinator.batch_trained(ready.number)
+    while (ready := stream.next()) is not None:
+        stream.trained(ready.number, {})
         numbers.append(ready.number)
     assert coordinator.limiter.in_flight == 0
-    assert stream.drop() == 0
+    assert stream.refund() == 0
     link.sample = real
     assert take(stream, coordinator).number == numbers[-1] + 1
     # Whoever was refunded is granted again: no batch of the run is missing or counted twice.
     assert coordinator.limiter.trained_batches == numbers[-1] + 2
+
+
+def test_feedback_goes_to_the_shard_that_gave_the_window_and_to_no_other() -> None:
+    stream, _, shards = parts()
+    ready = stream.next()
+    assert ready is not None
+    ids = ready.batches["replay"][STEP_ID]
+    assert set((ids >> 32).unique().remainder(2).tolist()) == {0, 1}
+    stream.trained(ready.number, {STEP_ID: ids, "latent": ids.remainder(97).float()})
+    assert [shard.stats()["ignored_ids"] for shard in shards] == [0, 0]
+    for _ in range(10):
+        batch = take(stream, None).batches["replay"]
+        valid = batch.get("side/valid", torch.zeros(1, dtype=torch.bool))
+        if valid.any():
+            wanted = batch[STEP_ID].remainder(97).float()
+            assert torch.equal(batch["side/latent"][valid], wanted[valid])
+    assert valid.any()
+    with pytest.raises(ValueError, match="which gave no window"):
+        stream.trained(take_number(stream), {STEP_ID: ids + (99 << 32), "latent": ids.float()})
+
+
+def take_number(stream: BatchStream) -> int:
+    ready = stream.next()
+    assert ready is not None
+    return ready.number

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from reverie import wiring
 from reverie.allocator import keep_memory
 from reverie.cluster.links import CoordinatorLink, WeightStoreLink, shard_links
 from reverie.config import ExperimentConfig
@@ -55,11 +56,12 @@ class LearnerActor(Learner):
         incarnation: int,
     ) -> None:
         _pin_threads(threads)
+        specs = wiring.agent_streams(config, spaces)
+        coordinator, shards = CoordinatorLink(run_id), shard_links(run_id, config)
         super().__init__(
             config,
             spaces,
-            CoordinatorLink(run_id),
-            shard_links(run_id, config),
+            wiring.make_batches(config, specs, coordinator, shards, device),
             WeightStoreLink(run_id),
             device=device,
             incarnation=incarnation,

@@ -18,8 +18,9 @@ from ray.exceptions import ObjectLostError, RayActorError
 from reverie.cluster.connection import NAMESPACE
 from reverie.config import ExperimentConfig
 from reverie.errors import ReplayLost
-from reverie.replay.coordinator import Grant, Quota
-from reverie.types import Array, Chunk, Window
+from reverie.replay.coordinator import Grant, Quota, StreamTicket
+from reverie.types import Array, Chunk, Counters, Version, Window
+from reverie.weight_store import Pinned, State
 
 PATIENCE_S = 60.0
 """Seconds a link waits for a dead actor to be replaced."""
@@ -77,14 +78,21 @@ class CoordinatorLink(ActorLink):
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id, "coordinator")
 
-    def open_stream(self, worker: int, env: int) -> Any:
+    def open_stream(self, worker: int, env: int) -> StreamTicket:
         return ray.get(self.handle().open_stream.remote(worker, env))
 
     def request_steps(self, worker: int, most: int) -> Quota:
         return ray.get(self.handle().request_steps.remote(worker, most))
 
-    def report(self, *arguments: Any) -> None:
-        ray.get(self.handle().report.remote(*arguments))
+    def report(
+        self,
+        worker: int,
+        env_steps: int,
+        episodes: int,
+        masses: Mapping[int, Mapping[str, float]],
+        failed: bool = False,
+    ) -> None:
+        ray.get(self.handle().report.remote(worker, env_steps, episodes, masses, failed))
 
     def request_batch(self) -> Grant | None:
         return ray.get(self.handle().request_batch.remote())
@@ -98,7 +106,7 @@ class CoordinatorLink(ActorLink):
     def batch_trained(self, number: int) -> None:
         self.handle().trained_up_to.remote(number + 1)
 
-    def counters(self) -> Any:
+    def counters(self) -> Counters:
         return ray.get(self.handle().counters.remote())
 
 
@@ -121,10 +129,15 @@ class ShardActorLink(ActorLink):
             raise ReplayLost(f"{self._name}: {error}") from error
 
     def sample(
-        self, name: str, count: int, batch_number: int, trained_batches: int
+        self,
+        name: str,
+        count: int,
+        batch_number: int,
+        trained_batches: int,
+        slots: range | None = None,
     ) -> Callable[[], list[Window]]:
         try:
-            ref = self.handle().sample.remote(name, count, batch_number, trained_batches)
+            ref = self.handle().sample.remote(name, count, batch_number, trained_batches, slots)
         except GONE as error:
             return lambda failed=error: self._fail(failed)
         return lambda: self._wait(ref)
@@ -155,16 +168,16 @@ class WeightStoreLink(ActorLink):
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id, "weight_store")
 
-    def publish(self, version: Any, state: Any) -> None:
+    def publish(self, version: Version, state: State) -> None:
         self.call("publish", version, state)
 
-    def pin(self, version: Any, env_steps: int, state: Any) -> None:
+    def pin(self, version: Version, env_steps: int, state: State) -> None:
         self.call("pin", version, env_steps, state)
 
-    def newer_than(self, version: Any) -> Any:
+    def newer_than(self, version: Version | None) -> tuple[Version, State] | None:
         return self.call("newer_than", version)
 
-    def pinned(self, env_steps: int) -> Any:
+    def pinned(self, env_steps: int) -> Pinned:
         return self.call("pinned", env_steps)
 
     def unpin(self, env_steps: int) -> None:

@@ -43,6 +43,16 @@ class Quota:
     counters: Counters
 
 
+class Part(NamedTuple):
+    """Windows of one batch that one shard has."""
+
+    shard: int
+    slots: range
+    """Which of the windows that the shard draws for this batch."""
+    of: int
+    """How many it draws."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
     """Leave to train one batch."""
@@ -52,7 +62,21 @@ class Grant:
     counters: Counters
     """As if every earlier batch were trained."""
     draws: dict[str, list[int]]
-    """Windows to ask of each shard, by stream name; only the streams due at `number`."""
+    """Windows to ask of each shard, by stream name; only the streams due at `number`.
+
+    The slots of a batch go round the shards once: shard 0 fills the first ones.
+    """
+
+    def parts(self, name: str, slots: range) -> list[Part]:
+        """Where the windows of these slots of the batch come from, in their order."""
+        found: list[Part] = []
+        begin = 0
+        for shard, count in enumerate(self.draws[name]):
+            start, stop = max(slots.start - begin, 0), min(slots.stop - begin, count)
+            if start < stop:
+                found.append(Part(shard, range(start, stop), count))
+            begin += count
+        return found
 
 
 class ReplayCoordinator:
@@ -177,6 +201,10 @@ class ReplayCoordinator:
     def can_grant(self) -> bool:
         """Whether `request_batch` would grant one now."""
         return self.limiter.may_train() and self._can_sample()
+
+    def await_batch(self, patience: float) -> bool:
+        """As `can_grant`: nothing changes while this object is asked, so waiting is useless."""
+        return self.can_grant()
 
     def request_batch(self) -> Grant | None:
         """Grant the next batch; None where none is due or a due stream has nothing to draw."""

@@ -7,6 +7,7 @@ so a restored shard repeats the draws of every batch that had not been trained.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ from reverie.types import Array, Chunk, Rows, StreamId, Window
 
 FORMAT = 1
 """Version of the fragment and of the files it names."""
+
+
+@dataclass(slots=True)
+class _Draw:
+    """The windows of one stream and batch, and the slots that nobody has asked for yet."""
+
+    windows: list[Window]
+    waiting: set[int]
 
 
 class ReplayShard:
@@ -54,6 +63,7 @@ class ReplayShard:
         episodic = any(spec.sampler == "episodes" for spec in specs.values())
         evict = "episodes" if episodic else "chunks"
         self._store = ChunkStore(capacity_rows, codec, evict, self._samplers.values())
+        self._open: dict[tuple[str, int], _Draw] = {}
         self._folder: Path | None = None
         self._files: dict[str, FileInfo] = {}
 
@@ -68,15 +78,40 @@ class ReplayShard:
         return self.masses()
 
     def sample(
-        self, name: str, count: int, batch_number: int, trained_batches: int
+        self,
+        name: str,
+        count: int,
+        batch_number: int,
+        trained_batches: int,
+        slots: range | None = None,
     ) -> list[Window]:
-        """Draw `count` windows of stream `name` for batch `batch_number`.
+        """Draw `count` windows of stream `name` for batch `batch_number`; return those in `slots`.
 
-        Batches below `trained_batches` were trained and are never asked for again.
+        Whoever asks for part of a batch gets its part of one draw, whatever is inserted between
+        two requests: a draw is kept until each of its slots was asked for once. All slots are
+        returned where none are named. Batches below `trained_batches` were trained and are never
+        asked for again.
 
         Raises:
             ReplayLost: the stream's mass is 0 here, e.g. after the shard was replaced.
+            ValueError: slots beyond `count`.
         """
+        slots = range(count) if slots is None else slots
+        if not 0 <= slots.start <= slots.stop <= count:
+            raise ValueError(f"stream {name!r}: wanted slots within 0..{count}, got {slots}")
+        self._forget_trained(name, trained_batches)
+        draw = self._open.get((name, batch_number))
+        if draw is None or len(draw.windows) != count or not draw.waiting.issuperset(slots):
+            draw = self._draw(name, count, batch_number, trained_batches)
+        draw.waiting.difference_update(slots)
+        if not draw.waiting:
+            self._open.pop((name, batch_number), None)
+        return draw.windows[slots.start : slots.stop]
+
+    def _draw(self, name: str, count: int, batch_number: int, trained_batches: int) -> _Draw:
+        """Draw a batch's windows anew; what was drawn for it and for later ones is void."""
+        for key in [key for key in self._open if key[0] == name and key[1] >= batch_number]:
+            del self._open[key]
         sampler, length = self._samplers[name], self._specs[name].window_length
         if count and not sampler.mass():
             raise ReplayLost(
@@ -84,7 +119,13 @@ class ReplayShard:
                 f" {name!r}, got {self._store.num_rows} rows and no window; refund the batch"
             )
         draws = sampler.sample(self._rng(name, batch_number), count, batch_number, trained_batches)
-        return [self._store.window(segment, start, length) for segment, start in draws]
+        windows = [self._store.window(segment, start, length) for segment, start in draws]
+        draw = self._open[name, batch_number] = _Draw(windows, set(range(count)))
+        return draw
+
+    def _forget_trained(self, name: str, trained_batches: int) -> None:
+        for key in [key for key in self._open if key[0] == name and key[1] < trained_batches]:
+            del self._open[key]
 
     def write_back(self, step_ids: NDArray[np.int64], values: Mapping[str, Array]) -> int:
         """Set side values by step id; returns how many ids are unknown here, and were ignored.

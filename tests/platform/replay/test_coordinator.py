@@ -12,7 +12,7 @@ from scipy import stats
 
 from reverie.protocols import StreamSpec
 from reverie.replay.chunk import make_chunk
-from reverie.replay.coordinator import ReplayCoordinator, StreamTicket
+from reverie.replay.coordinator import Grant, ReplayCoordinator, StreamTicket
 from reverie.replay.shard import ReplayShard
 from reverie.types import Counters, StreamId
 
@@ -245,3 +245,10 @@ def test_a_whole_run_with_faults_keeps_the_bound_and_ends():
         assert one.finished()
         assert one.counters().env_steps == 400
         assert facts["target_lag"] < 32
+
+
+def test_a_grant_tells_which_slots_of_the_batch_each_shard_fills():
+    grant = Grant(number=3, counters=Counters(), draws={"main": [3, 0, 4]})
+    assert grant.parts("main", range(7)) == [(0, range(3), 3), (2, range(4), 4)]
+    assert grant.parts("main", range(2, 5)) == [(0, range(2, 3), 3), (2, range(2), 4)]
+    assert grant.parts("main", range(4, 6)) == [(2, range(1, 3), 4)]

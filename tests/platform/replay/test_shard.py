@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -224,3 +225,47 @@ def test_a_thousand_streams():
     windows = one.sample("main", 2000, 0, 0)
     assert len({window[0].number for window in windows}) > 800
     assert all(sum(len(p.data["is_last"]) for p in w) == LENGTH for w in windows)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("sampler", ["uniform", "freshest", "episodes"])
+def test_slices_of_a_batch_are_one_draw_whatever_is_inserted_meanwhile(sampler, parts):
+    one, two, history = shard(sampler, length=3), shard(sampler, length=3), chunks(3, 160)
+    cuts, compared = [12 * at // parts for at in range(parts + 1)], 0
+    for at, chunk in enumerate(history):
+        one.insert([chunk])
+        two.insert([chunk])
+        if at < 20 or at % 4:
+            continue
+        number = at // 4
+        whole = two.sample("main", 12, number, number)
+        found = []
+        for start, stop in itertools.pairwise(cuts):
+            found += one.sample("main", 12, number, number, range(start, stop))
+            if at + 1 < len(history) and stop < 12:
+                # Both shards hold the same rows when the next batch is drawn.
+                one.insert([history[at + 1]])
+        two.insert(history[at + 1 : at + 2])
+        assert plain(found) == plain(whole)
+        compared += 1
+    assert compared > 30
+
+
+def test_askers_far_apart_get_their_slices_of_every_batch_and_each_new_window_comes_once():
+    one, two = shard("freshest"), shard("freshest")
+    for chunk in chunks(4, 60):
+        one.insert([chunk])
+        two.insert([chunk])
+    whole = [plain(two.sample("main", 4, number, 0)) for number in range(5)]
+    ahead = [plain(one.sample("main", 4, number, 0, range(1))) for number in range(5)]
+    behind = [plain(one.sample("main", 4, number, 0, range(1, 4))) for number in range(5)]
+    assert [a + b for a, b in zip(ahead, behind, strict=True)] == whole
+    assert one._samplers["main"].state_dict() == two._samplers["main"].state_dict()
+    assert not one._open
+
+
+def test_slots_beyond_the_draw_are_refused():
+    one = shard()
+    one.insert(chunks(4, 60))
+    with pytest.raises(ValueError, match=r"wanted slots within 0\.\.4, got range\(2, 5\)"):
+        one.sample("main", 4, 0, 0, range(2, 5))
