@@ -12,10 +12,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from reverie.errors import ReplayLost
@@ -35,11 +35,67 @@ class _Pending:
     """(shard, call that waits for its windows), by stream name."""
 
 
+class Assembler:
+    """Makes windows into batches on a device.
+
+    The tensors of a batch are valid until the next but one is made: their memory is used again,
+    because fresh pages cost more than the copy.
+    """
+
+    def __init__(self, specs: dict[str, StreamSpec], device: str) -> None:
+        self._specs, self._device = specs, torch.device(device)
+        self._buffers: dict[tuple[str, int], dict[str, Array]] = {}
+        self._copied: dict[tuple[str, int], torch.cuda.Event] = {}
+        self._turn = 0
+
+    def batches(self, windows: dict[str, list[Window]]) -> dict[str, Batch]:
+        """One batch of each of these streams.
+
+        Raises:
+            ReplayLost: fewer windows than the stream wants.
+        """
+        self._check(windows)
+        self._turn = 1 - self._turn
+        return {name: self._assemble(name, found) for name, found in windows.items()}
+
+    def _check(self, windows: dict[str, list[Window]]) -> None:
+        for name, found in windows.items():
+            wanted = self._specs[name].batch_size
+            if len(found) != wanted:
+                raise ReplayLost(f"stream {name!r}: {len(found)} of {wanted} windows are left")
+
+    def _assemble(self, name: str, windows: list[Window]) -> Batch:
+        shape = (len(windows), self._specs[name].window_length)
+        buffers = self._buffers.setdefault((name, self._turn), {})
+        if (copied := self._copied.get((name, self._turn))) is not None:
+            copied.synchronize()  # the GPU may still be reading what lay in these buffers
+        for piece in (piece for window in windows for piece in window):
+            for key in piece.data.keys() - buffers.keys():
+                value = piece.data[key]
+                if not key.startswith(LOG_PREFIX):
+                    buffers[key] = self._allocate((*shape, *value.shape[1:]), value.dtype)
+        if STEP_ID not in buffers:
+            buffers[STEP_ID] = self._allocate(shape, np.int64)
+        for row, window in enumerate(windows):
+            _copy_window(window, {key: array[row] for key, array in buffers.items()})
+        batch = {key: self._to_device(array) for key, array in buffers.items()}
+        if self._device.type == "cuda":
+            event = self._copied[name, self._turn] = torch.cuda.Event()
+            event.record()
+        return batch
+
+    def _allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        tensor = torch.from_numpy(np.zeros(shape, dtype))
+        return (tensor.pin_memory() if self._device.type == "cuda" else tensor).numpy()
+
+    def _to_device(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self._device, non_blocking=True)
+
+
 class BatchStream:
     """The replay's `Batches`: keeps `prefetch` of them under way and assembles the oldest.
 
-    The tensors of a batch are valid until the next but one call of `next`: their memory is
-    used again, because fresh pages cost more than the copy.
+    The tensors of a batch are valid until the next but one call of `next`.
     """
 
     def __init__(
@@ -52,12 +108,10 @@ class BatchStream:
         prefetch: int,
     ) -> None:
         self._specs, self._source, self._shards = specs, source, shards
-        self._device, self._prefetch = torch.device(device), prefetch
+        self._assembler, self._prefetch = Assembler(specs, device), prefetch
         self._pending: deque[_Pending] = deque()
-        self._buffers: dict[tuple[str, int], dict[str, Array]] = {}
-        self._copied: dict[tuple[str, int], Any] = {}
         self._shard_of: dict[int, int] = {}
-        self._trained = self._turn = 0
+        self._trained = 0
 
     def next(self) -> Ready | None:
         """Return the next batch, or None where the limiter grants none now.
@@ -71,13 +125,11 @@ class BatchStream:
         pending = self._pending.popleft()
         try:
             windows = {name: self._arrived(waits) for name, waits in pending.windows.items()}
-            self._check(windows)
+            batches = self._assembler.batches(windows)
         except ReplayLost as error:
             log.warning("batch %d is asked for again: %s", pending.grant.number, error)
             self._give_back(1)
             return None
-        self._turn = 1 - self._turn
-        batches = {name: self._assemble(name, found) for name, found in windows.items()}
         grant = pending.grant
         return Ready(number=grant.number, batches=batches, counters=grant.counters)
 
@@ -150,38 +202,6 @@ class BatchStream:
     def _ask(self, name: str, number: int, part: Part) -> Callable[[], list[Window]]:
         shard = self._shards[part.shard]
         return shard.sample(name, part.of, number, self._trained, part.slots)
-
-    def _check(self, windows: dict[str, list[Window]]) -> None:
-        for name, found in windows.items():
-            wanted = self._specs[name].batch_size
-            if len(found) != wanted:
-                raise ReplayLost(f"stream {name!r}: {len(found)} of {wanted} windows are left")
-
-    def _assemble(self, name: str, windows: list[Window]) -> Batch:
-        shape = (len(windows), self._specs[name].window_length)
-        buffers = self._buffers.setdefault((name, self._turn), {})
-        if (copied := self._copied.get((name, self._turn))) is not None:
-            copied.synchronize()  # the GPU may still be reading what lay in these buffers
-        for piece in (piece for window in windows for piece in window):
-            for key in piece.data.keys() - buffers.keys():
-                value = piece.data[key]
-                if not key.startswith(LOG_PREFIX):
-                    buffers[key] = self._allocate((*shape, *value.shape[1:]), value.dtype)
-        if STEP_ID not in buffers:
-            buffers[STEP_ID] = self._allocate(shape, np.int64)
-        for row, window in enumerate(windows):
-            _copy_window(window, {key: array[row] for key, array in buffers.items()})
-        batch = {key: self._to_device(array) for key, array in buffers.items()}
-        if self._device.type == "cuda":
-            self._copied[name, self._turn] = torch.cuda.current_stream().record_event()
-        return batch
-
-    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        tensor = torch.from_numpy(np.zeros(shape, dtype))
-        return (tensor.pin_memory() if self._device.type == "cuda" else tensor).numpy()
-
-    def _to_device(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self._device, non_blocking=True)
 
 
 def _copy_window(window: Window, out: dict[str, Array]) -> None:

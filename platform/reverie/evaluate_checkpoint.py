@@ -11,13 +11,11 @@ import numpy as np
 
 from reverie import evaluator, wiring
 from reverie.agent_actor import make_agent_actor
-from reverie.batch_stream import BatchStream
+from reverie.batch_stream import Assembler, Batch
 from reverie.checkpoint import Checkpoint
 from reverie.config import ExperimentConfig, load_config
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
-from reverie.links import Ready
-from reverie.local_run import LocalShard
 from reverie.policy import (
     config_file,
     load_learner,
@@ -27,9 +25,8 @@ from reverie.policy import (
     read_spaces,
 )
 from reverie.protocols import Mode, StreamSpec, Videos
-from reverie.replay.coordinator import Grant
 from reverie.seeds import LEARNING, SCORING, derive_seed
-from reverie.types import Counters, Spaces
+from reverie.types import Counters, Spaces, Window
 from reverie.video import IMAGINED_FPS, write_run_video
 
 log = logging.getLogger(__name__)
@@ -77,47 +74,29 @@ def imagined_videos(
     """The agent's report on one batch from the checkpoint's replay; empty without a window."""
     agent = make_agent(config, spaces, seed=derive_seed(config.seed, LEARNING), training=True)
     load_learner(agent, checkpoint)
-    ready = _draw(run, config, stream_specs(config, agent.streams()), checkpoint)
-    if ready is None:
+    batches = _draw(run, config, stream_specs(config, agent.streams()), checkpoint)
+    if batches is None:
         log.warning("%s: the replay holds no whole window yet, so nothing is imagined", run)
         return {}
-    return agent.report(ready.batches)[0]
-
-
-class _OneBatch:
-    """Grants one batch of every stream, each from the shard that has most to draw."""
-
-    def __init__(self, specs: dict[str, StreamSpec], masses: list[dict[str, float]]) -> None:
-        self._specs, self._masses = specs, masses
-
-    def request_batch(self) -> Grant:
-        draws: dict[str, list[int]] = {}
-        for name, spec in self._specs.items():
-            best = int(np.argmax([shard[name] for shard in self._masses]))
-            shards = range(len(self._masses))
-            draws[name] = [spec.batch_size * (shard == best) for shard in shards]
-        return Grant(number=0, counters=Counters(), draws=draws)
-
-    def await_batch(self, patience: float) -> bool:
-        return True
-
-    def batch_trained(self, number: int) -> None: ...
-    def refund(self, count: int) -> None: ...
-    def counters(self) -> Counters:
-        return Counters()
+    return agent.report(batches)[0]
 
 
 def _draw(
     run: Path, config: ExperimentConfig, specs: dict[str, StreamSpec], checkpoint: Checkpoint
-) -> Ready | None:
+) -> dict[str, Batch] | None:
+    """One batch of every stream, each from the shard that has most to draw; None without any."""
     shards = [
         wiring.make_shard(config, specs, index) for index in range(config.resources.num_shards)
     ]
     for shard, fragment in zip(shards, checkpoint.document("replay"), strict=True):
         shard.load(run / wiring.REPLAY_FOLDER, fragment)
-    source = _OneBatch(specs, [shard.masses() for shard in shards])
-    links = [LocalShard(shard) for shard in shards]
-    return BatchStream(specs, source, links, device="cpu", prefetch=1).next()
+    windows: dict[str, list[Window]] = {}
+    for name, spec in specs.items():
+        masses = [shard.masses()[name] for shard in shards]
+        if not any(masses):
+            return None
+        windows[name] = shards[int(np.argmax(masses))].sample(name, spec.batch_size, 0, 0)
+    return Assembler(specs, "cpu").batches(windows)
 
 
 def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> dict[str, Any]:

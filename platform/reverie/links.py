@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reverie.weight_store import Pinned
+    from reverie.wiring import Events, Saved
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,3 +162,34 @@ class Batches(Protocol):
     def counters(self) -> Counters:
         """How far the run is, confirmed batches only."""
         ...
+
+
+class Backend(Protocol):
+    """One run, in one process or on a cluster, as the trainer sees it."""
+
+    def step(self) -> Events:
+        """Let the run go on for a moment."""
+        ...
+
+    def quiesce(self) -> Events:
+        """Wait until everything that was granted has arrived; nothing new is granted."""
+        ...
+
+    def save(self, *, go_on: bool = True) -> Saved:
+        """Cut the state of every part, after `quiesce`.
+
+        Raises:
+            PartLost: a part died meanwhile; the next step replaces it.
+        """
+        ...
+
+    def finish(self) -> Events:
+        """Play the evaluations that wait and one of the last weights."""
+        ...
+
+    def counters(self) -> Counters: ...
+    def facts(self) -> dict[str, int | float]:
+        """What was counted, for the summary."""
+        ...
+
+    def close(self) -> None: ...

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -109,7 +108,7 @@ class LocalRun:
     def counters(self) -> Counters:
         return self.coordinator.counters()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, int | float]:
         """What the parts counted, for the summary."""
         return self.coordinator.facts()
 

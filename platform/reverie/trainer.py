@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 from reverie import env_factory, evaluator, registry, wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import ExperimentConfig
 from reverie.errors import ConfigError, NonFiniteLoss, PartLost, RunError
 from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
+from reverie.links import Backend
 from reverie.metrics import MetricsLogger
 from reverie.policy import CONFIG_FILE, SPACES_FILE
-from reverie.protocols import Initialised
+from reverie.protocols import Initialised, Videos
 from reverie.run_manifest import write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
 from reverie.storage import Storage
@@ -145,7 +146,7 @@ class Trainer:
         self._store.save(self._number, saved.tensors, documents, saved.files)
         self._last_save = time.perf_counter()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, int | float]:
         """What the coordinator counted so far, lost and uncounted steps apart."""
         return self._backend.facts()
 
@@ -182,7 +183,7 @@ class Trainer:
         self._last_log = time.perf_counter()
         self._metrics.write(self._record.pop_metrics(), self._record.counters())
 
-    def _write_videos(self, env_steps: int, videos: Any, metrics: dict[str, float]) -> None:
+    def _write_videos(self, env_steps: int, videos: Videos, metrics: dict[str, float]) -> None:
         counters = self._record.counters()
         if metrics:
             self._metrics.write({f"report/{k}": v for k, v in metrics.items()}, counters)
@@ -291,7 +292,7 @@ class Trainer:
             config=self.config.to_dict(),
         )
 
-    def _make_backend(self, local: bool, address: str | None, source: Source | None) -> Any:
+    def _make_backend(self, local: bool, address: str | None, source: Source | None) -> Backend:
         parts = self.config, self.spaces, self.folder, self._checkpoint, source
         if local:
             from reverie.local_run import LocalRun

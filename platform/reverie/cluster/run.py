@@ -150,7 +150,7 @@ class RayRun:
     def counters(self) -> Counters:
         return self._ask_coordinator("counters")
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, int | float]:
         """What the coordinator counted, for the summary."""
         return self._ask_coordinator("facts")
 
