@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from reverie.replay.coordinator import Quota, ReplayCoordinator
+from reverie.replay.coordinator import Grant, Quota, ReplayCoordinator, StreamTicket
 from reverie.replay.shard import ReplayShard
-from reverie.types import Array
-from reverie.weight_store import WeightStore
+from reverie.types import Array, Counters, Version
+from reverie.weight_store import State, WeightStore
 
 T = TypeVar("T")
 QUOTA_PATIENCE_S = 1.0
@@ -24,10 +24,7 @@ QUOTA_PATIENCE_S = 1.0
 
 
 class CoordinatorActor:
-    """The coordinator, with calls that wait until something changes.
-
-    Every other method of `ReplayCoordinator` is passed on; those in `CHANGING` wake the waiters.
-    """
+    """The coordinator, with calls that wait until something changes."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._plain = ReplayCoordinator(**arguments)
@@ -54,8 +51,81 @@ class CoordinatorActor:
             self._plain.batch_trained(limiter.trained_batches)
         await self._wake()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, int | float]:
         return self._plain.facts()
+
+    # Passed on; those that change something wake whoever waits.
+
+    async def report(
+        self,
+        worker: int,
+        env_steps: int,
+        episodes: int,
+        masses: Mapping[int, Mapping[str, float]],
+        failed: bool = False,
+    ) -> None:
+        self._plain.report(worker, env_steps, episodes, masses, failed)
+        await self._wake()
+
+    async def refund(self, count: int) -> None:
+        self._plain.refund(count)
+        await self._wake()
+
+    async def set_masses(self, shard: int, masses: Mapping[str, float]) -> None:
+        self._plain.set_masses(shard, masses)
+        await self._wake()
+
+    async def shard_lost(self, shard: int) -> None:
+        self._plain.shard_lost(shard)
+        await self._wake()
+
+    async def worker_lost(self, worker: int) -> int:
+        lost = self._plain.worker_lost(worker)
+        await self._wake()
+        return lost
+
+    async def learner_lost(self) -> int:
+        trained = self._plain.learner_lost()
+        await self._wake()
+        return trained
+
+    async def unpause(self) -> None:
+        self._plain.unpause()
+        await self._wake()
+
+    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._plain.load_state_dict(state)
+        await self._wake()
+
+    async def open_stream(self, worker: int, env: int) -> StreamTicket:
+        return self._plain.open_stream(worker, env)
+
+    async def request_batch(self) -> Grant | None:
+        return self._plain.request_batch()
+
+    async def pause(self) -> None:
+        self._plain.pause()
+
+    async def outstanding(self) -> int:
+        return self._plain.outstanding()
+
+    async def overdue(self, seconds: float) -> list[int]:
+        return self._plain.overdue(seconds)
+
+    async def finished(self) -> bool:
+        return self._plain.finished()
+
+    async def stalled(self) -> bool:
+        return self._plain.stalled()
+
+    async def counters(self) -> Counters:
+        return self._plain.counters()
+
+    async def facts(self) -> dict[str, int | float]:
+        return self._plain.facts()
+
+    async def state_dict(self) -> dict[str, Any]:
+        return self._plain.state_dict()
 
     async def _wake(self) -> None:
         async with self._changed:
@@ -75,48 +145,6 @@ class CoordinatorActor:
                     return ask()
 
 
-CHANGING = (
-    "report",
-    "refund",
-    "set_masses",
-    "shard_lost",
-    "worker_lost",
-    "learner_lost",
-    "unpause",
-    "load_state_dict",
-)
-UNCHANGING = (
-    "open_stream",
-    "request_batch",
-    "pause",
-    "outstanding",
-    "overdue",
-    "finished",
-    "stalled",
-    "counters",
-    "facts",
-    "state_dict",
-)
-
-
-def _passed_on(name: str, *, wakes: bool) -> Any:
-    """The coordinator's method `name` as the actor's, waking everyone who waits for a change."""
-
-    async def method(self: Any, *arguments: Any) -> Any:
-        result = getattr(self._plain, name)(*arguments)
-        if wakes:
-            await self._wake()
-        return result
-
-    method.__name__ = name
-    method.__doc__ = getattr(ReplayCoordinator, name).__doc__
-    return method
-
-
-for _name in (*CHANGING, *UNCHANGING):
-    setattr(CoordinatorActor, _name, _passed_on(_name, wakes=_name in CHANGING))
-
-
 class ShardActor(ReplayShard):
     """A shard as an actor; restored from `fragment` before it answers anyone."""
 
@@ -134,10 +162,10 @@ class ShardActor(ReplayShard):
 class WeightStoreActor(WeightStore):
     """The weight store as an actor."""
 
-    def publish(self, version: Any, state: Any) -> None:
+    def publish(self, version: Version, state: State) -> None:
         super().publish(version, _owned(state))
 
-    def pin(self, version: Any, env_steps: int, state: Any) -> None:
+    def pin(self, version: Version, env_steps: int, state: State) -> None:
         super().pin(version, env_steps, _owned(state))
 
 
