@@ -22,8 +22,8 @@ class NonFiniteLoss(RunError):
     """A loss became NaN or infinite; the message names it."""
 
 
-class PlacementError(RunError):
-    """The cluster can never hold what the configuration asks for."""
+class PlacementError(ConfigError):
+    """The cluster or placement group can never hold what the configuration asks for."""
 
 
 class WorkerLost(RunError):

@@ -13,9 +13,8 @@ import pytest
 import ray
 
 from reverie.checkpoint import CheckpointStore
-from reverie.cluster.placement import plan_placement
 from reverie.config import resolve_config
-from reverie.errors import EnvFailed, NonFiniteLoss, PlacementError, WorkerLost
+from reverie.errors import EnvFailed, NonFiniteLoss, WorkerLost
 from reverie.storage import Storage
 from reverie.trainer import Trainer
 from tests.fakes import Counting, CountingEnv, tree
@@ -213,12 +212,3 @@ def test_a_bad_loss_stops_the_run_by_its_name_and_keeps_the_last_checkpoint(tmp_
     kept = CheckpointStore(Storage(str(tmp_path / "run")), 2).latest()
     assert kept.number == 1
     assert kept.tensors("learner")["grad_updates"] >= 20
-
-
-def test_a_placement_that_cannot_fit_is_refused_and_cpus_are_scaled_to_fit() -> None:
-    config = resolve_config(tree(resources={"num_env_workers": 6, "device": "cuda"}))
-    with pytest.raises(PlacementError, match=r"needs 1 GPU, the cluster has 0"):
-        plan_placement(config, {"CPU": 8.0})
-    fitted = plan_placement(resolve_config(tree(resources__num_env_workers=6)), {"CPU": 2.0})
-    assert fitted.learner_cpus + 6 * fitted.worker_cpus <= 2.0
-    assert fitted.device == "cpu"

@@ -38,6 +38,9 @@ def connect(config: ExperimentConfig, address: str | None) -> bool:
     if address is None and not in_job:
         os.environ.update({k: os.environ.get(k, v) for k, v in PROCESS_ENV.items()})
         _extend_pythonpath(os.getcwd())
+        if "RAY_worker_niceness" not in os.environ:
+            # Ray's own 15 starves a run beside anything else; a machine of one's own has no need.
+            options["_system_config"] = {"worker_niceness": 0}
         ray.init(address="local", **options)
         return True
     if not in_job:

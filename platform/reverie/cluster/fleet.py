@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorAlreadyExistsError, RayTaskError
 
 from reverie import wiring
 from reverie.cluster.actors import EnvWorkerActor, EvaluatorActor, LearnerActor
@@ -58,7 +58,7 @@ class Fleet:
         while True:
             try:
                 actor: Any = ray.remote(maker).options(**options).remote(*fixed, *arguments)
-            except ValueError:
+            except ActorAlreadyExistsError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
@@ -105,7 +105,7 @@ class Fleet:
         if role == "replay_shard":
             return ShardActor, (wiring.shard_arguments(config, self._specs, index),)
         if role == "learner":
-            device, threads = self._placement.device, self._placement.learner_threads
+            device, threads = self._placement.device, config.resources.learner_threads
             return LearnerActor, (run_id, config, spaces, device, threads)
         if role == "env_worker":
             return EnvWorkerActor, (run_id, config, spaces, index)

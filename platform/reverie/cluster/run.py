@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
 import torch
@@ -24,7 +24,7 @@ from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.cluster.connection import connect
 from reverie.cluster.fleet import Fleet, Key, fetch
-from reverie.cluster.placement import plan_placement
+from reverie.cluster.placement import find_room, place_run
 from reverie.config import ExperimentConfig
 from reverie.errors import PartLost, WorkerLost
 from reverie.init_from import Source
@@ -75,7 +75,7 @@ class RayRun:
         self._replay_folder = str(root / wiring.REPLAY_FOLDER)
         self._store = CheckpointStore(Storage(str(root)), config.run.keep_checkpoints)
         self._started_ray = connect(config, address)
-        placement = plan_placement(config, cast(dict[str, float], ray.cluster_resources()))
+        placement = place_run(config, find_room())
         self.run_id = f"{folder.name}-{uuid.uuid4().hex[:6]}"
         specs = wiring.agent_streams(config, spaces)
         self.fleet = Fleet(config, spaces, specs, self.run_id, placement)
