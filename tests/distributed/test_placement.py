@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from reverie.cluster.placement import Room, place_run
 from reverie.config import resolve_config
 from reverie.errors import PlacementError
 from reverie.trainer import Trainer
+from tests.conftest import ROOT
 from tests.fakes import tree
 
 
@@ -86,3 +90,25 @@ def test_a_placement_group_without_room_is_refused_at_once(tmp_path: Path, ray_l
     assert "the placement group has no CPU free" in text
     assert "\n" not in text
     assert seconds < 10
+
+
+NICENESS = """
+import os, ray
+from reverie.cluster.connection import connect
+from reverie.config import resolve_config
+from tests.fakes import tree
+assert connect(resolve_config(tree()), None)
+@ray.remote(num_cpus=0)
+def niceness():
+    return os.nice(0)
+print("niceness", ray.get(niceness.remote()))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_ray_of_ones_own_runs_its_actors_as_any_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NICENESS], cwd=ROOT, env=dict(os.environ), capture_output=True
+    )
+    assert f"niceness {os.nice(0)}" in done.stdout.decode(), done.stderr.decode()
