@@ -1,7 +1,7 @@
 """Entry for `ray submit` and Ray jobs: the same command line, on the cluster it finds itself in.
 
-ray submit docker/cluster.yaml docker/train.py -- tune_configs/harmonydream/atari100k.yaml
-ray job submit --working-dir . -- python docker/train.py tune_configs/dreamerv3/catch.yaml
+ray submit docker/cluster.yaml docker/train.py -- harmonydream/atari100k
+ray job submit --working-dir . -- python docker/train.py dreamerv3/catch
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def test_commands_are_understood(command: str) -> None:
     arguments = parse(words)
     assert callable(arguments.command)
     if (path := getattr(arguments, "config", "a.yaml")) != "a.yaml":
-        load_config(ROOT / path, [text for text in arguments.overrides if "factory" not in text])
+        load_config(path, [text for text in arguments.overrides if "factory" not in text])
 
 
 def test_there_are_commands_to_check() -> None:

@@ -3,7 +3,7 @@
 env = reverie.make_env("atari100k/pong")         # a plain gymnasium.Env
 env = gymnasium.make("reverie:reverie/atari100k-pong")   # the same
 policy = reverie.load("runs/x"); policy.act(obs) # needs neither ray nor gymnasium
-reverie.Trainer(reverie.load_config("tune_configs/dreamerv3/catch.yaml")).run()
+reverie.Trainer(reverie.load_config("dreamerv3/catch")).run()
 """
 
 from __future__ import annotations

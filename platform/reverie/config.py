@@ -1,8 +1,9 @@
 """From YAML files and dotted overrides to one checked `ExperimentConfig`.
 
 The same dotted keys work in YAML, on the command line and in sweeps. A file may name one other
-as `base:`. `algorithm.name` and `env.suite` choose the dataclass that checks the rest of their
-sub-trees. A resolved configuration, written to the run folder, is enough to start the run again.
+file or preset as `base:`. `algorithm.name` and `env.suite` choose the dataclass that checks the
+rest of their sub-trees. A resolved configuration, written to the run folder, is enough to start
+the run again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from reverie import registry
 from reverie.config_tree import apply_overrides, expand_env, lay, merge, read_yaml
 from reverie.errors import ConfigError
+from reverie.presets import find_config
 from reverie.protocols import Agent
 from reverie.settings import (
     SECTIONS,
@@ -38,12 +40,14 @@ INSTEAD = {
 def load_config(
     path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()
 ) -> ExperimentConfig:
-    """Read `path` and its bases, apply dotted overrides, check everything.
+    """Read a file or preset and its bases, apply dotted overrides, check everything.
+
+    `path` names a file, or else a preset, e.g. `harmonydream/atari100k`.
 
     Raises:
-        ConfigError: a missing file, an unknown key (with near names), a wrong type.
+        ConfigError: no such file or preset, an unknown key (with near names), a wrong type.
     """
-    return resolve_config(apply_overrides(read_yaml(Path(path)), overrides))
+    return resolve_config(apply_overrides(read_yaml(find_config(path)), overrides))
 
 
 def resolve_config(tree: Mapping[str, Any]) -> ExperimentConfig:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import yaml
 
 from reverie.errors import ConfigError
+from reverie.presets import find_config
 from reverie.settings import EnvConfig
 
 ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
@@ -54,19 +55,26 @@ def parse_value(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one file, laid over the file its `base:` names."""
+def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read one file, laid over the file or preset its `base:` names.
+
+    `asked_by` are the files whose bases led to this one.
+
+    Raises:
+        ConfigError: naming the file that is wrong, or that asks for a base which is missing.
+    """
     try:
         tree = yaml.load(path.read_text(), _Loader)
-    except FileNotFoundError:
-        raise ConfigError(_missing_file(path)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: wanted a mapping of sections, got {type(tree).__name__}")
     tree = cast(dict[str, Any], tree)
     base = tree.pop("base", None)
-    return merge(read_yaml(path.parent / base), tree) if base else tree
+    if not base:
+        return tree
+    chain = (*asked_by, path)
+    return merge(read_yaml(_base_file(base, chain), chain), tree)
 
 
 def apply_overrides(
@@ -148,8 +156,15 @@ def _split_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"{key}: not a YAML value: {value!r}: {error}") from None
 
 
-def _missing_file(path: Path) -> str:
-    """Say that `path` is missing and which files lie near it."""
-    folder = next(p for p in (path.parent, *path.parents) if p.is_dir())
-    near = sorted(str(found) for found in folder.rglob("*.yaml"))[:12]
-    return f"{path}: no such file" + (f"; there are: {', '.join(near)}" if near else "")
+def _base_file(base: Any, chain: tuple[Path, ...]) -> Path:
+    """The file that the last of `chain` names as its base."""
+    path = chain[-1]
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: wanted a file or the name of a preset, got {base!r}")
+    try:
+        found = find_config(base, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: base: {error}") from None
+    if found.resolve() in [each.resolve() for each in chain]:
+        raise ConfigError(f"{path}: base: {base!r} is built on this file itself")
+    return found

@@ -55,10 +55,26 @@ def test_numbers_read_as_in_yaml_1_2(text: str, value: object) -> None:
     assert parse_value(text) == value
 
 
-def test_a_missing_file_lists_those_near(tmp_path: Path) -> None:
-    write(tmp_path / "a.yaml", "seed: 1")
-    with pytest.raises(ConfigError, match=r"b\.yaml: no such file; there are: .*a\.yaml"):
-        load_config(tmp_path / "b.yaml")
+def test_a_base_may_be_a_preset(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path / "a.yaml", "base: harmonydream/catch\nseed: 5\n"))
+    assert (config.seed, config.algorithm.harmony.mode) == (5, "paper")
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("low.yml", r"a\.yaml: base: no preset or file 'low\.yml'"),
+        ("harmonydream/cach", r"a\.yaml: base: no preset .*: harmonydream/catch"),
+        ("[low.yaml]", r"a\.yaml: base: wanted a file or the name of a preset, got \['low"),
+        ("b.yaml", r"b\.yaml: base: 'a\.yaml' is built on this file itself"),
+    ],
+)
+def test_a_base_that_is_missing_names_the_file_that_asks_for_it(
+    tmp_path: Path, base: str, message: str
+) -> None:
+    write(tmp_path / "b.yaml", "base: a.yaml\n")
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path / "a.yaml", f"base: {base}\n"))
 
 
 def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:

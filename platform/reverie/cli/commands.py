@@ -20,10 +20,11 @@ from reverie.cli.env_commands import add_env_commands
 from reverie.config import load_config
 from reverie.errors import ConfigError, RunError
 
+CONFIG_HELP = "YAML file, or the name of a preset, e.g. harmonydream/catch"
 TRAIN_EXAMPLES = """\
 examples:
-  reverie train tune_configs/harmonydream/atari100k.yaml env.task=boxing seed=3
-  reverie train tune_configs/dreamerv3/catch.yaml --local            one process, no Ray: for pdb
+  reverie train harmonydream/atari100k env.task=boxing seed=3
+  reverie train dreamerv3/catch --local                              one process, no Ray: for pdb
   reverie train CONFIG env.factory=my_file:make_env                  your own gymnasium.Env
   reverie train CONFIG run.dir=runs/a --resume=auto                  for jobs that are requeued
   reverie train CONFIG --address auto                                on a cluster
@@ -95,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_train(commands: Any) -> None:
     parser = add_command(commands, "train", _train, "train an agent", epilog=TRAIN_EXAMPLES)
-    parser.add_argument("config", help="YAML file, e.g. one under tune_configs/")
+    parser.add_argument("config", help=CONFIG_HELP)
     add_overrides(parser)
     _add_where(parser)
     parser.add_argument(
@@ -130,7 +131,7 @@ def _add_describe(commands: Any) -> None:
     parser = add_command(
         commands, "describe", _describe, "show what a configuration builds, without running it"
     )
-    parser.add_argument("config", help="YAML file")
+    parser.add_argument("config", help=CONFIG_HELP)
     add_overrides(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -65,9 +65,9 @@ def test_an_unknown_size_is_refused(size: str, words: str, cli: Cli) -> None:
     assert_refused(answer, words)
 
 
-def test_a_missing_configuration_lists_those_near(cli: Cli, config: Path) -> None:
+def test_a_missing_configuration_says_what_presets_are_called(cli: Cli, config: Path) -> None:
     answer = cli("train", config.with_name("other.yaml"), "--local")
-    assert_refused(answer, "other.yaml: no such file", "config.yaml")
+    assert_refused(answer, "no preset or file ", "other.yaml", "like dreamerv2/catch")
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "", "learner: 3\n", "seed: 1\nseed: 2\n"])
