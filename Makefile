@@ -5,7 +5,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell command -v $(p) 2>/dev/null)))
-EXTRAS := atari,dmc,metaworld,crafter,video,dev
+EXTRAS := all,dev
 PRESETS := tune_configs/harmonydream
 ARGS ?=
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,10 @@ KNOW_RAY = {"cluster", "tuning"}
 """Folders of the platform that may import Ray; from elsewhere only functions may import them."""
 NEVER = {"replay": {"torch", "ray"}, "cluster/light_actors.py": {"torch"}}
 """Folder or file -> what nothing in it may import, nor anything that it needs."""
+EXTRAS = ("ray", "rich", "tensorboardX", "cv2", "PIL", "av", "ale_py", "dm_control", "wandb")
+"""Modules that the core does without."""
+WITHOUT_EXTRAS = f"import sys\nsys.modules |= dict.fromkeys({EXTRAS!r})"
+"""Code after which none of them can be imported, as where only the core is installed."""
 LIGHT = [
     "types",
     "registry",
@@ -164,18 +170,48 @@ def test_nothing_shadows_the_standard_platform_module() -> None:
     assert found.stdout.strip(), found.stderr
 
 
-def test_reverie_and_a_local_run_work_where_ray_cannot_be_imported(tmp_path: Path) -> None:
+def test_a_local_run_and_acting_work_with_the_core_alone(tmp_path: Path) -> None:
     code = f"""
-import sys
-sys.modules["ray"] = None
+{WITHOUT_EXTRAS}
+import numpy, reverie
 from reverie.config import resolve_config
 from reverie.trainer import Trainer
 from tests.fakes import tree
 config = resolve_config(tree(run__dir={str(tmp_path / "run")!r}, run__env_steps=100))
 assert Trainer(config, local=True).run().env_steps == 100
+policy = reverie.load({str(tmp_path / "run")!r})
+policy.act({{key: numpy.zeros(v.shape, v.dtype) for key, v in policy.spaces.obs.items()}})
 """
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("play toy/catch", 'pictures needs pillow: pip install "reverie[video]"'),
+        ("play --all toy", 'sheet needs opencv-python-headless: pip install "reverie[video]"'),
+        ("eval no/run --video", 'pictures needs pillow: pip install "reverie[video]"'),
+    ],
+)
+def test_what_misses_an_extra_names_it(words: str, message: str, tmp_path: Path) -> None:
+    code = f"{WITHOUT_EXTRAS}\nfrom reverie.cli import main\nsys.exit(main({words.split()!r}))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert found.returncode == 2, found.stderr
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_all_extras_but_wandb_are_in_all_and_no_package_of_the_core_is_in_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    listed = re.search(r"\[(.*)\]", extras["all"][0])
+    assert listed
+    assert set(listed[1].split(",")) == extras.keys() - {"all", "dev", "wandb"}
+    core = {re.split(r"\W", line)[0] for line in project["dependencies"]}
+    assert core == {"torch", "gymnasium", "numpy", "pyarrow", "pydantic", "pyyaml"}
 
 
 def test_without_ray_the_command_line_names_the_way_out(tmp_path: Path) -> None:
@@ -187,4 +223,4 @@ sys.exit(main(["train", "tune_configs/dreamerv3/catch.yaml", "run.dir={tmp_path 
 """
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2
-    assert "ray is not installed: pip install reverie, or run with --local" in found.stderr
+    assert 'ray is not installed: pip install "reverie[ray]", or run with --local' in found.stderr

@@ -20,7 +20,7 @@ from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol
 from reverie.types import STRICT, Array, Rows
-from reverie_envs.suites import installed, pip_line, protocol_id, unknown_task
+from reverie_envs.suites import installed, opencv, pip_line, protocol_id, unknown_task
 
 SCORES: dict[str, tuple[float, float]] = {
     "alien": (227.8, 7127.7),
@@ -214,8 +214,7 @@ class AtariEnv(gymnasium.Env[Rows, Any]):
         return self._actions[self._sent]
 
     def _obs(self) -> Rows:
-        import cv2  # where it is used, so that a suite can be asked about its tasks without
-
+        cv2 = opencv("the suite 'atari100k'", "atari")
         size = (self._config.size, self._config.size)
         return {"image": cv2.resize(self._screen, size, interpolation=cv2.INTER_AREA)}
 

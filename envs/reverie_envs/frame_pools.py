@@ -15,6 +15,7 @@ import numpy as np
 
 from reverie.types import Array
 from reverie_envs import textures
+from reverie_envs.suites import opencv
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 CLIP_LENGTH = 250
@@ -46,8 +47,7 @@ def video_pool(folder: str, frames: int, size: int, grey: bool) -> Array:
         ValueError: no such folder, no video in it, or one that cannot be read.
         ImportError: the package that reads videos is missing.
     """
-    import cv2  # where it is used, so that a suite can be asked about its tasks without
-
+    cv2 = opencv("env.videos", "dmc")
     pool: list[Array] = []
     for path in _files(folder):
         for frame in _frames(path, grey):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -19,7 +18,7 @@ from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
 from reverie.protocols import EvalProtocol
 from reverie.types import STRICT, Rows
-from reverie_envs.suites import protocol_id, unknown_task
+from reverie_envs.suites import opencv, protocol_id, unknown_task
 from reverie_envs.wrappers import DictObservations
 
 Env = gymnasium.Env[Any, Any]
@@ -119,6 +118,7 @@ class Rendered(gymnasium.Wrapper):  # type: ignore[type-arg]
         except DependencyNotInstalled as error:
             raise ImportError(f"env.render=true: {error}") from error
         size = (self._size, self._size)
+        cv2 = opencv("env.render=true", "video")
         return {"image": cv2.resize(frame, size, interpolation=cv2.INTER_AREA), **obs}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from reverie.types import Array
 from reverie_envs.minecraft_child import KEYS
+from reverie_envs.suites import opencv
 
 NVEC = [3, 3, 4, 5, 3]
 WALK = ("", "forward", "back"), ("", "left", "right"), ("", "jump", "sneak", "sprint")
@@ -100,6 +101,5 @@ def shrink(image: Array, size: int) -> Array:
     """Resize uint8 [H, W, 3] to [size, size, 3]; halving averages squares of four pixels."""
     if image.shape[:2] == (size, size):
         return image
-    import cv2  # where it is used, so that a suite can be asked about its tasks without
-
+    cv2 = opencv("resizing frames of Minecraft", "video")
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

@@ -10,6 +10,7 @@ import numpy as np
 
 from reverie.types import Array
 from reverie_envs import looks, textures
+from reverie_envs.suites import opencv
 
 PUBLISHED = "c1d9539e"
 """Fingerprint of the folder that the published code draws from."""
@@ -95,8 +96,7 @@ def _fingerprint(root: Path, files: list[Path]) -> str:
 
 
 def _read(path: Path, size: int) -> Array:
-    import cv2  # where it is used, so that a suite can be asked about its tasks without
-
+    cv2 = opencv("env.assets", "dmc")
     coded = np.fromfile(path, np.uint8)
     picture = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
     if picture is None:

@@ -133,7 +133,7 @@ class _TensorBoard:
         try:
             self._module: Any = importlib.import_module("tensorboardX")
         except ImportError as error:
-            logger.warning("no TensorBoard files (%s): pip install tensorboardX", error)
+            logger.warning('no TensorBoard files (%s): pip install "reverie[tensorboard]"', error)
             self._module = None
 
     def purge_from(self, env_steps: int) -> None:

@@ -28,7 +28,7 @@ from reverie.run_manifest import write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
 from reverie.storage import Storage
 from reverie.types import Counters
-from reverie.video import IMAGINED_FPS, write_run_video
+from reverie.video import IMAGINED_FPS, can_film, write_run_video
 from reverie.wiring import Events
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class Trainer:
         counters = self._record.counters()
         if metrics:
             self._metrics.write({f"report/{k}": v for k, v in metrics.items()}, counters)
-        for name, frames in videos.items():
+        for name, frames in videos.items() if can_film() else ():
             path = write_run_video(self.folder, name, env_steps, frames, IMAGINED_FPS)
             self._record.videos.append(str(path))
             self._metrics.video(name, path, frames, counters)
@@ -303,7 +303,7 @@ class Trainer:
         except ModuleNotFoundError as error:
             if error.name != "ray":
                 raise
-            message = "ray is not installed: pip install reverie, or run with --local"
+            message = 'ray is not installed: pip install "reverie[ray]", or run with --local'
             raise ImportError(message) from error
         return RayRun(*parts, address=address)
 

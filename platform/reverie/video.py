@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reverie.extras import load_extra
 from reverie.types import Array
 
 logger = logging.getLogger(__name__)
@@ -23,6 +26,7 @@ MIN_SIDE = 256
 """Pixels; smaller frames are enlarged by a whole factor, so that one can see something."""
 LINE = 128
 """Grey between two cameras."""
+EXTRA = "video"
 CRF = "18"
 """Constant quality of H.264; 18 is hard to tell from the original."""
 
@@ -31,13 +35,14 @@ def write_video(path: Path, frames: Array, fps: float) -> Path:
     """Write frames uint8 [T, H, W, 3], shown at `fps` per second, as H.264 (yuv420p) in an mp4.
 
     Odd sizes are padded to even ones by repeating the last row or column. Without PyAV the video
-    becomes a GIF beside `path`.
+    becomes a GIF beside `path`, drawn by pillow.
 
     Returns:
         The path that was written; its suffix is .mp4 or .gif.
 
     Raises:
         ValueError: frames of another shape or type, or none.
+        ImportError: neither PyAV nor pillow is installed.
     """
     _check_frames(frames)
     if not fps > 0:
@@ -49,6 +54,23 @@ def write_video(path: Path, frames: Array, fps: float) -> Path:
         logger.info('%s becomes a GIF; for mp4: pip install "reverie[video]"', path)
         return _write_whole(path.with_suffix(".gif"), _write_gif, frames, fps)
     return _write_whole(path.with_suffix(".mp4"), _write_mp4, frames, fps, av)
+
+
+def check_can_write(suffix: str) -> None:
+    """Raise an ImportError that names the extra if files of that kind cannot be written."""
+    if suffix != ".mp4" or importlib.util.find_spec("av") is None:
+        _pillow()
+
+
+@cache
+def can_film() -> bool:
+    """Whether videos can be written here; the log says once why not."""
+    try:
+        check_can_write(".mp4")
+    except ImportError as error:
+        logger.warning("no videos: %s", error)
+        return False
+    return True
 
 
 def write_run_video(run: Path, name: str, env_steps: int, frames: Array, fps: float) -> Path:
@@ -97,10 +119,8 @@ def enlarged(film: Array, factor: int) -> Array:
 
 def shrunk(frame: Array, side: int) -> Array:
     """Average whole blocks of uint8 [H, W, C] until neither side is longer than `side`."""
-    from PIL import Image
-
     factor = -(-max(frame.shape[:2]) // side)
-    return frame if factor == 1 else np.asarray(Image.fromarray(frame).reduce(factor))
+    return frame if factor == 1 else np.asarray(_pillow().fromarray(frame).reduce(factor))
 
 
 def with_pauses(films: Sequence[Array], count: int) -> Array:
@@ -130,10 +150,12 @@ def spread(length: int, count: int) -> Array:
 
 def write_picture(path: Path, picture: Array) -> Path:
     """Write uint8 [H, W, 3] as a PNG; returns the path."""
-    from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    return _write_whole(path, Image.fromarray(picture).save)
+    return _write_whole(path, _pillow().fromarray(picture).save)
+
+
+def _pillow() -> Any:
+    return load_extra("PIL.Image", "writing videos and pictures", EXTRA)
 
 
 def _padded(film: Array, height: int) -> Array:
@@ -183,9 +205,7 @@ def _write_mp4(path: Path, frames: Array, fps: float, av: Any) -> None:
 
 
 def _write_gif(path: Path, frames: Array, fps: float) -> None:
-    from PIL import Image
-
-    first, *rest = [Image.fromarray(frame) for frame in _shown(frames)]
+    first, *rest = [_pillow().fromarray(frame) for frame in _shown(frames)]
     # GIF counts hundredths of a second, and players take less than 2 of them for 10.
     duration_ms = max(20, 10 * round(100 / fps))
     first.save(path, save_all=True, append_images=rest, duration=duration_ms, loop=0)

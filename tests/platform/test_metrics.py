@@ -192,7 +192,7 @@ def test_without_tensorboardx_there_is_jsonl(
     logger.video("dream", tmp_path / "v.mp4", FRAMES, at(1))
     logger.close()
     assert len(caplog.records) == 1
-    assert "pip install tensorboardX" in caplog.text
+    assert 'pip install "reverie[tensorboard]"' in caplog.text
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 

@@ -175,7 +175,10 @@ def _run(config: Any, arguments: argparse.Namespace, resume: Any) -> int:
 
 def _eval(arguments: argparse.Namespace) -> int:
     from reverie.evaluate_checkpoint import evaluate_checkpoint
+    from reverie.video import check_can_write
 
+    if arguments.video:
+        check_can_write(".mp4")
     result = evaluate_checkpoint(
         Path(arguments.run), arguments.episodes, arguments.mode, video=arguments.video
     )

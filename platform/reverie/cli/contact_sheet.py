@@ -6,11 +6,13 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from reverie.extras import load_extra
 from reverie.types import Array
-from reverie.video import enlarged, spread
+from reverie.video import EXTRA, enlarged, spread
+
+cv2 = load_extra("cv2", "drawing a contact sheet", EXTRA)
 
 CELL = 128
 """Pixels: smaller frames are enlarged by a whole factor up to this height; larger ones, beyond

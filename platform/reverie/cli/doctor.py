@@ -22,14 +22,19 @@ GL_LIBRARIES = {
 }
 """MUJOCO_GL backend -> library and the Debian packages that bring it."""
 EXTRAS = {
+    "ray": "ray",
+    "rllib": "ray.rllib",
+    "tune": "ray.tune",
     "atari": "ale_py",
     "dmc": "dm_control",
     "metaworld": "metaworld",
     "crafter": "crafter",
     "video": "av",
+    "progress": "rich",
+    "tensorboard": "tensorboardX",
     "wandb": "wandb",
 }
-CORE = ("torch", "ray", "gymnasium", "numpy", "pyarrow", "pydantic")
+CORE = ("torch", "gymnasium", "numpy", "pyarrow", "pydantic", "pyyaml")
 LOW_DISK_GB = 5
 
 
@@ -85,9 +90,7 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, "ok", version(name))
     except PackageNotFoundError:
-        needed = "note" if name == "ray" else "broken"
-        hint = "only --local runs work" if name == "ray" else "run make to install it"
-        return Finding(name, needed, f"not installed; {hint}")
+        return Finding(name, "broken", "not installed; run make to install it")
 
 
 def _gpu() -> Finding:
@@ -106,7 +109,8 @@ def _extra(extra: str, module: str) -> Finding:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        return Finding(extra, "note", f'{error}; pip install "reverie[{extra}]"')
+        cost = "; only --local runs work" if extra == "ray" else ""
+        return Finding(extra, "note", f'{error}{cost}; pip install "reverie[{extra}]"')
     except Exception as error:  # a GL backend that cannot load raises what it likes
         return Finding(extra, "broken", f"{module} is installed but does not import: {error}")
     return Finding(extra, "ok", f"{module} imports")

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +176,11 @@ def _picture_path(arguments: argparse.Namespace, config: Any) -> Path:
 
     Raises:
         ConfigError: --out has another suffix, or one that does not fit --sheet.
+        ImportError: a package that writes it is missing.
         OSError: it cannot be written there.
     """
     from reverie.cli.film import file_name
+    from reverie.video import check_can_write
 
     home = arguments.run / "videos" if arguments.run else PLAYED
     out: Path = arguments.out or home
@@ -186,6 +189,9 @@ def _picture_path(arguments: argparse.Namespace, config: Any) -> Path:
     wanted = (".png",) if arguments.sheet else (".mp4", ".png")
     if out.suffix not in wanted:
         raise ConfigError(f"--out: wanted a file ending in {' or '.join(wanted)}, got {out}")
+    check_can_write(out.suffix)
+    if out.suffix == ".png":
+        import_module("reverie.cli.contact_sheet")  # what it lacks shows before anything is played
     _checked_folder(out.parent)
     return out
 
@@ -202,10 +208,11 @@ def _checked_folder(folder: Path) -> Path:
 
 def _write(path: Path, label: str, played: list[Any]) -> Path:
     from reverie import video
-    from reverie.cli.contact_sheet import Strip, draw_sheet
 
     films = [video.side_by_side(episode.films) for episode in played]
     if path.suffix == ".png":
+        from reverie.cli.contact_sheet import Strip, draw_sheet
+
         strips = [
             Strip(f"{label}  episode {number}: {episode.text()}", film)
             for number, (episode, film) in enumerate(zip(played, films, strict=True), start=1)

@@ -96,6 +96,7 @@ def test_a_missing_core_package_is_broken_but_ray_only_costs_the_cluster(
 
     monkeypatch.setattr(doctor, "version", nothing)
     assert found("torch").severity == "broken"
+    monkeypatch.setattr(doctor, "EXTRAS", {"ray": "no_such_module"})
     assert found("ray").severity == "note"
     assert "--local" in found("ray").message
 
