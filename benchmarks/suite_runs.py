@@ -71,7 +71,7 @@ def missing(case: str) -> str | None:
     from reverie import registry
 
     suite = registry.suite(case.partition(",")[0])
-    return suite.missing() if hasattr(suite, "missing") else None
+    return suite.missing()
 
 
 def main() -> None:

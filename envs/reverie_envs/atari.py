@@ -18,7 +18,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.protocols import EvalProtocol
+from reverie.protocols import EvalProtocol, Suite
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.suites import installed, opencv, pip_line, protocol_id, unknown_task
 
@@ -84,7 +84,7 @@ class AtariConfig:
             raise ValueError(f"sticky: wanted a chance in [0, 1), got {self.sticky}")
 
 
-class Atari100k:
+class Atari100k(Suite):
     """26 Atari games, RGB 64x64, 4 frames per decision, no sticky actions, sampled evaluation."""
 
     Config = AtariConfig

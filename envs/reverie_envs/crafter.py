@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.protocols import EvalProtocol
+from reverie.protocols import EvalProtocol, Suite
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.suites import drawn_seed, installed, pip_line, protocol_id, unknown_task
 
@@ -84,7 +84,7 @@ class CrafterConfig:
             raise ValueError(f"wanted a size of at least 9 and a length above 0, got {self}")
 
 
-class Crafter:
+class Crafter(Suite):
     """A small open world with 22 achievements, with their rewards or without any."""
 
     Config = CrafterConfig

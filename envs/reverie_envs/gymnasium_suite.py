@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
-from reverie.protocols import EvalProtocol
+from reverie.protocols import EvalProtocol, Suite
 from reverie.types import STRICT, Rows
 from reverie_envs.suites import opencv, protocol_id, unknown_task
 from reverie_envs.wrappers import DictObservations
@@ -35,7 +35,7 @@ class GymConfig:
     """Height and width of that image in pixels."""
 
 
-class GymSuite:
+class GymSuite(Suite):
     """The suite `gym`: `gym/CartPole-v1`, or `gym/my_module:MyEnv-v0` to import a module first."""
 
     Config = GymConfig
@@ -129,7 +129,7 @@ class FactoryConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
 
 
-class FactorySuite:
+class FactorySuite(Suite):
     """The suite `factory`: the task is `module:function`, called without arguments.
 
     The module may lie in the current folder.

@@ -19,7 +19,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.protocols import EvalProtocol
+from reverie.protocols import EvalProtocol, Suite
 from reverie.types import STRICT, Array
 from reverie_envs.isolated_process import IsolatedProcess, find_python
 from reverie_envs.wrappers import DictObservations
@@ -49,7 +49,7 @@ class IsolatedConfig:
             raise ValueError(f"answer_s: wanted seconds above 0, got {self.answer_s}")
 
 
-class Isolated:
+class Isolated(Suite):
     """Any environment in a Python of its own: isolated/<module:function>."""
 
     Config = IsolatedConfig

@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.protocols import EvalProtocol
+from reverie.protocols import EvalProtocol, Suite
 from reverie.types import STRICT, Array, Rows
 from reverie_envs import minecraft_child as child
 from reverie_envs import venvs
@@ -101,7 +101,7 @@ class MinecraftConfig:
             )
 
 
-class Minecraft:
+class Minecraft(Suite):
     """Minecraft by MineDojo (hunt_cow) and MineRL; needs Java, see `reverie doctor minecraft`."""
 
     Config = MinecraftConfig

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.protocols import Suite
 from reverie.types import Array, Rows
 from reverie_envs.mujoco_camera import MujocoCamera, Quality, backend, lacking_library
 from reverie_envs.suites import installed, pip_line
@@ -35,7 +36,7 @@ class Shown(Protocol):
     def quality(self) -> Quality: ...
 
 
-class RenderedSuite:
+class RenderedSuite(Suite):
     """A suite that can be asked about its tasks where its simulator is not installed."""
 
     name: ClassVar[str]

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.protocols import EvalProtocol
+from reverie.protocols import EvalProtocol, Suite
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.suites import protocol_id, unknown_task
 
@@ -38,7 +38,7 @@ class ToyConfig:
     goes left, the middle stays, the upper third goes right."""
 
 
-class Toy:
+class Toy(Suite):
     """Tiny tasks that are learned in minutes: catch, two cameras, several choices at once."""
 
     Config = ToyConfig

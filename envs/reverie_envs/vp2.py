@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import gymnasium
 
-from reverie.protocols import EvalProtocol
+from reverie.protocols import EvalProtocol, Suite
 from reverie.types import STRICT
 from reverie_envs import venvs, vp2_child
 from reverie_envs.isolated import IsolatedConfig, isolate
@@ -67,7 +67,7 @@ class RobodeskConfig:
         _check_counts(self, "size", "repeat", "length")
 
 
-class Robodesk:
+class Robodesk(Suite):
     """A desk with buttons, blocks, a drawer and a slide, with VP2's camera and action repeat."""
 
     Config = RobodeskConfig
@@ -130,7 +130,7 @@ class RobosuiteConfig:
         _check_counts(self, "size", "length")
 
 
-class Robosuite:
+class Robosuite(Suite):
     """Manipulation with a Panda arm (robosuite 1.5), seen from the front."""
 
     Config = RobosuiteConfig

@@ -20,7 +20,7 @@ from reverie import registry
 from reverie.config_tree import apply_overrides, expand_env, lay, merge, read_yaml
 from reverie.errors import ConfigError
 from reverie.presets import find_config
-from reverie.protocols import Agent
+from reverie.protocols import Agent, Suite
 from reverie.settings import (
     SECTIONS,
     EnvConfig,
@@ -153,10 +153,9 @@ def _resolve_eval(config: EvalConfig, env: EnvConfig) -> EvalConfig:
     return dataclasses.replace(config, env={key: getattr(whole, key) for key in config.env})
 
 
-def _check_task(suite: Any, name: str, task: str) -> None:
+def _check_task(suite: Suite, name: str, task: str) -> None:
     tasks = suite.tasks()
-    known = getattr(suite, "knows", tasks.__contains__)
-    if tasks and not known(task):
+    if tasks and not suite.knows(task):
         raise ConfigError(
             f"env.task: unknown task {task!r} of {name}; {registry.suggest(task, tasks)}"
         )

@@ -35,8 +35,9 @@ def make_env(name: str | EnvConfig, **options: Any) -> Any:
 def make_vector_env(config: EnvConfig, count: int, seeds: EnvSeed) -> VectorEnv:
     """Build `count` environments behind one `VectorEnv`, natively where the suite can."""
     suite = registry.suite(config.suite)
-    if hasattr(suite, "make_vector"):
-        return suite.make_vector(config.task, config.options, count, seeds)
+    native = suite.make_vector(config.task, config.options, count, seeds)
+    if native is not None:
+        return native
     makers = [lambda: suite.make(config.task, config.options)] * count
     return registry.load(registry.VECTOR_ENV)(makers, seeds)
 
@@ -118,7 +119,7 @@ def explained(error: BaseException, config: EnvConfig, where: str, what: str) ->
     """
     if isinstance(error, ImportError):
         raise error
-    suite: Any = registry.suite(config.suite)
+    suite = registry.suite(config.suite)
     if isinstance(error, Exception) and is_refusal(error, type(suite)):
         return ConfigError(f"{where}: {error.args[0]}")
     return EnvFailed(f"environment {config.name} {what}:\n{own_traceback(error)}")

@@ -198,7 +198,7 @@ def check_eval_env(config: ExperimentConfig, spaces: Spaces) -> None:
 def suite_scores(config: ExperimentConfig, means: Mapping[str, float]) -> dict[str, float]:
     """The benchmark's own figures from `mean_logs`; none where there is nothing to score."""
     suite = registry.suite(config.env.suite)
-    return suite.scores(means) if means and hasattr(suite, "scores") else {}
+    return suite.scores(means) if means else {}
 
 
 def mean_logs(episodes: Sequence[EpisodeResult]) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from reverie.group import ALONE, Group
 from reverie.types import Array, Counters, Rows, Spaces
@@ -225,34 +225,29 @@ class EvalProtocol:
         return (score - self.random_score) / (self.human_score - self.random_score)
 
 
-@runtime_checkable
-class Suite(Protocol):
-    """A family of environments. Stateless; its file is imported only when it is used."""
+class Suite:
+    """A family of environments. Stateless; its file is imported only when it is used.
+
+    Those of users need not inherit it: the registry adds the defaults to any class that has
+    `SUITE_NEEDS`.
+    """
 
     Config: type
     """Frozen dataclass of the suite's options, the further keys under `env`."""
-    extra: str | None
+    extra: str | None = None
     """The pip extra that installs it, None if the core does."""
-    deterministic: bool
+    deterministic: bool = False
     """Same seed and actions give the same frames."""
 
     def tasks(self) -> tuple[str, ...]:
         """Known task names; empty where any name may be given."""
-        ...
+        raise NotImplementedError
 
-    # Optional: `knows(task) -> bool` where other spellings than `tasks()` are accepted,
-    # `make_vector(task, config, count, seeds) -> VectorEnv` where many are stepped natively, and
-    # `assets(task) -> {file name: hash}` for the run manifest,
-    # `scores(means) -> {name: value}` with the benchmark's own figures, from means over episodes
-    # of `EpisodeResult.logs`: of each evaluation, and of all episodes of training so far,
-    # `missing() -> str | None` with what is to be done before it can be used,
-    # `rendering() -> str` with what draws its images in a word or two, e.g. "EGL" or "emulator",
-    # `examples() -> [(task, options)]` where its first tasks do not show what it looks like, and
-    # `checks() -> [(name, "ok" | "note" | "broken", message)]` for `reverie doctor <suite>`.
+    def action_repeat(self, config: Any) -> int:
+        raise NotImplementedError
 
-    def action_repeat(self, config: Any) -> int: ...
-
-    def protocol(self, task: str, config: Any) -> EvalProtocol: ...
+    def protocol(self, task: str, config: Any) -> EvalProtocol:
+        raise NotImplementedError
 
     def make(self, task: str, config: Any) -> gymnasium.Env[Any, Any]:
         """Build one environment with a Dict observation space and its native action space.
@@ -261,8 +256,44 @@ class Suite(Protocol):
             KeyError: an unknown task, with the nearest names.
             ImportError: the package is missing, with the `pip install` line.
         """
-        ...
+        raise NotImplementedError
+
+    def knows(self, task: str) -> bool:
+        """Whether `task` is one of `tasks()`, or another spelling of one."""
+        return task in self.tasks()
+
+    def make_vector(self, task: str, config: Any, count: int, seeds: EnvSeed) -> VectorEnv | None:
+        """Build `count` environments that are stepped natively; None: one by one, by `make`."""
+        return None
+
+    def assets(self, task: str) -> dict[str, str]:
+        """Hashes by file name, for the run manifest."""
+        return {}
+
+    def scores(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The benchmark's own figures, from means over episodes of `EpisodeResult.logs`: of each
+        evaluation, and of all episodes of training so far.
+        """
+        return {}
+
+    def missing(self) -> str | None:
+        """What is to be done before it can be used."""
+        return None
+
+    def rendering(self) -> str:
+        """What draws its images in a word or two, e.g. "EGL" or "emulator"."""
+        return "-"
+
+    def examples(self) -> Sequence[tuple[str, Mapping[str, Any]]] | None:
+        """Tasks, with options, that show what it looks like; None: some of `tasks()`."""
+        return None
+
+    def checks(self) -> Sequence[tuple[str, Literal["ok", "note", "broken"], str]] | None:
+        """Name, verdict and message for `reverie doctor <suite>`; None: what `missing` says."""
+        return None
 
 
+SUITE_NEEDS = ("Config", "tasks", "action_repeat", "protocol", "make")
+"""What every suite brings itself."""
 EnvSeed = Callable[[int, int], int]
 """(environment index within the worker, episode number) -> seed of that episode's reset."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
+
+from reverie.protocols import SUITE_NEEDS, Suite
 
 ENVS = {
     "atari100k": "reverie_envs.atari:Atari100k",
@@ -53,13 +56,29 @@ def algorithm_names() -> dict[str, str]:
     return _with_plugins(ALGORITHMS, "reverie.algorithms")
 
 
-def suite(name: str) -> Any:
+def suite(name: str) -> Suite:
     """Make the suite registered under `name`.
 
     Raises:
         KeyError: no such suite, with the nearest names.
+        AttributeError: it is no suite, with what it lacks.
     """
-    return resolve(name, env_names(), "environment suite")()
+    made = resolve(name, env_names(), "environment suite")()
+    if not isinstance(made, Suite):
+        made.__class__ = _completed(type(made))
+    return made
+
+
+@cache
+def _completed(kind: type) -> type:
+    """A class that is no `Suite`, with the defaults of one for what it lacks."""
+    if lack := [need for need in SUITE_NEEDS if not hasattr(kind, need)]:
+        raise AttributeError(
+            f"{kind.__qualname__} is no environment suite: it lacks {', '.join(lack)}"
+            " (see reverie.protocols.Suite)"
+        )
+    own = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind, Suite), own)
 
 
 def algorithm(name: str, dialect: str | None = None) -> Any:

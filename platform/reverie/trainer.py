@@ -272,9 +272,13 @@ class Trainer:
         storage.write_atomic(CONFIG_FILE, self.config.to_yaml().encode())
         storage.write_atomic(SPACES_FILE, json.dumps(self.spaces.to_json(), indent=2).encode())
         suite, task = registry.suite(self.config.env.suite), self.config.env.task
-        assets: dict[str, str] = suite.assets(task) if hasattr(suite, "assets") else {}
         write_run_manifest(
-            self.folder, self.config, self.spaces, self._protocol.id, sys.argv, assets=assets
+            self.folder,
+            self.config,
+            self.spaces,
+            self._protocol.id,
+            sys.argv,
+            assets=suite.assets(task),
         )
 
     def _note_start(self, source: Source, taken: Initialised) -> None:

@@ -61,7 +61,7 @@ def every_task():
     for name in registry.ENVS:
         try:
             suite = registry.suite(name)
-            if lack := getattr(suite, "missing", lambda: None)():
+            if lack := suite.missing():
                 raise ImportError(lack)
         except ImportError as error:
             yield pytest.param(name, "", marks=pytest.mark.skip(reason=str(error)))

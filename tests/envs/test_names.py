@@ -40,10 +40,10 @@ from reverie_envs.names import TASKS
 for name, tasks in TASKS.items():
     suite = registry.suite(name)
     config = suite.Config()
-    assert getattr(suite, "knows", tasks.__contains__)(tasks[0])
+    assert suite.knows(tasks[0])
     assert suite.action_repeat(config) >= 1 and suite.protocol(tasks[0], config).id
     assert suite.rendering()
-    lack = suite.missing() if hasattr(suite, "missing") else None
+    lack = suite.missing()
     if not {installed} and suite.extra:
         assert "pip install" in lack
 print([name for name in simulators if sys.modules.get(name)])

@@ -66,9 +66,10 @@ def check_suite(name: str) -> list[Finding]:
         raise ConfigError(f"doctor: {error.args[0]}") from None
     except ImportError as error:
         return [Finding(name, "broken", str(error))]
-    if hasattr(suite, "checks"):
-        return [Finding(what, severity, text) for what, severity, text in suite.checks()]
-    lack = suite.missing() if hasattr(suite, "missing") else None
+    checks = suite.checks()
+    if checks is not None:
+        return [Finding(what, severity, text) for what, severity, text in checks]
+    lack = suite.missing()
     return [Finding(name, "broken" if lack else "ok", lack or "installed")]
 
 

@@ -32,8 +32,7 @@ def facts(name: str) -> dict[str, Any]:
     except Exception as error:  # a graphics library that cannot load raises what it likes
         lack = f"its file does not import: {type(error).__name__}: {error}"
         return _facts("-", lack, "-", None, None, (), ())
-    lack = suite.missing() if hasattr(suite, "missing") else None
-    rendering = suite.rendering() if hasattr(suite, "rendering") else "-"
+    lack, rendering = suite.missing(), suite.rendering()
     options = [field.name for field in dataclasses.fields(suite.Config)]
     text = first_line(type(suite))
     return _facts(text, lack, rendering, suite.deterministic, suite.extra, suite.tasks(), options)

@@ -71,8 +71,9 @@ def examples_of(name: str) -> list[tuple[str, Mapping[str, Any]]]:
     evenly over `tasks()`.
     """
     suite = registry.suite(name)
-    if hasattr(suite, "examples"):
-        return list(suite.examples())
+    examples = suite.examples()
+    if examples is not None:
+        return list(examples)
     tasks = suite.tasks()
     return [(tasks[index], {}) for index in spread(len(tasks), EXAMPLES)] if tasks else []
 
