@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.protocols import EvalProtocol, Suite
+from reverie.protocols import Check, EvalProtocol, Suite
 from reverie.types import STRICT, Array, Rows
 from reverie_envs import minecraft_child as child
 from reverie_envs import venvs
@@ -119,7 +119,7 @@ class Minecraft(Suite):
         lacks = [venvs.missing(name) for name in ("minedojo", "minerl-0.4.4", "minerl-1.0")]
         return None if None in lacks else "; ".join(str(lack) for lack in lacks[:2])
 
-    def checks(self) -> list[tuple[str, str, str]]:
+    def checks(self) -> list[Check]:
         """What this machine has of what a client needs, for `reverie doctor`."""
         return [_java(), _display(), *map(_package, ("minedojo", "minerl-0.4.4", "minerl-1.0"))]
 
@@ -225,7 +225,7 @@ def _client(venv: str, kind: str, config: MinecraftConfig, kwargs: dict[str, Any
     return isolate(f"{FILE}:{kind}", isolated)
 
 
-def _java() -> tuple[str, str, str]:
+def _java() -> Check:
     remedy = venvs.JAVA[1]
     if shutil.which("java") is None:
         return "java", "broken", f"missing: {remedy}"
@@ -239,7 +239,7 @@ def _java() -> tuple[str, str, str]:
     return "java", "ok", version
 
 
-def _display() -> tuple[str, str, str]:
+def _display() -> Check:
     if os.environ.get("DISPLAY"):
         return "display", "ok", os.environ["DISPLAY"]
     if shutil.which("Xvfb") and shutil.which("xvfb-run"):
@@ -247,6 +247,6 @@ def _display() -> tuple[str, str, str]:
     return "display", "broken", f"neither DISPLAY nor Xvfb: {venvs.SCREEN[1]}"
 
 
-def _package(venv: str) -> tuple[str, str, str]:
+def _package(venv: str) -> Check:
     lack = venvs.missing(venv)
     return (venv, "note", lack) if lack else (venv, "ok", str(venvs.folder_of(venv)))

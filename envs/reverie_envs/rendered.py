@@ -42,7 +42,6 @@ class RenderedSuite(Suite):
     name: ClassVar[str]
     package: ClassVar[str]
     """The module that has to be there."""
-    extra: ClassVar[str]
     deterministic = True
 
     def action_repeat(self, config: Shown) -> int:
@@ -55,7 +54,7 @@ class RenderedSuite(Suite):
     @classmethod
     def remedy(cls) -> str:
         """What to do about the missing package."""
-        return pip_line(cls.name, cls.package, cls.extra)
+        return pip_line(cls.name, cls.package, cls.extra or cls.name)
 
     def rendering(self) -> str:
         """Return the OpenGL backend."""

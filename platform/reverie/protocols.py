@@ -225,6 +225,10 @@ class EvalProtocol:
         return (score - self.random_score) / (self.human_score - self.random_score)
 
 
+Check = tuple[str, Literal["ok", "note", "broken"], str]
+"""What was looked at, the verdict, and what to know or do."""
+
+
 class Suite:
     """A family of environments. Stateless; its file is imported only when it is used.
 
@@ -288,8 +292,8 @@ class Suite:
         """Tasks, with options, that show what it looks like; None: some of `tasks()`."""
         return None
 
-    def checks(self) -> Sequence[tuple[str, Literal["ok", "note", "broken"], str]] | None:
-        """Name, verdict and message for `reverie doctor <suite>`; None: what `missing` says."""
+    def checks(self) -> Sequence[Check] | None:
+        """What `reverie doctor <suite>` says of this machine; None: what `missing` says."""
         return None
 
 

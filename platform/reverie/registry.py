@@ -63,9 +63,9 @@ def suite(name: str) -> Suite:
         KeyError: no such suite, with the nearest names.
         AttributeError: it is no suite, with what it lacks.
     """
-    made = resolve(name, env_names(), "environment suite")()
+    made: Any = resolve(name, env_names(), "environment suite")()
     if not isinstance(made, Suite):
-        made.__class__ = _completed(type(made))
+        made.__class__ = _completed(made.__class__)
     return made
 
 
