@@ -3,11 +3,14 @@
 python benchmarks/replay.py [--json]       # limits: insert 15,000 steps/s, sample 1.0 ms as pieces
 
 Beside it, in the same run, the floor: slice copies out of one numpy array into a reused buffer.
+And is it flat? Windows of small rows are drawn and rows evicted from 10^4 to 10^6 rows, for 1 and
+64 streams and chunks of 8 and 64; limit: 1.3 x from the smallest to the largest.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -22,10 +25,16 @@ from reverie.protocols import StreamSpec
 from reverie.replay.chunk import make_chunk
 from reverie.replay.coordinator import Grant
 from reverie.replay.shard import ReplayShard
+from reverie.replay.store import ChunkStore
 from reverie.types import Chunk, Counters, StreamId
 
 BATCH, LENGTH, CHUNK, CHUNKS = 16, 64, 64, 150
-LIMITS = {"insert_steps_per_s": 15_000, "sample_ms": 1.0}
+LIMITS = {"insert_steps_per_s": 15_000, "sample_ms": 1.0, "growth": 1.3}
+ROWS, STREAMS, LENGTHS = (10**4, 10**5, 10**6), (1, 64), (8, 64)
+EPISODE = 512
+"""Rows of an episode of the flat replay: a window fits, and 64 streams of 10^4 rows hold none."""
+EVICTED = 512
+"""Rows evicted per timing: one episode, or whole chunks."""
 
 
 def make_chunks() -> list[Chunk]:
@@ -70,6 +79,65 @@ def cpu_ms(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
+def flatness() -> list[dict[str, float | str]]:
+    """Cost of a draw and of an eviction by rows, streams and chunk, with the growth over rows."""
+    cases = [("uniform", streams, length) for streams in STREAMS for length in LENGTHS]
+    found: list[dict[str, float | str]] = []
+    for sampler, streams, length in [*cases, ("episodes", 1, 8)]:
+        costs = [_costs(sampler, rows, streams, length) for rows in ROWS]
+        for rows, cost in zip(ROWS, costs, strict=True):
+            growth = {f"{key}_growth": round(cost[key] / costs[0][key], 2) for key in cost}
+            rounded = {key: round(value, 3) for key, value in cost.items()}
+            where = {"sampler": sampler, "rows": rows, "streams": streams, "chunk": length}
+            found.append({**where, **rounded, **growth})
+    return found
+
+
+def _costs(sampler: str, rows: int, streams: int, length: int) -> dict[str, float]:
+    """CPU milliseconds of a draw, microseconds of an evicted row, from a store of `rows` rows."""
+    store, shard = _small_rows(sampler, rows, streams, length)
+    # What was built stays: the collector need not walk it again while a call is timed.
+    gc.collect()
+    gc.freeze()
+    numbers = iter(range(10**6))
+    sample = cpu_ms(lambda: shard.sample("replay", BATCH, next(numbers), 0), 300)
+
+    def evict() -> None:
+        store.capacity_rows -= EVICTED
+        store.evict_surplus()
+
+    evicted = cpu_ms(evict, 9) / EVICTED * 1e3
+    gc.unfreeze()
+    return {"sample_ms": sample, "evict_us": evicted}
+
+
+def _small_rows(
+    sampler: str, rows: int, streams: int, length: int
+) -> tuple[ChunkStore, ReplayShard]:
+    """A shard of `streams` streams whose chunks arrive in turn, and its store."""
+    specs = {"replay": StreamSpec(BATCH, LENGTH, sampler=sampler)}
+    shard = ReplayShard(0, specs, rows)
+    per_stream = rows // streams // length
+    for sequence in range(per_stream):
+        at = np.arange(sequence * length, (sequence + 1) * length)
+        data = {
+            "state": np.zeros((length, 4), np.float32),
+            "reward": np.zeros(length, np.float32),
+            "action": np.zeros(length, np.int64),
+            "policy_version": np.zeros(length, np.int64),
+            "is_first": at % EPISODE == 0,
+            "is_last": at % EPISODE == EPISODE - 1,
+            "is_terminal": np.zeros(length, bool),
+        }
+        start = sequence * length
+        shard.insert(
+            [make_chunk(StreamId(env, 0, 0), env, sequence, start, data) for env in range(streams)]
+        )
+    store: ChunkStore = shard._store  # pyright: ignore[reportPrivateUsage]
+    store.capacity_rows = store.num_rows
+    return store, shard
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
@@ -89,6 +157,7 @@ def main() -> None:
         "sample_ms": round(sample, 3),
         "sample_and_assemble_ms": round(assembled, 3),
         "floor_copy_ms": round(cpu_ms(_floor(chunks), 200), 3),
+        "flat": flatness(),
         "limits": LIMITS,
     }
     print(json.dumps(figures) if options.json else figures)

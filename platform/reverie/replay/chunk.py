@@ -6,13 +6,13 @@ A segment is a run of rows of one stream that no gap interrupts; windows never l
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from reverie.replay.codec import Encoded, decode
+from reverie.replay.row_index import RowIndex
 from reverie.types import FLAG_KEYS, Array, Chunk, Rows, StreamId, checksum
 
 Key = tuple[int, int]
@@ -110,7 +110,7 @@ class Segment:
         self.order = (number, start_row)
         """Sorts segments the same in a restored store, whatever was trimmed before."""
         self.start_row = self.stop_row = start_row
-        self.chunks: list[StoredChunk] = []
+        self.chunks: RowIndex[StoredChunk] = RowIndex()
         self._open_row = start_row
         self._open_is_first = False
 
@@ -121,7 +121,7 @@ class Segment:
     def append(self, stored: StoredChunk, is_first: Array, is_last: Array) -> list[Span]:
         """Add the next chunk; returns the spans it closes, in row order."""
         offset = stored.start_row
-        self.chunks.append(stored)
+        self.chunks.append(offset, stored)
         self.stop_row = stored.stop_row
         if self._open_row >= offset:
             self._open_is_first = bool(is_first[self._open_row - offset])
@@ -144,13 +144,11 @@ class Segment:
         self.start_row = row
         if row > self._open_row:
             self._open_row, self._open_is_first = row, False
-        count = bisect_right(self.chunks, row, key=lambda chunk: chunk.stop_row)
-        gone, self.chunks = self.chunks[:count], self.chunks[count:]
-        return gone
+        return self.chunks.drop(self.chunks.find(row) if self.num_rows else len(self.chunks))
 
-    def chunk_index(self, row: int) -> int:
-        """Index in `chunks` of the one that holds `row`."""
-        return bisect_right(self.chunks, row, key=lambda chunk: chunk.start_row) - 1
+    def chunk_at(self, row: int) -> StoredChunk:
+        """The chunk that holds `row`."""
+        return self.chunks[self.chunks.find(row)]
 
     def _cuts(self, is_first: Array, is_last: Array, offset: int) -> list[int]:
         """Rows at which a span of this chunk ends and the next begins."""

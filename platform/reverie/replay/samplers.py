@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from reverie.protocols import StreamSpec
 from reverie.replay.chunk import Segment, Span
+from reverie.replay.row_index import RowIndex
 
 Draw = tuple[Segment, int]
 """A window by its segment and first row."""
@@ -195,21 +196,22 @@ class Episodes:
         self._length = spec.window_length
         self._extra = spec.batch_length if spec.prioritize_ends else 0
         self._counts = SegmentCounts()
-        self._episodes: dict[Segment, list[Span]] = {}
+        self._episodes: dict[Segment, RowIndex[Span]] = {}
 
     def grown(self, segment: Segment, episodes: list[Span]) -> None:
         long = [e for e in episodes if e.stop_row - e.start_row >= self._length]
         if long:
-            known = self._episodes.setdefault(segment, [])
-            known.extend(long)
+            known = self._episodes.setdefault(segment, RowIndex())
+            for episode in long:
+                known.append(episode.start_row, episode)
             self._counts.set(segment, len(known))
 
     def trimmed(self, segment: Segment) -> None:
         known = self._episodes.get(segment)
         if known is not None:
-            del known[: bisect_left(known, segment.start_row, key=lambda span: span.start_row)]
+            known.drop(known.find(segment.start_row - 1) + 1)
             self._counts.set(segment, len(known))
-            if not known:
+            if not len(known):
                 del self._episodes[segment]
 
     def mass(self) -> float:

@@ -156,12 +156,10 @@ class ChunkStore:
         if not segment.start_row <= start_row < stop <= segment.stop_row:
             held = (segment.start_row, segment.stop_row)
             raise IndexError(f"stream {segment.number}: wanted rows {start_row, stop}, got {held}")
-        window: Window = []
-        for stored in segment.chunks[segment.chunk_index(start_row) :]:
-            if stored.start_row >= stop:
-                break
-            window.append(self._piece(stored, max(start_row, stored.start_row), stop))
-        return window
+        return [
+            self._piece(stored, max(start_row, stored.start_row), stop)
+            for stored in segment.chunks.covering(start_row, stop)
+        ]
 
     def write_back(self, step_ids: NDArray[np.int64], values: Mapping[str, Array]) -> int:
         """Set side values of rows; returns how many ids were unknown or evicted, and ignored.
@@ -288,7 +286,7 @@ class ChunkStore:
         segment = self.find(number, row)
         if segment is None:
             return 1, False
-        stored = segment.chunks[segment.chunk_index(row)]
+        stored = segment.chunk_at(row)
         count = int(np.searchsorted(ids, (number << 32) + stored.stop_row))
         rows = (ids[:count] & ROW_MASK) - stored.start_row
         side = self.side_of(stored)

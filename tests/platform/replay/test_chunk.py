@@ -129,4 +129,4 @@ def test_trimming_returns_the_chunks_of_which_nothing_is_left():
     assert [chunk.start_row for chunk in segment.trim(7)] == [0]
     assert (segment.start_row, segment.num_rows) == (7, 5)
     assert [chunk.start_row for chunk in segment.trim(8)] == [4]
-    assert segment.chunks[segment.chunk_index(11)].start_row == 8
+    assert segment.chunk_at(11).start_row == 8
