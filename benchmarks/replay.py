@@ -21,7 +21,7 @@ from common import save
 
 from reverie.batch_stream import BatchStream
 from reverie.local_run import LocalShard
-from reverie.protocols import StreamSpec
+from reverie.protocols import SamplerName, StreamSpec
 from reverie.replay.chunk import make_chunk
 from reverie.replay.coordinator import Grant
 from reverie.replay.shard import ReplayShard
@@ -81,7 +81,9 @@ def cpu_ms(work: Callable[[], object], repeats: int) -> float:
 
 def flatness() -> list[dict[str, float | str]]:
     """Cost of a draw and of an eviction by rows, streams and chunk, with the growth over rows."""
-    cases = [("uniform", streams, length) for streams in STREAMS for length in LENGTHS]
+    cases: list[tuple[SamplerName, int, int]] = [
+        ("uniform", streams, length) for streams in STREAMS for length in LENGTHS
+    ]
     found: list[dict[str, float | str]] = []
     for sampler, streams, length in [*cases, ("episodes", 1, 8)]:
         costs = [_costs(sampler, rows, streams, length) for rows in ROWS]
@@ -93,7 +95,7 @@ def flatness() -> list[dict[str, float | str]]:
     return found
 
 
-def _costs(sampler: str, rows: int, streams: int, length: int) -> dict[str, float]:
+def _costs(sampler: SamplerName, rows: int, streams: int, length: int) -> dict[str, float]:
     """CPU milliseconds of a draw, microseconds of an evicted row, from a store of `rows` rows."""
     store, shard = _small_rows(sampler, rows, streams, length)
     # What was built stays: the collector need not walk it again while a call is timed.
@@ -112,7 +114,7 @@ def _costs(sampler: str, rows: int, streams: int, length: int) -> dict[str, floa
 
 
 def _small_rows(
-    sampler: str, rows: int, streams: int, length: int
+    sampler: SamplerName, rows: int, streams: int, length: int
 ) -> tuple[ChunkStore, ReplayShard]:
     """A shard of `streams` streams whose chunks arrive in turn, and its store."""
     specs = {"replay": StreamSpec(BATCH, LENGTH, sampler=sampler)}
