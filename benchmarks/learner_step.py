@@ -55,7 +55,7 @@ LIMITS = {
     ("r2dreamer", "float32"): 0.60,
     ("r2dreamer", "bfloat16"): 0.55,
     ("harmonydream", "float32"): 0.70,
-    ("drqv2", "float32"): 0.45,
+    ("drqv2", "float32"): 1.05,
 }
 """Most that an update may cost beside the peer's, both in its first size."""
 ACT_LIMITS_MS = {1: 6.0, 16: 20.0}
