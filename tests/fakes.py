@@ -224,7 +224,7 @@ class Stub:
     """Shared by the stub agents: a linear policy on the vector key."""
 
     Config = StubConfig
-    PAPER = "none: a stub"
+    PAPER = ""
     SIZES: ClassVar[dict[str, Any]] = {}
     COMPILABLE = ()
 

@@ -11,9 +11,6 @@ import pytest
 from reverie import registry
 from tests.conftest import ROOT
 
-HAS_ROOMS = registry.ALGORITHMS["dreamerv3/2025"].count(".") > 1
-"""Whether agents lie in folders of their own."""
-
 
 @pytest.fixture
 def way(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -33,12 +30,10 @@ def path(way: Any, *files: Any) -> Any:
     return way.Way(way.ALGORITHMS / "own", list(files))
 
 
-@pytest.mark.skipif(not HAS_ROOMS, reason="agents lie in one folder")
 def test_an_update_of_dreamerv3_2025_enters_few_files_most_of_them_its_own(way: Any) -> None:
     assert way.beyond_limits(way.way_of(way.LIMITED)) == []
 
 
-@pytest.mark.skipif(not HAS_ROOMS, reason="agents lie in one folder")
 @pytest.mark.parametrize("name", sorted(registry.ALGORITHMS))
 def test_what_an_update_enters_is_the_agent_s_code_and_the_modules_it_imports(
     way: Any, name: str

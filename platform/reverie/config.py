@@ -112,10 +112,10 @@ def resolve_algorithm(raw: Any) -> Any:
 def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Any]) -> str:
     """Which algorithm or dialect has the size that `agent` lacks."""
     size = raw.get("size")
-    if not isinstance(size, str) or size in agent.SIZES:
+    if not isinstance(size, str) or size in getattr(agent, "SIZES", {}):
         return ""
-    names = registry.algorithm_names()
-    found = [name for name in names if size in registry.algorithm(name).SIZES]
+    # Ours alone: a plug-in that cannot be imported must not hide what is wrong here.
+    found = [name for name in registry.ALGORITHMS if size in registry.algorithm(name).SIZES]
     return f"; {size!r} is a size of {', '.join(found)}" if found else ""
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reverie.protocols import AgentContext, Initialised, Mode
 from reverie.types import Array, Spaces
+from reverie_algorithms import fast
 from reverie_algorithms.common.initialise import freeze, split_state, take
 from reverie_algorithms.common.optim import Optimizer
 from reverie_algorithms.common.states import (
@@ -75,7 +76,8 @@ class SavedAgent:
         self.policy_parts = nn.ModuleDict(parts)
         if self.context.training:
             return
-        if self._bfloat16:
+        narrow = fast.enabled("narrow_weights", next(self.policy_parts.parameters()))
+        if self._bfloat16 and narrow:
             keep_weights_in(torch.bfloat16, self.policy_parts)
         prepare_acting(self.policy_parts)
 

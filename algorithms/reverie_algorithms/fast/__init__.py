@@ -38,6 +38,7 @@ TRICKS: dict[str, Callable[[Tensor], bool]] = {
     "phases": _on_cpu,
     "look_ups": _on_cpu,
     "winograd": _on_cpu_without_gradients,
+    "narrow_weights": _everywhere,
 }
 """Where each trick holds:
 
@@ -48,6 +49,8 @@ late_gradients: gradients of a time loop's weights are taken once behind it. A h
 phases: convolutions of doubled images at the low resolution. On a CPU; a GPU was not measured.
 look_ups: products with one-hot inputs as sums of columns. On a CPU; a GPU multiplies.
 winograd: 5x5 convolutions in acting, with a sixth of the multiplications.
+narrow_weights: agents that only act keep the weights of products in bfloat16 where they act in it,
+    instead of casting them at every call. Asked when an agent is built.
 """
 
 _on = True

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from reverie.types import Counters
+from reverie_algorithms import fast
 from reverie_algorithms.dreamer_v3_2025.images import ObsNetConfig
 from tests.algorithms.small_2023 import BOX, TWO_IMAGES, observation
 from tests.algorithms.small_2023 import nano_agent as nano_2023
@@ -76,6 +77,14 @@ def test_a_cpu_without_bfloat16_acts_in_float32(
     _, emulating = pair(make, precision="bfloat16")
     assert {param.dtype for param in emulating.policy_parts.parameters()} == {torch.float32}
     np.testing.assert_array_equal(first_actions(emulating), first_actions(actor))
+
+
+@every_agent
+def test_plain_code_casts_weights_as_it_goes(make: Make) -> None:
+    with fast.plain():
+        _, actor = pair(make, precision="bfloat16")
+        assert {param.dtype for param in actor.policy_parts.parameters()} == {torch.float32}
+        first_actions(actor)
 
 
 @every_agent

@@ -13,11 +13,12 @@ CPU, META = torch.zeros(1), torch.zeros(1, device="meta")
 
 def test_each_trick_holds_where_it_says(monkeypatch):
     on_cpu = {name for name in fast.TRICKS if fast.enabled(name, CPU)}
-    assert on_cpu == {"products_ahead", "late_gradients", "phases", "look_ups"}
+    everywhere = {"products_ahead", "narrow_weights"}
+    assert on_cpu == everywhere | {"late_gradients", "phases", "look_ups"}
     with torch.no_grad():
         acting = {name for name in fast.TRICKS if fast.enabled(name, CPU)}
-    assert acting == {"products_ahead", "phases", "look_ups", "winograd"}
-    assert {name for name in fast.TRICKS if fast.enabled(name, META)} == {"products_ahead"}
+    assert acting == everywhere | {"phases", "look_ups", "winograd"}
+    assert {name for name in fast.TRICKS if fast.enabled(name, META)} == everywhere
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert not fast.enabled("late_gradients", CPU)
 
