@@ -11,7 +11,8 @@ import torch
 from reverie.config import resolve_config
 from reverie.env_factory import spaces_of
 from reverie.errors import NonFiniteLoss
-from reverie.learner import pick_device, stream_specs
+from reverie.group import Alone
+from reverie.learner import Learner, pick_device, stream_specs
 from reverie.local_run import LocalRun
 from reverie.protocols import StreamSpec
 from reverie.types import Version
@@ -137,6 +138,25 @@ def test_a_loss_that_is_not_finite_is_named_and_its_weights_are_never_published(
     for read in (run.learner.state_dict, lambda: run.learner.pin(60), run.learner.publish):
         with pytest.raises(NonFiniteLoss, match="loss/plain"):
             read()
+
+
+class Spoiled(Alone):
+    """A group in which another learner's losses are not finite."""
+
+    def any(self, flag: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(flag)
+
+
+def test_a_learner_s_agent_knows_the_group_and_stops_where_another_learner_must(
+    tmp_path: Path,
+) -> None:
+    run, group = owing(tmp_path), Spoiled()
+    config, spaces = run.learner._config, spaces_of(run.learner._config.env)
+    parts = run.learner._stream, run.learner._weights
+    learner = Learner(config, spaces, *parts, device="cpu", group=group)
+    assert learner.agent.context.group is group
+    with pytest.raises(NonFiniteLoss, match="loss/plain"):
+        learner.train()
 
 
 def test_a_loaded_learner_goes_on_counting_where_the_saved_one_was(tmp_path: Path) -> None:
