@@ -140,7 +140,7 @@ def measure(given: dict[str, Any]) -> dict[str, Any]:
         ValueError: an unknown setting.
     """
     if unknown := given.keys() - DEFAULTS.keys():
-        raise ValueError(f"{sorted(unknown)}: wanted some of {[*DEFAULTS]}")
+        raise ValueError(f"{sorted(unknown)}: expected some of {[*DEFAULTS]}")
     options = argparse.Namespace(**DEFAULTS | given)
     torch.manual_seed(0)
     if options.device == "cpu":

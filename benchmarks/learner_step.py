@@ -238,7 +238,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.plain and switch_to_plain() is None:
         parser.error(
-            "--plain: wanted algorithms with reverie_algorithms.fast.plain, got older ones"
+            "--plain: expected algorithms with reverie_algorithms.fast.plain, got older ones"
         )
     if options.peer:
         try:

@@ -51,7 +51,7 @@ def check_origin(tree: Path) -> None:
     for name in PACKAGES:
         file = Path(importlib.import_module(name).__file__ or "")
         if not file.is_relative_to(tree):
-            raise ValueError(f"{name}: wanted that of {tree}, got {file}")
+            raise ValueError(f"{name}: expected that of {tree}, got {file}")
 
 
 def compare_trees(options: argparse.Namespace, mode: str, folder: Path) -> dict[str, Any] | None:
@@ -112,7 +112,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--record", metavar="FILE", help="write down what OLD computes, no more")
     options = parser.parse_args()
     if not options.record and options.new is None:
-        parser.error("wanted two trees, OLD and NEW, got one")
+        parser.error("expected two trees, OLD and NEW, got one")
     if not any(options.only in case.name for case in cases()):
         parser.error(f"--only: no case's name holds {options.only!r}, e.g. {next(cases()).name!r}")
     return options
@@ -128,7 +128,7 @@ def _tree(text: str) -> Path:
 def _modes(text: str) -> tuple[str, ...]:
     modes = tuple(text.split(","))
     if wrong := set(modes) - set(MODES):
-        raise argparse.ArgumentTypeError(f"wanted some of {','.join(MODES)}, got {sorted(wrong)}")
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(MODES)}, got {sorted(wrong)}")
     return modes
 
 

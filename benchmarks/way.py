@@ -193,15 +193,15 @@ def beyond_limits(way: Way) -> list[str]:
     plain, fast = len(way.plain), len(way.fast)
     faults = []
     if plain > MOST_FILES:
-        faults.append(f"wanted at most {MOST_FILES} files outside fast/, got {plain}")
+        faults.append(f"expected at most {MOST_FILES} files outside fast/, got {plain}")
     if fast > MOST_FAST:
-        faults.append(f"wanted at most {MOST_FAST} files in fast/, got {fast}")
+        faults.append(f"expected at most {MOST_FAST} files in fast/, got {fast}")
     if way.own_share < 0.5:
         share = f"{way.own_share:.0%} of {plain} files"
-        faults.append(f"wanted half of them or more in the agent's own folder, got {share}")
+        faults.append(f"expected half of them or more in the agent's own folder, got {share}")
     long = [f"{f.name} with {f.lines}" for f in way.files if f.lines > MOST_LINES]
     if long:
-        faults.append(f"wanted no file above {MOST_LINES} lines, got {', '.join(long)}")
+        faults.append(f"expected no file above {MOST_LINES} lines, got {', '.join(long)}")
     return faults
 
 

@@ -232,7 +232,8 @@ class Stub:
         self.config, self.spaces, self.context = config, spaces, context
         if 0 < config.at_most < spaces.action.flat_size:
             raise ValueError(
-                f"at_most: wanted at least {spaces.action.flat_size} actions, got {config.at_most}"
+                f"at_most: expected at least {spaces.action.flat_size} actions,"
+                f" got {config.at_most}"
             )
         self.learn_rng = torch.Generator().manual_seed(context.seed)
         self.act_rng = torch.Generator().manual_seed(context.seed + 1)

@@ -66,7 +66,7 @@ def test_a_run_learns_without_ray_or_an_installation_and_goes_on(tmp_path: Path)
 
 def test_what_failed_or_was_not_finished_is_told_apart(gpu: Any, tmp_path: Path) -> None:
     def fail() -> dict[str, Any]:
-        raise ValueError("wanted this")
+        raise ValueError("expected this")
 
     def hang() -> dict[str, Any]:
         raise TimeoutError
@@ -87,7 +87,7 @@ def test_what_failed_or_was_not_finished_is_told_apart(gpu: Any, tmp_path: Path)
         "fails": "failed",
         "passes": "passed",
     }
-    assert again.rows["fails"]["error"] == "ValueError: wanted this"
+    assert again.rows["fails"]["error"] == "ValueError: expected this"
     assert again.todo(["hangs", "new", "fails", "passes"]) == ["new", "hangs"]
     assert again.todo([*table], again=True) == ["fails", "hangs"]
 

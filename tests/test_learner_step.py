@@ -30,7 +30,7 @@ def step(monkeypatch: pytest.MonkeyPatch) -> Any:
         ([*V3, "--size=1m", "--peer=r2dreamer"], "r2dreamer comes as 12m, 25m, 50m, "),
         (["--algorithm=dreamerv2", "--peer=harmonydream"], "comes as 200, ours would be 1024"),
         (["--algorithm=drqv2", "--size=hard", "--peer=drqv2"], "ours would be hard"),
-        ([*V3, "--size=huge", "--peer=r2dreamer"], "algorithm.size: wanted one of "),
+        ([*V3, "--size=huge", "--peer=r2dreamer"], "algorithm.size: expected one of "),
         ([*V3, "--peer=sheeprl"], "invalid choice: 'sheeprl'"),
     ],
 )
@@ -70,7 +70,7 @@ def test_plain_is_refused_where_nothing_can_be_switched_off(
     monkeypatch.setitem(sys.modules, "reverie_algorithms.fast", None)
     with pytest.raises(SystemExit, match="2"):
         step.parse(["--algorithm=drqv2", "--plain"])
-    assert "wanted algorithms with reverie_algorithms.fast.plain" in capsys.readouterr().err
+    assert "expected algorithms with reverie_algorithms.fast.plain" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not HAS_SWITCH, reason="fast code cannot be switched off")

@@ -65,9 +65,9 @@ def test_a_tree_equals_itself_and_a_moved_constant_is_found(tmp_path: Path) -> N
 def test_what_is_no_tree_and_what_is_no_case_are_refused(tmp_path: Path) -> None:
     for words, message in (
         ([ROOT, tmp_path], "no source tree, it holds no platform/"),
-        ([ROOT], "wanted two trees, OLD and NEW, got one"),
+        ([ROOT], "expected two trees, OLD and NEW, got one"),
         ([ROOT, ROOT, "--only", "nothing"], "no case's name holds 'nothing'"),
-        ([ROOT, ROOT, "--modes", "fast"], r"wanted some of on,off, got ['fast']"),
+        ([ROOT, ROOT, "--modes", "fast"], r"expected some of on,off, got ['fast']"),
     ):
         found = run(*words)
         assert found.returncode == 2

@@ -54,12 +54,12 @@ def test_limits_count_fast_code_apart_and_say_what_is_beyond_them(way: Any) -> N
     assert way.beyond_limits(path(way, *own, *shared, *fast)) == []
     more = file(way, "shared/more.py", 301), file(way, "fast/more.py")
     assert way.beyond_limits(path(way, *own[1:], *shared, *fast, *more)) == [
-        "wanted at most 4 files in fast/, got 5",
-        "wanted half of them or more in the agent's own folder, got 46% of 13 files",
-        "wanted no file above 300 lines, got reverie_algorithms/shared/more.py with 301",
+        "expected at most 4 files in fast/, got 5",
+        "expected half of them or more in the agent's own folder, got 46% of 13 files",
+        "expected no file above 300 lines, got reverie_algorithms/shared/more.py with 301",
     ]
     (fault,) = way.beyond_limits(path(way, *own, *shared, own[0]._replace(path=Path("/other"))))
-    assert fault == "wanted at most 13 files outside fast/, got 14"
+    assert fault == "expected at most 13 files outside fast/, got 14"
     alone = way.Way(None, own)
     assert "got 0% of 7 files" in way.beyond_limits(alone)[0]
 

@@ -78,10 +78,10 @@ class AtariConfig:
     def __post_init__(self) -> None:
         if self.size < 1 or self.repeat < 1 or self.frame_cap < 1 or self.noops < 0:
             raise ValueError(
-                f"wanted size, repeat and frame_cap above 0 and noops of 0 or more, got {self}"
+                f"expected size, repeat and frame_cap above 0 and noops of 0 or more, got {self}"
             )
         if not 0 <= self.sticky < 1:
-            raise ValueError(f"sticky: wanted a chance in [0, 1), got {self.sticky}")
+            raise ValueError(f"sticky: expected a chance in [0, 1), got {self.sticky}")
 
 
 class Atari100k(Suite):

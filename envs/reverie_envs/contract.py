@@ -68,7 +68,7 @@ class Session:
         """Build the environment, guarded and standardised."""
         env = ask(self.thread, "make", self.make)
         if not isinstance(env, gymnasium.Env):
-            raise ContractError(f"make returned {type(env).__name__}, wanted a gymnasium.Env")
+            raise ContractError(f"make returned {type(env).__name__}, expected a gymnasium.Env")
         self.built.append(standardise(Guarded(env, self.thread)))
         return self.built[-1]
 

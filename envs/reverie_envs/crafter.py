@@ -81,7 +81,7 @@ class CrafterConfig:
 
     def __post_init__(self) -> None:
         if self.size < 9 or self.length < 1:
-            raise ValueError(f"wanted a size of at least 9 and a length above 0, got {self}")
+            raise ValueError(f"expected a size of at least 9 and a length above 0, got {self}")
 
 
 class Crafter(Suite):

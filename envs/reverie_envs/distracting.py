@@ -59,7 +59,7 @@ class DistractingConfig(DmcConfig):
     def __post_init__(self) -> None:
         DmcConfig.__post_init__(self)
         if self.frames < 1:
-            raise ValueError(f"frames: wanted 1 or more, got {self.frames}")
+            raise ValueError(f"frames: expected 1 or more, got {self.frames}")
         if not self.grey and not self.videos:
             raise ValueError("grey: generated frames have no colours; set env.videos as well")
 

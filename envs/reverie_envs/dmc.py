@@ -61,7 +61,7 @@ class DmcConfig:
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.repeat < 1:
-            raise ValueError(f"wanted size and repeat above 0, got {self}")
+            raise ValueError(f"expected size and repeat above 0, got {self}")
 
 
 class Dmc(RenderedSuite):

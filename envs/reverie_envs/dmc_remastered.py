@@ -60,10 +60,10 @@ class DmcrConfig(DmcConfig):
         if self.camera not in ("auto", 0):
             raise ValueError(f"camera: DMC Remastered is seen by camera 0, got {self.camera}")
         if not 0 <= self.visual_seed <= VISUAL_SEEDS:
-            raise ValueError(f"visual_seed: wanted 0 to {VISUAL_SEEDS}, got {self.visual_seed}")
+            raise ValueError(f"visual_seed: expected 0 to {VISUAL_SEEDS}, got {self.visual_seed}")
         if not 0 <= self.dynamics_seed <= DYNAMICS_SEEDS:
             raise ValueError(
-                f"dynamics_seed: wanted 0 to {DYNAMICS_SEEDS}, got {self.dynamics_seed}"
+                f"dynamics_seed: expected 0 to {DYNAMICS_SEEDS}, got {self.dynamics_seed}"
             )
 
     def factors(self, domain: str) -> tuple[str, ...]:

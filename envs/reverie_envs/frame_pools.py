@@ -67,7 +67,9 @@ def fingerprint(folder: str) -> str:
 def _files(folder: str) -> list[Path]:
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise ValueError(f"env.videos: {root} is not a folder, wanted one with mp4 files; {REMEDY}")
+        raise ValueError(
+            f"env.videos: {root} is not a folder, expected one with mp4 files; {REMEDY}"
+        )
     found = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"env.videos: no {', '.join(SUFFIXES)} in {root}; {REMEDY}")

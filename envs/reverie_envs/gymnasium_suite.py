@@ -168,7 +168,7 @@ class FactorySuite(Suite):
         if not isinstance(env, gymnasium.Env):
             kind = f"{type(env).__module__}.{type(env).__qualname__}"
             raise TypeError(
-                f"{task} returned {kind}, wanted a gymnasium.Env (old gym: shimmy converts them)"
+                f"{task} returned {kind}, expected a gymnasium.Env (old gym: shimmy converts them)"
             )
         return DictObservations(env, task)
 
@@ -176,7 +176,7 @@ class FactorySuite(Suite):
 def _load_function(task: str) -> Callable[[], Any]:
     module_name, colon, function = task.partition(":")
     if not (module_name and colon and function):
-        raise ValueError(f"env.factory={task!r}: wanted module:function, e.g. my_file:make_env")
+        raise ValueError(f"env.factory={task!r}: expected module:function, e.g. my_file:make_env")
     module = _import_module(module_name, task)
     found = getattr(module, function, None)
     if callable(found):

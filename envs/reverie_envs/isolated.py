@@ -46,7 +46,7 @@ class IsolatedConfig:
 
     def __post_init__(self) -> None:
         if not self.answer_s > 0:
-            raise ValueError(f"answer_s: wanted seconds above 0, got {self.answer_s}")
+            raise ValueError(f"answer_s: expected seconds above 0, got {self.answer_s}")
 
 
 class Isolated(Suite):

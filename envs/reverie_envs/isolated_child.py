@@ -90,7 +90,7 @@ class Leaf:
 
     def _refuse(self, what: str, got: Any, wanted: Any) -> None:
         name = f"observation {self.key!r}" if self.key else "observation"
-        text = f"{name} has {what} {got}, its space says {wanted}; mend it in the factory"
+        text = f"{name} has {what} {got}, its space says {wanted}; fix it in the factory"
         raise Failure(BREACH, f"{text}, e.g. with a wrapper")
 
 
@@ -126,7 +126,7 @@ def leaf_of(space: Any, path: tuple[str, ...]) -> Leaf:
     name = "_".join(path) or "the space"
     raise Failure(
         REFUSED,
-        f"{name} is a {kinds[0]}, which cannot be passed on; wanted Box, Discrete, MultiDiscrete,"
+        f"{name} is a {kinds[0]}, which cannot be passed on; expected Box, Discrete, MultiDiscrete,"
         " MultiBinary or a Dict of these: leave it out in the factory",
     )
 
@@ -188,12 +188,12 @@ class GymEnv:
         if size == 5:
             return result
         if size != 4:
-            raise Failure(BREACH, f"step returned {size} values, wanted 4 (old gym) or 5")
+            raise Failure(BREACH, f"step returned {size} values, expected 4 (old gym) or 5")
         obs, reward, done, info = result
         timed_out = bool(info.get("TimeLimit.truncated", False))
         if done is True or done is False or isinstance(done, np.bool_):
             return obs, reward, bool(done) and not timed_out, bool(done) and timed_out, info
-        raise Failure(BREACH, f"done is {done!r}, wanted a bool")
+        raise Failure(BREACH, f"done is {done!r}, expected a bool")
 
 
 class DmEnv:
@@ -220,7 +220,7 @@ def load(factory: str) -> Any:
     """Import the function that `module:function` or `folder/file.py:function` names."""
     place, _, name = factory.rpartition(":")
     if not (place and name):
-        raise Failure(REFUSED, f"wanted module:function, e.g. my_file:make_env, got {factory!r}")
+        raise Failure(REFUSED, f"expected module:function, e.g. my_file:make_env, got {factory!r}")
     try:
         module = import_file(place) if place.endswith(".py") else importlib.import_module(place)
     except ImportError as error:
@@ -255,7 +255,7 @@ def adapt(env: Any, factory: str) -> GymEnv | DmEnv:
         return GymEnv(env)
     kind = type(env).__name__
     raise Failure(
-        REFUSED, f"{factory} returned a {kind}, wanted an environment of gym, gymnasium or dm_env"
+        REFUSED, f"{factory} returned a {kind}, expected an environment of gym, gymnasium or dm_env"
     )
 
 
@@ -313,7 +313,7 @@ class Server:
             parts = [leaf.key for leaf in actions]
             raise Failure(
                 REFUSED,
-                f"the action space has the parts {parts}; wanted one Box, Discrete, MultiDiscrete"
+                f"the action space has the parts {parts}; expected one Box, Discrete, MultiDiscrete"
                 " or MultiBinary: choose among them in the factory",
             )
         self.action = actions[0]
@@ -343,7 +343,7 @@ class Server:
         obs, reward, terminated, truncated, info = self.env.step(self.action.read())
         self.write(obs)
         if np.shape(reward) or isinstance(reward, (str, bytes, type(None))):
-            raise Failure(BREACH, f"reward is {reward!r}, wanted one number")
+            raise Failure(BREACH, f"reward is {reward!r}, expected one number")
         return self.info(info), float(reward), bool(terminated), bool(truncated)
 
     def write(self, obs: Any) -> None:

@@ -183,7 +183,7 @@ class IsolatedProcess:
             )
         except OSError as error:
             raise ValueError(
-                f"{self._name}: env.python={self._python!r} cannot be run ({error}); wanted the"
+                f"{self._name}: env.python={self._python!r} cannot be run ({error}); expected the"
                 " path of a Python interpreter"
             ) from None
 

@@ -65,9 +65,9 @@ class MetaWorldConfig:
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.repeat < 1:
-            raise ValueError(f"wanted size and repeat above 0, got {self}")
+            raise ValueError(f"expected size and repeat above 0, got {self}")
         if not 1 <= self.time_limit <= LONGEST:
-            raise ValueError(f"time_limit: wanted 1 to {LONGEST} steps, got {self.time_limit}")
+            raise ValueError(f"time_limit: expected 1 to {LONGEST} steps, got {self.time_limit}")
 
 
 class MetaWorld(RenderedSuite):

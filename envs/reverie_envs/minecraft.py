@@ -93,11 +93,11 @@ class MinecraftConfig:
     def __post_init__(self) -> None:
         if self.hard_reset_every < 1 or self.break_speed <= 0 or self.answer_s <= 0:
             raise ValueError(
-                f"wanted hard_reset_every, break_speed and answer_s above 0, got {self}"
+                f"expected hard_reset_every, break_speed and answer_s above 0, got {self}"
             )
         if min(self.sticky_attack, self.sticky_jump, self.pitch_limit) < 0:
             raise ValueError(
-                f"wanted sticky_attack, sticky_jump and pitch_limit of 0 or more, got {self}"
+                f"expected sticky_attack, sticky_jump and pitch_limit of 0 or more, got {self}"
             )
 
 

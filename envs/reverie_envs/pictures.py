@@ -17,7 +17,7 @@ PUBLISHED = "c1d9539e"
 SKY_SIZE, FLOOR_SIZE = 800, 300
 """Width and height in pixels of the published pictures; the compiled models have room for them."""
 SUFFIXES = (".png", ".jpg", ".jpeg")
-FOLDERS = "wanted a folder with the sub-folders skies and floors, full of pictures"
+FOLDERS = "expected a folder with the sub-folders skies and floors, full of pictures"
 REMEDY = (
     "it is dmc_remastered/assets of github.com/QData/dmc_remastered;"
     " without env.assets pictures are generated"

@@ -153,7 +153,9 @@ class Dial(gymnasium.ActionWrapper[Rows, Any, Any]):
         super().__init__(env)
         space = env.action_space
         if not isinstance(space, spaces.Discrete):
-            raise ValueError(f"env.continuous: wanted a task with one choice, got {task}: {space}")
+            raise ValueError(
+                f"env.continuous: expected a task with one choice, got {task}: {space}"
+            )
         self._choices = int(space.n)
         self.action_space = spaces.Box(-1.0, 1.0, (1,))
 

@@ -35,7 +35,7 @@ class SyncVectorEnv:
         """
         self.num_envs = len(makers)
         if not makers:
-            raise ValueError("SyncVectorEnv: wanted at least one environment maker, got none")
+            raise ValueError("SyncVectorEnv: expected at least one environment maker, got none")
         self._seeds = seeds
         with ExitStack() as stack:
             self._envs = [_build(maker, stack) for maker in makers]

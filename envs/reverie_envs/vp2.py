@@ -186,4 +186,4 @@ def _protocol_id(base: str, config: Any) -> str:
 
 def _check_counts(config: Any, *names: str) -> None:
     if any(getattr(config, name) < 1 for name in names):
-        raise ValueError(f"wanted {', '.join(names)} above 0, got {config}")
+        raise ValueError(f"expected {', '.join(names)} above 0, got {config}")

@@ -130,7 +130,7 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
         reward = _checked_reward(reward, self.name)
         for what, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, bool | np.bool_):
-                raise ContractError(f"{self.name}: {what} is {flag!r}, wanted a bool")
+                raise ContractError(f"{self.name}: {what} is {flag!r}, expected a bool")
         info = _checked_info(info, self.name)
         return self._rows(obs), reward, bool(terminated), bool(truncated), info
 
@@ -174,7 +174,9 @@ def _leaves(space: spaces.Space[Any], name: str) -> Iterator[Leaf]:
     for leaf in found:
         _check_key(leaf, keys, name)
     if not found:
-        raise ValueError(f"{name}: the observation space {space} has no keys, wanted at least one")
+        raise ValueError(
+            f"{name}: the observation space {space} has no keys, expected at least one"
+        )
     return iter(found)
 
 
@@ -213,7 +215,7 @@ def _observation_form(space: spaces.Space[Any], key: str, name: str) -> tuple[Co
         return _flat, spaces.Box(low, high)
     what = f"observation {key!r} has the space" if key else "the observation space is"
     raise ValueError(
-        f"{name}: {what} {space}, which is not supported; wanted Box, Discrete, MultiDiscrete,"
+        f"{name}: {what} {space}, which is not supported; expected Box, Discrete, MultiDiscrete,"
         " MultiBinary or a Dict of these (put a gymnasium.ObservationWrapper around it)"
     )
 
@@ -250,7 +252,7 @@ def _refuse_channel_first(shape: tuple[int, ...], key: str, name: str) -> None:
     if len(shape) == 3 and shape[0] <= 4 and min(shape[1:]) >= 8:
         raise ValueError(
             f"{name}: observation {key or 'image'!r} has shape {shape}, which looks"
-            " channel-first; wanted [H, W, C] (one np.moveaxis(image, 0, -1))"
+            " channel-first; expected [H, W, C] (one np.moveaxis(image, 0, -1))"
         )
 
 
@@ -281,7 +283,7 @@ def _parts(returned: Any, names: tuple[str, ...], call: str, name: str) -> tuple
         return returned
     size = f"{len(returned)} values" if isinstance(returned, tuple) else type(returned).__name__
     raise ContractError(
-        f"{name}: {call} returned {size}, wanted ({', '.join(names)}) as in gymnasium"
+        f"{name}: {call} returned {size}, expected ({', '.join(names)}) as in gymnasium"
     )
 
 
@@ -327,13 +329,13 @@ def _checked_reward(reward: Any, name: str) -> float:
             value = float(reward)
     if math.isfinite(value):
         return value
-    raise ContractError(f"{name}: reward is {reward!r}, wanted one finite number")
+    raise ContractError(f"{name}: reward is {reward!r}, expected one finite number")
 
 
 def _checked_info(info: Any, name: str) -> Info:
     if not isinstance(info, dict):
-        raise ContractError(f"{name}: info is a {type(info).__name__}, wanted a dict")
+        raise ContractError(f"{name}: info is a {type(info).__name__}, expected a dict")
     for key, value in info.items():
         if isinstance(key, str) and key.startswith(LOG_PREFIX) and np.size(value) != 1:
-            raise ContractError(f"{name}: info[{key!r}] is {value!r}, wanted one number")
+            raise ContractError(f"{name}: info[{key!r}] is {value!r}, expected one number")
     return info

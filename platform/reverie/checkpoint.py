@@ -104,7 +104,7 @@ class CheckpointStore:
 
     def __init__(self, storage: Storage, keep: int) -> None:
         if keep < 1:
-            raise ValueError(f"keep: wanted at least 1 checkpoint, got {keep}")
+            raise ValueError(f"keep: expected at least 1 checkpoint, got {keep}")
         self._storage, self._keep = storage, keep
         self._usable: dict[int, Manifest] = {}
         self._broken: set[int] = set()
@@ -204,7 +204,7 @@ class CheckpointStore:
         if taken:
             raise ValueError(
                 f"checkpoint {number}: {max(taken)} exists already; "
-                f"wanted {self.next_number()} or above (CheckpointStore.next_number)"
+                f"expected {self.next_number()} or above (CheckpointStore.next_number)"
             )
 
     def _write(
@@ -315,7 +315,7 @@ class CheckpointStore:
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{name}: no manifest: {error!r}") from error
         if manifest.number != number:
-            raise CheckpointError(f"{name}: wanted number {number}, got {manifest.number}")
+            raise CheckpointError(f"{name}: expected number {number}, got {manifest.number}")
         return manifest
 
     def _check_files(self, files: Iterable[FileEntry]) -> None:

@@ -56,7 +56,7 @@ class Manifest:
         """Raises: ValueError, KeyError or TypeError where `data` is no manifest of this format."""
         tree = json.loads(data)
         if tree["format"] != FORMAT:
-            raise ValueError(f"wanted format {FORMAT}, got {tree['format']}")
+            raise ValueError(f"expected format {FORMAT}, got {tree['format']}")
         parts, files = (tuple(FileEntry(**e) for e in tree[key]) for key in ("parts", "files"))
         number, seconds = int(tree["number"]), float(tree["time"])
         return cls(format=FORMAT, number=number, time=seconds, parts=parts, files=files)
@@ -70,9 +70,9 @@ def folder_of(number: int) -> str:
 def compare(name: str, entry: FileEntry, size: int, crc32: int) -> None:
     """Raises: CheckpointError naming the file where size (bytes) or crc32 differ."""
     if size != entry.size:
-        raise CheckpointError(f"{name}: wanted {entry.size} bytes, got {size}")
+        raise CheckpointError(f"{name}: expected {entry.size} bytes, got {size}")
     if crc32 != entry.crc32:
-        raise CheckpointError(f"{name}: wanted crc32 {entry.crc32:08x}, got {crc32:08x}")
+        raise CheckpointError(f"{name}: expected crc32 {entry.crc32:08x}, got {crc32:08x}")
 
 
 def measure(storage: Storage, name: str) -> FileEntry:
@@ -126,6 +126,6 @@ def check_loadable(value: Any, where: str) -> None:
         *(torch.Tensor, torch.nn.Parameter, torch.Size, torch.dtype, torch.device),
     ):
         raise TypeError(
-            f"{where}: wanted a tensor, a plain scalar or dicts and lists of them, "
+            f"{where}: expected a tensor, a plain scalar or dicts and lists of them, "
             f"got {kind.__module__}.{kind.__qualname__}"
         )

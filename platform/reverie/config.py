@@ -77,7 +77,7 @@ def resolve_config(tree: Mapping[str, Any]) -> ExperimentConfig:
 def build(cls: type, values: Any, where: str) -> Any:
     """Build dataclass `cls` from plain values, naming the full path of any fault."""
     if not isinstance(values, Mapping | None):
-        raise ConfigError(f"{where}: wanted a mapping of keys, got {values!r}")
+        raise ConfigError(f"{where}: expected a mapping of keys, got {values!r}")
     return check(cls, values or {}, where)
 
 
@@ -172,7 +172,7 @@ def _named(where: str, find: Any, name: str, *more: Any) -> Any:
 
 def _check_relations(config: ExperimentConfig) -> None:
     faults = [
-        f"{path}: wanted {wanted}, got {value!r}"
+        f"{path}: expected {wanted}, got {value!r}"
         for path, value, ok, wanted in _relations(config)
         if not ok
     ]

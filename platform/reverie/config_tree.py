@@ -68,7 +68,7 @@ def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: wanted a mapping of sections, got {type(tree).__name__}")
+        raise ConfigError(f"{path}: expected a mapping of sections, got {type(tree).__name__}")
     tree = cast(dict[str, Any], tree)
     base = tree.pop("base", None)
     if not base:
@@ -123,7 +123,7 @@ def expand_env(value: Any) -> Any:
         return value
     suite, slash, task = value.partition("/")
     if not slash:
-        raise ConfigError(f"env: wanted <suite>/<task>, got {value!r}")
+        raise ConfigError(f"env: expected <suite>/<task>, got {value!r}")
     return {"suite": suite, "task": task}
 
 
@@ -149,7 +149,7 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
 def _split_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"override {text!r}: wanted key=value, e.g. learner.batch_size=8")
+        raise ConfigError(f"override {text!r}: expected key=value, e.g. learner.batch_size=8")
     try:
         return key, parse_value(value)
     except yaml.YAMLError as error:
@@ -160,7 +160,7 @@ def _base_file(base: Any, chain: tuple[Path, ...]) -> Path:
     """The file that the last of `chain` names as its base."""
     path = chain[-1]
     if not isinstance(base, str):
-        raise ConfigError(f"{path}: base: wanted a file or the name of a preset, got {base!r}")
+        raise ConfigError(f"{path}: base: expected a file or the name of a preset, got {base!r}")
     try:
         found = find_config(base, path.parent)
     except ConfigError as error:

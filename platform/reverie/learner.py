@@ -271,7 +271,7 @@ def pick_device(wanted: str) -> str:
         ConfigError: CUDA is asked for and torch sees none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("resources.device: wanted cuda, but torch sees no GPU on this machine")
+        raise ConfigError("resources.device is cuda, but torch sees no GPU on this machine")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted

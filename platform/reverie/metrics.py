@@ -224,7 +224,7 @@ class MeanMetrics:
                 self._floats[name] = total + float(value), count + 1
                 continue
             if value.numel() != 1:
-                raise ValueError(f"metric {name!r}: wanted one element, got {tuple(value.shape)}")
+                raise ValueError(f"metric {name!r}: expected one element, got {tuple(value.shape)}")
             by_device.setdefault(value.device, {})[name] = value
         for device, values in by_device.items():
             self._add_tensors(device, values)

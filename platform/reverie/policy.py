@@ -206,6 +206,6 @@ class Policy:
         at = max(0, value.ndim - len(shape))
         if value.shape[at:] != shape or at > 1:
             raise ValueError(
-                f"observation {key!r}: wanted {shape} or [N, *{shape}], got {value.shape}"
+                f"observation {key!r}: expected {shape} or [N, *{shape}], got {value.shape}"
             )
         return value.shape[:at]

@@ -173,7 +173,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: wanted JSON, got {error}; move the file away") from None
+        raise ValueError(f"{path}: expected JSON, got {error}; move the file away") from None
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, list[str | None]]:

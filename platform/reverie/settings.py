@@ -33,7 +33,7 @@ class EnvConfig:
     factory: str | None = None
     """`module:function` returning a `gymnasium.Env` of yours, in place of suite and task."""
     step_timeout_s: float = 60.0
-    """Seconds one step or reset may take before the environment is rebuilt; 0 waits for ever."""
+    """Seconds one step or reset may take before the environment is rebuilt; 0 waits forever."""
     options: Any = None
     """The suite's own options; written directly under `env`."""
 

@@ -197,14 +197,14 @@ def _from_uri(uri: str) -> tuple[Any, str]:
         return fs.FileSystem.from_uri(uri)
     except ValueError as error:
         raise ValueError(
-            f"storage: wanted a local path, s3:// or gs://, got {uri!r}: {error}"
+            f"storage: expected a local path, s3:// or gs://, got {uri!r}: {error}"
         ) from None
 
 
 def _check_name(name: str) -> str:
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"storage: wanted a relative name inside the folder, got {name!r}")
+        raise ValueError(f"storage: expected a relative name inside the folder, got {name!r}")
     return str(path)
 
 

@@ -46,7 +46,7 @@ def write_video(path: Path, frames: Array, fps: float) -> Path:
     """
     _check_frames(frames)
     if not fps > 0:
-        raise ValueError(f"{path}: wanted a positive fps, got {fps}")
+        raise ValueError(f"{path}: expected a positive fps, got {fps}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         av = importlib.import_module("av")
@@ -175,7 +175,7 @@ def _stretched(film: Array) -> Array:
 def _check_frames(frames: Array) -> None:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
         raise ValueError(
-            f"frames: wanted uint8 [T, H, W, 3] with T >= 1, got {frames.dtype} {frames.shape}"
+            f"frames: expected uint8 [T, H, W, 3] with T >= 1, got {frames.dtype} {frames.shape}"
         )
 
 

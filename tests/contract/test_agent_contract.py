@@ -333,6 +333,6 @@ def test_a_state_of_another_agent_is_refused_with_the_tensor_s_name(name: str) -
         (agent.load_state_dict, make(name, wider).state_dict()),
         (agent.load_policy_state, make(name, wider).policy_state()),
     ):
-        with pytest.raises(ValueError, match=r"'[\w./]+': wanted shape \(.*\), got \(.*\)"):
+        with pytest.raises(ValueError, match=r"'[\w./]+': expected shape \(.*\), got \(.*\)"):
             load(state)
     assert_same(agent.policy_state(), before)

@@ -148,8 +148,8 @@ def test_a_good_environment_passes_every_check():
         (Float64, "play", "observation 'state' has dtype float64, its space says float32"),
         (WrongShape, "play", "observation 'state' has shape (2,), its space says (3,)"),
         (MissingKey, "play", "observation 'state' is missing; returned: []"),
-        (NanReward, "play", "reward is nan, wanted one finite number"),
-        (IntFlag, "play", "terminated is 0, wanted a bool"),
+        (NanReward, "play", "reward is nan, expected one finite number"),
+        (IntFlag, "play", "terminated is 0, expected a bool"),
         (OutOfRange, "range", "observation 'state' is 5.0 at index (1,), its space says -2.0"),
         (ReusesItsBuffer, "kept rows", "observation 'state' was overwritten by the following"),
         (Unseeded, "seeding", "two environments with the same seed and actions differ"),
@@ -159,7 +159,7 @@ def test_a_good_environment_passes_every_check():
         (LeavesAProcess, "close", "close left child processes behind: ["),
         (ClosesOnlyOnce, "close", "make raised OSError: address in use"),
         (Unsupported, "build", "the observation space is Tuple"),
-        (lambda: "env", "build", "make returned str, wanted a gymnasium.Env"),
+        (lambda: "env", "build", "make returned str, expected a gymnasium.Env"),
     ],
 )  # fmt: skip
 def test_a_broken_environment_is_caught(broken, check, words, monkeypatch):

@@ -146,5 +146,5 @@ def test_a_typo_names_the_nearest_task():
 
 @pytest.mark.parametrize("options", [{"size": 8}, {"length": 0}])
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         CrafterConfig(**options)

@@ -301,9 +301,9 @@ def test_a_task_with_a_typo_gets_the_nearest_names():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frames": 0}, "frames: wanted 1 or more, got 0"),
+        ({"frames": 0}, "frames: expected 1 or more, got 0"),
         ({"grey": False}, "generated frames have no colours; set env.videos"),
-        ({"size": 0}, "wanted size and repeat above 0"),
+        ({"size": 0}, "expected size and repeat above 0"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

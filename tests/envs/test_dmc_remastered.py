@@ -276,9 +276,9 @@ def test_a_task_with_a_typo_gets_the_nearest_names():
         ({"vary": ("bg", "flooor")}, "unknown factor 'flooor'; did you mean floor"),
         ({"vary": "everything"}, "unknown factor 'everything'; known: published, all, bg"),
         ({"camera": 1}, "seen by camera 0, got 1"),
-        ({"visual_seed": 1_000_001}, "visual_seed: wanted 0 to 1000000, got 1000001"),
-        ({"dynamics_seed": -1}, "dynamics_seed: wanted 0 to 100000, got -1"),
-        ({"repeat": 0}, "wanted size and repeat above 0"),
+        ({"visual_seed": 1_000_001}, "visual_seed: expected 0 to 1000000, got 1000001"),
+        ({"dynamics_seed": -1}, "dynamics_seed: expected 0 to 100000, got -1"),
+        ({"repeat": 0}, "expected size and repeat above 0"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -117,10 +117,14 @@ def test_a_function_of_the_current_folder_is_called(folder):
 @pytest.mark.parametrize(
     ("task", "kind", "words"),
     [
-        ("my_file_for_test", ValueError, "wanted module:function"),
+        ("my_file_for_test", ValueError, "expected module:function"),
         ("my_fil:make_env", ImportError, "no module 'my_fil' in /.*run from the folder"),
         ("my_file_for_test:make_en", ValueError, "no function 'make_en'; did you mean make_env"),
-        ("my_file_for_test:make_text", TypeError, "returned builtins.str, wanted a gymnasium.Env"),
+        (
+            "my_file_for_test:make_text",
+            TypeError,
+            "returned builtins.str, expected a gymnasium.Env",
+        ),
         ("my_broken_file:make_env", ModuleNotFoundError, "^No module named 'no_such_package'$"),
     ],
 )

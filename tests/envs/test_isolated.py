@@ -152,12 +152,12 @@ def test_a_failing_environment_is_an_exception_that_shows_the_place(fault, steps
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("float64", "observation has dtype float64, its space says uint8; mend it in the factory"),
+        ("float64", "observation has dtype float64, its space says uint8; fix it in the factory"),
         ("shape", r"observation has shape \(4, 8, 3\), its space says \(8, 8, 3\)"),
-        ("reward", "reward is None, wanted one number"),
-        ("five", "step returned 2 values, wanted 4"),
-        ("done", "done is 1, wanted a bool"),
-        ("nan", "reward is nan, wanted one finite number"),
+        ("reward", "reward is None, expected one number"),
+        ("five", "step returned 2 values, expected 4"),
+        ("done", "done is 1, expected a bool"),
+        ("nan", "reward is nan, expected one finite number"),
     ],
 )
 def test_what_breaks_the_declared_spaces_is_refused_by_name(fault, words):
@@ -172,7 +172,7 @@ def test_what_breaks_the_declared_spaces_is_refused_by_name(fault, words):
     ("name", "kind", "words"),
     [
         ("broken", IsolatedFailed, r"building raised\n(.|\n)*no display"),
-        ("text", ValueError, "text returned a str, wanted an environment of gym"),
+        ("text", ValueError, "text returned a str, expected an environment of gym"),
         ("olds", ValueError, r"has no function 'olds'; it has \["),
         ("Unsupported", ValueError, "the space is a Tuple, which cannot be passed on"),
         ("Parts", ValueError, r"the action space has the parts \['camera', 'jump'\]"),
@@ -198,7 +198,7 @@ def test_a_missing_module_comes_with_the_line_that_installs_it():
 
 @pytest.mark.parametrize("task", ["old_env", "", ":make", f"{FILE}:"])
 def test_a_factory_without_a_function_is_refused(task):
-    with pytest.raises(ValueError, match="wanted module:function"):
+    with pytest.raises(ValueError, match="expected module:function"):
         isolate(task, IsolatedConfig())
 
 

@@ -86,7 +86,7 @@ def test_a_protocol_does_not_depend_on_where_the_python_lies():
 
 
 def test_counts_below_1_are_refused():
-    with pytest.raises(ValueError, match="wanted size, repeat, length above 0"):
+    with pytest.raises(ValueError, match="expected size, repeat, length above 0"):
         RobodeskConfig(repeat=0)
 
 

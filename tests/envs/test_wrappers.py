@@ -78,7 +78,7 @@ def test_nested_keys_are_joined():
         (spaces.Dict({"word": spaces.Text(3)}), r"observation 'word' has the space Text"),
         (spaces.Dict({"reward": spaces.Discrete(2)}), r"'reward' is taken by Reverie; rename"),
         (spaces.Dict({"log/x": spaces.Discrete(2)}), r"'log/x' is taken"),
-        (spaces.Box(0, 255, (3, 64, 64), np.uint8), r"channel-first; wanted \[H, W, C\]"),
+        (spaces.Box(0, 255, (3, 64, 64), np.uint8), r"channel-first; expected \[H, W, C\]"),
         (spaces.Box(0, 255, (4, 8, 8, 3), np.uint8), r"do not stack frames"),
         (
             spaces.Dict({"a": spaces.Dict({"b": spaces.Discrete(2)}), "a_b": spaces.Discrete(2)}),
@@ -128,7 +128,7 @@ def test_a_discrete_observation_outside_its_space_is_refused():
 @pytest.mark.parametrize("reward", [np.nan, np.inf, None, "1", np.zeros(2)])
 def test_a_reward_that_is_no_finite_number_is_refused(reward):
     env = standardise(Fixed(VECTOR, np.zeros(4, np.float32), reward=reward))
-    with pytest.raises(ContractError, match=r"reward is .* wanted one finite number"):
+    with pytest.raises(ContractError, match=r"reward is .* expected one finite number"):
         env.step(0)
 
 
@@ -141,7 +141,7 @@ def test_a_log_value_must_be_one_number():
 def test_an_old_style_step_is_explained():
     env = Fixed(VECTOR, np.zeros(4, np.float32))
     env.step = lambda action: (env.obs, 0.0, False, {})
-    with pytest.raises(ContractError, match=r"step returned 4 values, wanted .*truncated"):
+    with pytest.raises(ContractError, match=r"step returned 4 values, expected .*truncated"):
         standardise(env).step(0)
 
 

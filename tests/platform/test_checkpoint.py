@@ -197,7 +197,7 @@ def test_file_damaged_after_verification_is_found(three: Storage) -> None:
 def test_newer_format_is_refused(three: Storage) -> None:
     name = part(3, "manifest.json")
     three.write_atomic(name, three.read(name).replace(b'"format": 1', b'"format": 2'))
-    with pytest.raises(CheckpointError, match="wanted format 1, got 2"):
+    with pytest.raises(CheckpointError, match="expected format 1, got 2"):
         CheckpointStore(three, 3).load(3)
 
 
@@ -253,7 +253,7 @@ def test_broken_one_is_found_when_thinning_out_without_latest(three: Storage) ->
 def test_taken_number_is_refused_but_a_broken_one_is_replaced(three: Storage) -> None:
     assert three.local_path is not None
     store = CheckpointStore(three, keep=3)
-    with pytest.raises(ValueError, match="wanted 4 or above"):
+    with pytest.raises(ValueError, match="expected 4 or above"):
         save(store, three, 3, [1])
     flip(three.local_path / part(3, "learner.pt"))
     flip(three.local_path / part(2, "learner.pt"))

@@ -57,9 +57,9 @@ def test_an_exponent_may_give_a_whole_number() -> None:
         ("seed", 0.5, "seed: Input should be a valid integer, got 0.5"),
         ("seed", "x", "seed: Input should be a valid integer"),
         ("learner.batch_size", "8", "learner.batch_size: Input should be a valid integer"),
-        ("learner.batch_size", 0, "learner.batch_size: wanted at least 1, got 0"),
-        ("learner", 3, "learner: wanted a mapping of keys, got 3"),
-        ("resources.num_learners", 2, "resources.num_learners: wanted 1, got 2"),
+        ("learner.batch_size", 0, "learner.batch_size: expected at least 1, got 0"),
+        ("learner", 3, "learner: expected a mapping of keys, got 3"),
+        ("resources.num_learners", 2, "resources.num_learners: expected 1, got 2"),
     ],
 )
 def test_mistakes_are_named_with_their_full_path(key: str, value: object, message: str) -> None:
@@ -73,7 +73,7 @@ def test_sizes_and_dialects_are_names_even_where_they_look_like_numbers() -> Non
     assert load_config(path, ["algorithm.dialect=2025"]).algorithm.dialect == "2025"
     with pytest.raises(ConfigError, match="algorithm: unknown dialect '2024' of dreamerv3"):
         load_config(path, ["algorithm.dialect=2024"])
-    with pytest.raises(ConfigError, match=r"^algorithm\.size: wanted one of"):
+    with pytest.raises(ConfigError, match=r"^algorithm\.size: expected one of"):
         load_config(path, ["algorithm.size=200"])
 
 
@@ -99,7 +99,7 @@ def test_an_algorithm_may_set_its_own_batches() -> None:
         agent = make_agent(config, spaces, seed=0, training=training, device="meta")
         (spec,) = agent.streams().values()
         assert (spec.batch_size, spec.batch_length) == (2, 9)
-    with pytest.raises(ConfigError, match=r"algorithm.batch_size: wanted at least 1, got 0"):
+    with pytest.raises(ConfigError, match=r"algorithm.batch_size: expected at least 1, got 0"):
         resolve_config(tree() | {"algorithm": algorithm | {"batch_size": 0}})
-    with pytest.raises(ConfigError, match=r"replay.capacity: wanted at least 9 rows, got 8"):
+    with pytest.raises(ConfigError, match=r"replay.capacity: expected at least 9 rows, got 8"):
         resolve_config(tree(replay__capacity=8) | {"algorithm": algorithm})

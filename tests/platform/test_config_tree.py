@@ -65,7 +65,7 @@ def test_a_base_may_be_a_preset(tmp_path: Path) -> None:
     [
         ("low.yml", r"a\.yaml: base: no preset or file 'low\.yml'"),
         ("harmonydream/cach", r"a\.yaml: base: no preset .*: harmonydream/catch"),
-        ("[low.yaml]", r"a\.yaml: base: wanted a file or the name of a preset, got \['low"),
+        ("[low.yaml]", r"a\.yaml: base: expected a file or the name of a preset, got \['low"),
         ("b.yaml", r"b\.yaml: base: 'a\.yaml' is built on this file itself"),
     ],
 )
@@ -83,5 +83,5 @@ def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_override_without_a_value_is_refused() -> None:
-    with pytest.raises(ConfigError, match="wanted key=value"):
+    with pytest.raises(ConfigError, match="expected key=value"):
         load_config("tune_configs/dreamerv3/atari100k.yaml", ["seed"])

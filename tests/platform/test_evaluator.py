@@ -147,7 +147,7 @@ def test_the_protocol_s_id_tells_the_options_of_evaluations() -> None:
     ("task", "message"),
     [
         ("catch", r"eval\.env: continuous=True .* got action box 1 instead of discrete \[3\];"),
-        ("multi", r"eval\.env: env\.continuous: wanted a task with one choice"),
+        ("multi", r"eval\.env: env\.continuous: expected a task with one choice"),
     ],
 )
 def test_options_that_change_the_spaces_are_refused(task: str, message: str) -> None:

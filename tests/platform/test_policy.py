@@ -111,11 +111,11 @@ def test_loading_twice_acts_the_same_and_another_seed_may_not(stub_run: Path) ->
         (lambda obs: {"image": obs["image"]}, r"observation lacks \['count'\], got \['image'\]"),
         (
             lambda obs: obs | {"count": np.zeros(3)},
-            r"observation 'count': wanted \(2,\) or \[N, \*\(2,\)\], got \(3,\)",
+            r"observation 'count': expected \(2,\) or \[N, \*\(2,\)\], got \(3,\)",
         ),
         (
             lambda obs: obs | {"image": np.zeros((4, 8, 3), np.uint8)},
-            r"observation 'image': wanted \(8, 8, 3\) or .*, got \(4, 8, 3\)",
+            r"observation 'image': expected \(8, 8, 3\) or .*, got \(4, 8, 3\)",
         ),
         (
             lambda obs: {"image": obs["image"][None].repeat(3, 0), "count": np.zeros((2, 2))},

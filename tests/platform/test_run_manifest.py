@@ -159,7 +159,7 @@ def test_resume_is_appended(
 @pytest.mark.usefixtures("elsewhere")
 def test_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "run_manifest.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run_manifest\.json: wanted JSON"):
+    with pytest.raises(ValueError, match=r"run_manifest\.json: expected JSON"):
         write(tmp_path)
 
 

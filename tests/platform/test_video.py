@@ -96,9 +96,9 @@ def test_without_av_a_gif_is_written(
     ],
 )
 def test_frames_of_another_form_are_refused(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
-    with pytest.raises(ValueError, match=r"wanted uint8 \[T, H, W, 3\]"):
+    with pytest.raises(ValueError, match=r"expected uint8 \[T, H, W, 3\]"):
         write_video(tmp_path / "v.mp4", frames, fps=10)
-    with pytest.raises(ValueError, match=r"wanted uint8 \[T, H, W, 3\]"):
+    with pytest.raises(ValueError, match=r"expected uint8 \[T, H, W, 3\]"):
         filmstrip(frames, 2)
 
 

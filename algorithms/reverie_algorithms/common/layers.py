@@ -54,7 +54,7 @@ def num_stages(name: str, shape: Sequence[int]) -> int:
     halved = stages and not (height % 2**stages or width % 2**stages)
     if not halved or min(height, width) >> stages != SMALLEST_SIDE:
         raise ValueError(
-            f"observation {name!r}: wanted an image whose shorter side is 8, 16, 32, 64, ... and "
+            f"observation {name!r}: expected an image whose shorter side is 8, 16, 32, 64, ... and "
             f"whose longer side can be halved as often, got {height} x {width}; resize it"
         )
     return stages

@@ -41,10 +41,12 @@ class ObsKeys:
             {k: spec for k, spec in used.items() if not spec.is_image},
         )
         if not used:
-            raise ValueError(f"observations: wanted at least one to learn from, got {sorted(obs)}")
+            raise ValueError(
+                f"observations: expected at least one to learn from, got {sorted(obs)}"
+            )
         for name, spec in keys.images.items():
             if spec.dtype != "uint8":
-                raise ValueError(f"observation {name!r}: wanted a uint8 image, got {spec.dtype}")
+                raise ValueError(f"observation {name!r}: expected a uint8 image, got {spec.dtype}")
         return keys
 
     @property

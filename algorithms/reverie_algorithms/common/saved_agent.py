@@ -161,14 +161,14 @@ class SavedAgent:
 def check_mode(mode: Mode) -> None:
     """Raises: ValueError, if `mode` is no way of acting."""
     if mode not in get_args(Mode):
-        raise ValueError(f"act: wanted a mode of {get_args(Mode)}, got {mode!r}")
+        raise ValueError(f"act: expected a mode of {get_args(Mode)}, got {mode!r}")
 
 
 def named_size(raw: Mapping[str, Any], sizes: Mapping[str, Size], default: str) -> Size:
     """The size that raw settings ask for, or `ValueError`."""
     size = raw.get("size", default)
     if size not in sizes:
-        raise ValueError(f"algorithm.size: wanted one of {[*sizes]}, got {size!r}")
+        raise ValueError(f"algorithm.size: expected one of {[*sizes]}, got {size!r}")
     return sizes[size]
 
 

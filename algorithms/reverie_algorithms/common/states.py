@@ -81,7 +81,7 @@ def load_tensors(own: Mapping[str, Any], given: Mapping[str, Any], where: str) -
     for name, target in targets.items():
         if tensors[name].shape != target.shape:
             raise ValueError(
-                f"{where}: tensor {name!r}: wanted shape {tuple(target.shape)}, "
+                f"{where}: tensor {name!r}: expected shape {tuple(target.shape)}, "
                 f"got {tuple(tensors[name].shape)}; do sizes and spaces agree?"
             )
     for name, target in targets.items():

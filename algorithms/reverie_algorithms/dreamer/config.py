@@ -77,9 +77,9 @@ class V2Config(DreamerConfig):
 
     def __post_init__(self) -> None:
         if self.horizon < 2:
-            raise ValueError(f"horizon: wanted at least 2 imagined steps, got {self.horizon}")
+            raise ValueError(f"horizon: expected at least 2 imagined steps, got {self.horizon}")
         if self.target_period < 1:
-            raise ValueError(f"target_period: wanted at least 1 update, got {self.target_period}")
+            raise ValueError(f"target_period: expected at least 1 update, got {self.target_period}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

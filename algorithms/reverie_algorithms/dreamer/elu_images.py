@@ -102,8 +102,8 @@ def up_kernels(name: str, shape: Sequence[int]) -> tuple[list[tuple[int, int]], 
 def _check_sides(name: str, shape: Sequence[int]) -> None:
     if min(shape[:2]) < SMALLEST_SIDE:
         raise ValueError(
-            f"observation {name!r}: wanted an image with sides of at least {SMALLEST_SIDE} pixels, "
-            f"got {shape[0]} x {shape[1]}; resize it"
+            f"observation {name!r}: expected an image with sides of at least {SMALLEST_SIDE} pixels,"
+            f" got {shape[0]} x {shape[1]}; resize it"
         )
 
 

@@ -88,7 +88,7 @@ class EluRSSM(nn.Module):
         super().__init__()
         if config.action_width and action_size > config.action_width:
             raise ValueError(
-                f"algorithm.rssm.action_width: wanted at least the {action_size} entries of an "
+                f"algorithm.rssm.action_width: expected at least the {action_size} entries of an "
                 f"action, got {config.action_width}"
             )
         self.config = config

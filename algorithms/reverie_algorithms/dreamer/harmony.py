@@ -90,7 +90,7 @@ class Harmonizer(nn.Module):
         wrong = set(config.sigma) ^ set(self.groups)
         if wrong or min(config.sigma.values(), default=1.0) <= 0:
             raise ValueError(
-                f"algorithm.harmony.sigma: wanted one number above 0 for each of "
+                f"algorithm.harmony.sigma: expected one number above 0 for each of "
                 f"{sorted(self.groups)}, got {config.sigma}"
             )
         return [(name, math.log(config.sigma[name])) for name in self.groups]

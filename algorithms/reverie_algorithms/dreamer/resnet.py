@@ -103,7 +103,7 @@ def check_sides(name: str, shape: Sequence[int]) -> None:
     """Raises: ValueError, if the sides of an image [H, W, C] are no multiples of 16."""
     if shape[0] % STRIDE or shape[1] % STRIDE:
         raise ValueError(
-            f"observation {name!r}: kind 'resnet' wanted sides that are multiples of {STRIDE}, got "
+            f"observation {name!r}: kind 'resnet' needs sides that are multiples of {STRIDE}, got "
             f"{shape[0]} x {shape[1]}; resize it or set encoder.kind and decoder.kind to 'plain'"
         )
 

@@ -109,7 +109,7 @@ def check_blocks(name: str, width: int, blocks: int) -> None:
     """Raise `ValueError` where `width` does not fall into `blocks` equal parts."""
     if blocks < 1 or width % blocks:
         raise ValueError(
-            f"algorithm.{name}: wanted a width that is a multiple of the {blocks} blocks, "
+            f"algorithm.{name}: expected a width that is a multiple of the {blocks} blocks, "
             f"got {width}"
         )
 

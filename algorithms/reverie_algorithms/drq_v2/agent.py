@@ -193,11 +193,11 @@ def check_fit(spaces: Spaces, keys: ObsKeys, config: DrQV2Config, batch_length: 
         )
     if batch_length != 1:
         raise ValueError(
-            f"learner.batch_length: DrQ-v2 trains on single steps, wanted 1, got {batch_length}"
+            f"learner.batch_length: DrQ-v2 trains on single steps, expected 1, got {batch_length}"
         )
     for name in ("stack", "num_steps"):
         if (value := getattr(config, name)) < 1:
-            raise ValueError(f"algorithm.{name}: wanted at least 1, got {value}")
+            raise ValueError(f"algorithm.{name}: expected at least 1, got {value}")
 
 
 def _to_video(stacks: Tensor, count: int) -> Array:

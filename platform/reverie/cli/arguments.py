@@ -42,7 +42,7 @@ def _at_least(least: int, text: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"wanted a whole number, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
     if number < least:
-        raise argparse.ArgumentTypeError(f"wanted at least {least}, got {text}")
+        raise argparse.ArgumentTypeError(f"expected at least {least}, got {text}")
     return number

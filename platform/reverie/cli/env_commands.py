@@ -129,7 +129,7 @@ def _play(arguments: argparse.Namespace) -> int:
     if arguments.all is not None:
         return _play_all(arguments)
     if len(names) > 1:
-        raise ConfigError(f"play: wanted one environment, got {' '.join(names)}")
+        raise ConfigError(f"play: expected one environment, got {' '.join(names)}")
     from reverie.cli.film import RandomPlayer, choose_env, film_episodes, trained_player
 
     options = [token for token in arguments.overrides if "=" in token]
@@ -188,7 +188,7 @@ def _picture_path(arguments: argparse.Namespace, config: Any) -> Path:
         out = out / (file_name(config) + (".png" if arguments.sheet else ".mp4"))
     wanted = (".png",) if arguments.sheet else (".mp4", ".png")
     if out.suffix not in wanted:
-        raise ConfigError(f"--out: wanted a file ending in {' or '.join(wanted)}, got {out}")
+        raise ConfigError(f"--out: expected a file ending in {' or '.join(wanted)}, got {out}")
     check_can_write(out.suffix)
     if out.suffix == ".png":
         import_module("reverie.cli.contact_sheet")  # what it lacks shows before anything is played

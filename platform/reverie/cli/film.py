@@ -95,7 +95,7 @@ def choose_env(name: str | None, overrides: list[str], run: Path | None = None) 
     tree = apply_overrides(tree, [_under_env(text) for text in overrides])
     if not tree:
         raise ConfigError(
-            "play: wanted an environment, e.g. toy/catch, or --run <run folder>, or --all;"
+            "play: expected an environment, e.g. toy/catch, or --run <run folder>, or --all;"
             " `reverie envs` lists them"
         )
     return resolve_env(tree["env"])
@@ -114,7 +114,7 @@ def trained_player(run: Path, config: EnvConfig, spaces: Spaces, seed: int) -> P
     policy = load(run, mode=mode, seed=seed)
     if policy.spaces != spaces:
         raise ConfigError(
-            f"{config.name} has other spaces than {run} was trained with: wanted"
+            f"{config.name} has other spaces than {run} was trained with: expected"
             f" {_spaces_text(policy.spaces)}, got {_spaces_text(spaces)}; leave the environment"
             " out to take the run's own"
         )
@@ -219,7 +219,7 @@ class Stage:
         frame = np.asarray(self._env.render())
         if frame.dtype != np.uint8 or frame.ndim != 3:
             raise ConfigError(
-                f"{self._config.name}: render() returned {frame.dtype} {frame.shape}, wanted"
+                f"{self._config.name}: render() returned {frame.dtype} {frame.shape}, expected"
                 " a picture uint8 [H, W, 3]"
             )
         return shrunk(frame, MAX_SIDE)

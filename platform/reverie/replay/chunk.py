@@ -59,7 +59,7 @@ def verify(chunk: Chunk) -> None:
     if found != chunk.checksum:
         raise ValueError(
             f"chunk {chunk.sequence} of {chunk.stream}: rows are torn, got checksum {found:#010x},"
-            f" wanted {chunk.checksum:#010x}; insert an unchanged copy"
+            f" expected {chunk.checksum:#010x}; insert an unchanged copy"
         )
 
 
@@ -159,13 +159,13 @@ class Segment:
 def _check(rows: Rows, where: str) -> None:
     missing = [key for key in FLAG_KEYS if key not in rows]
     if missing:
-        raise ValueError(f"{where}: wanted keys {FLAG_KEYS}, got no {missing}")
+        raise ValueError(f"{where}: expected keys {FLAG_KEYS}, got no {missing}")
     lengths = {key: len(array) for key, array in rows.items()}
     if len(set(lengths.values())) != 1 or not lengths["is_last"]:
-        raise ValueError(f"{where}: wanted equally many rows per key, at least 1, got {lengths}")
+        raise ValueError(f"{where}: expected equally many rows per key, at least 1, got {lengths}")
     objects = [key for key, array in rows.items() if array.dtype.hasobject]
     if objects:
-        raise ValueError(f"{where}: wanted plain dtypes, got Python objects under {objects}")
+        raise ValueError(f"{where}: expected plain dtypes, got Python objects under {objects}")
 
 
 def _frozen_copy(array: Array) -> Array:

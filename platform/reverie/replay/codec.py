@@ -59,7 +59,7 @@ def check_codec(name: str) -> str:
         ValueError: it is none, with the known names.
     """
     if name not in CODECS:
-        raise ValueError(f"replay.codec: wanted one of {list(CODECS)}, got {name!r}")
+        raise ValueError(f"replay.codec: expected one of {list(CODECS)}, got {name!r}")
     return name
 
 
@@ -153,14 +153,14 @@ def _array(data: Any, form: dict[str, Any]) -> Array:
 
 def _check_file(path: Path, info: FileInfo) -> None:
     if not path.is_file():
-        raise ValueError(f"{path}: wanted a file of {info.num_bytes} bytes, got none")
+        raise ValueError(f"{path}: expected a file of {info.num_bytes} bytes, got none")
     size, crc = 0, 0
     with path.open("rb") as file:
         while block := file.read(CRC_BLOCK):
             size, crc = size + len(block), zlib.crc32(block, crc)
     if (size, crc) != (info.num_bytes, info.crc32):
         raise ValueError(
-            f"{path}: corrupted, got {size} bytes with CRC-32 {crc:#010x}, wanted"
+            f"{path}: corrupted, got {size} bytes with CRC-32 {crc:#010x}, expected"
             f" {info.num_bytes} with {info.crc32:#010x}; restore it or resume an older checkpoint"
         )
 

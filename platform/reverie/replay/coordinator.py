@@ -340,5 +340,5 @@ def _batch_steps(specs: Mapping[str, StreamSpec]) -> int:
     """Trained steps per batch: those of the first stream."""
     first = next(iter(specs.items()), None)
     if first is None or first[1].every != 1:
-        raise ValueError(f"agent streams: wanted a first one with every=1, got {dict(specs)}")
+        raise ValueError(f"agent streams: expected a first one with every=1, got {dict(specs)}")
     return first[1].trained_steps

@@ -65,7 +65,7 @@ class RateLimiter:
         _check_least(0, prefill=prefill, pretrain_batches=pretrain_batches, budget=budget)
         _check_least(1, batch_steps=batch_steps, chunk_length=chunk_length, num_streams=num_streams)
         if not (math.isfinite(ratio) and ratio >= 0):
-            raise ValueError(f"training_ratio: wanted a finite number from 0 on, got {ratio}")
+            raise ValueError(f"training_ratio: expected a finite number from 0 on, got {ratio}")
         # Through its decimal form, so that 0.3 is three tenths and sums are exact.
         self.ratio = Fraction(str(ratio))
         self.prefill, self.budget, self.batch_steps = prefill, budget, batch_steps
@@ -113,7 +113,7 @@ class RateLimiter:
         _check_least(1, most=most)
         if worker in self._held:
             raise ValueError(
-                f"worker {worker}: wanted a report of {self._held[worker].steps} granted steps,"
+                f"worker {worker}: expected a report of {self._held[worker].steps} granted steps,"
                 " got another request; a replaced worker has to be declared lost first"
             )
         quota = self._next_quota(most, can_sample)
@@ -166,7 +166,7 @@ class RateLimiter:
         """
         if not self.in_flight or number != self.trained_batches:
             raise ValueError(
-                f"batch {number}: wanted one of {self.in_flight} granted ones, from"
+                f"batch {number}: expected one of {self.in_flight} granted ones, from"
                 f" {self.trained_batches} on and in order"
             )
         self.in_flight -= 1
@@ -180,7 +180,7 @@ class RateLimiter:
             ValueError: fewer are in flight.
         """
         if not 0 <= count <= self.in_flight:
-            raise ValueError(f"refund: wanted at most {self.in_flight} batches, got {count}")
+            raise ValueError(f"refund: expected at most {self.in_flight} batches, got {count}")
         self.in_flight -= count
 
     def is_spent(self) -> bool:
@@ -237,4 +237,4 @@ class RateLimiter:
 def _check_least(least: int, **counts: int) -> None:
     for name, count in counts.items():
         if count < least:
-            raise ValueError(f"{name}: wanted at least {least}, got {count}")
+            raise ValueError(f"{name}: expected at least {least}, got {count}")

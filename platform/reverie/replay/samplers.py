@@ -250,7 +250,7 @@ def make_sampler(spec: StreamSpec) -> Sampler:
     """
     if spec.sampler not in SAMPLERS:
         raise ValueError(
-            f"StreamSpec.sampler: wanted one of {list(SAMPLERS)}, got {spec.sampler!r}"
+            f"StreamSpec.sampler: expected one of {list(SAMPLERS)}, got {spec.sampler!r}"
         )
     return SAMPLERS[spec.sampler](spec)
 

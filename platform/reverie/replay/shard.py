@@ -98,7 +98,7 @@ class ReplayShard:
         """
         slots = range(count) if slots is None else slots
         if not 0 <= slots.start <= slots.stop <= count:
-            raise ValueError(f"stream {name!r}: wanted slots within 0..{count}, got {slots}")
+            raise ValueError(f"stream {name!r}: expected slots within 0..{count}, got {slots}")
         self._forget_trained(name, trained_batches)
         draw = self._open.get((name, batch_number))
         if draw is None or len(draw.windows) != count or not draw.waiting.issuperset(slots):
@@ -115,7 +115,7 @@ class ReplayShard:
         sampler, length = self._samplers[name], self._specs[name].window_length
         if count and not sampler.mass():
             raise ReplayLost(
-                f"replay shard {self.shard_id}: wanted {count} windows of {length} rows for"
+                f"replay shard {self.shard_id}: expected {count} windows of {length} rows for"
                 f" {name!r}, got {self._store.num_rows} rows and no window; refund the batch"
             )
         draws = sampler.sample(self._rng(name, batch_number), count, batch_number, trained_batches)
@@ -192,7 +192,7 @@ class ReplayShard:
         if len(self._store) or self._store.streams:
             raise ValueError(f"replay shard {self.shard_id}: load into a new shard, not a used one")
         if fragment["format"] != FORMAT:
-            raise ValueError(f"replay fragment: wanted format {FORMAT}, got {fragment['format']}")
+            raise ValueError(f"replay fragment: expected format {FORMAT}, got {fragment['format']}")
         self._folder = Path(folder)
         infos = {f["name"]: FileInfo(f["name"], f["size"], f["crc32"]) for f in fragment["files"]}
         self._load_chunks(fragment, infos)
@@ -287,7 +287,7 @@ def _check_capacity(specs: Mapping[str, StreamSpec], capacity_rows: int) -> None
     for name, spec in specs.items():
         if capacity_rows < spec.window_length:
             raise ValueError(
-                f"replay.capacity: wanted at least one window of stream {name!r}"
+                f"replay.capacity: expected at least one window of stream {name!r}"
                 f" ({spec.window_length} rows) per shard, got {capacity_rows} rows"
             )
 

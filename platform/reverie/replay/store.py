@@ -66,7 +66,7 @@ class ChunkStore:
         listeners: Iterable[Listener] = (),
     ) -> None:
         if capacity_rows < 1:
-            raise ValueError(f"replay.capacity: wanted at least 1 row, got {capacity_rows}")
+            raise ValueError(f"replay.capacity: expected at least 1 row, got {capacity_rows}")
         self.capacity_rows, self.evict = capacity_rows, evict
         self.codec = check_codec(codec)
         self.listeners = tuple(listeners)
@@ -155,7 +155,9 @@ class ChunkStore:
         stop = start_row + length
         if not segment.start_row <= start_row < stop <= segment.stop_row:
             held = (segment.start_row, segment.stop_row)
-            raise IndexError(f"stream {segment.number}: wanted rows {start_row, stop}, got {held}")
+            raise IndexError(
+                f"stream {segment.number}: expected rows {start_row, stop}, got {held}"
+            )
         return [
             self._piece(stored, max(start_row, stored.start_row), stop)
             for stored in segment.chunks.covering(start_row, stop)
@@ -208,7 +210,7 @@ class ChunkStore:
         state = self.streams.setdefault(stored.number, StreamState(stored.stream))
         if state.last_sequence >= 0 and stored.start_row < state.stop_row:
             raise ValueError(
-                f"chunk {stored.sequence} of {stored.stream}: wanted rows from {state.stop_row}"
+                f"chunk {stored.sequence} of {stored.stream}: expected rows from {state.stop_row}"
                 f" on, got start_row {stored.start_row}"
             )
         state.last_sequence, state.stop_row = stored.sequence, stored.stop_row
@@ -271,13 +273,13 @@ class ChunkStore:
         dims = step_ids.ndim
         if name == VALID or value.shape[:dims] != step_ids.shape:
             raise ValueError(
-                f"side value {name!r}: wanted shape {step_ids.shape} + (...) and another name"
+                f"side value {name!r}: expected shape {step_ids.shape} + (...) and another name"
                 f" than {VALID!r}, got shape {value.shape}"
             )
         form = (value.shape[dims:], value.dtype.str)
         known = self.side_forms.setdefault(name, form)
         if known != form:
-            raise ValueError(f"side value {name!r}: wanted (shape, dtype) {known}, got {form}")
+            raise ValueError(f"side value {name!r}: expected (shape, dtype) {known}, got {form}")
         return value.reshape(step_ids.size, *form[0])
 
     def _write_run(self, ids: Array, order: Array, values: Rows) -> tuple[int, bool]:

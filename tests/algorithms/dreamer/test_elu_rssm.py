@@ -111,5 +111,5 @@ def test_padding_actions_changes_nothing_but_the_weights_shape():
 
 
 def test_actions_wider_than_their_slot_are_refused():
-    with pytest.raises(ValueError, match=r"action_width: wanted at least the 3 .* got 2"):
+    with pytest.raises(ValueError, match=r"action_width: expected at least the 3 .* got 2"):
         EluRSSM(EluRSSMConfig(action_width=2), E, A)

@@ -71,7 +71,7 @@ def test_wrong_states_are_refused_by_name_and_change_nothing():
         (lambda tensors: tensors.update(x=torch.ones(1)), "'modules/rssm/x' is not known"),
         (
             lambda tensors: tensors.update({"initial_deter": torch.ones(5)}),
-            rf"'{name}': wanted shape \(16,\), got \(5,\)",
+            rf"'{name}': expected shape \(16,\), got \(5,\)",
         ),
     ):
         state = nano_agent(context={"seed": 5}).state_dict()
@@ -95,7 +95,7 @@ def test_policy_state_moves_behavior_to_an_acting_agent():
 
 def test_policy_state_of_another_size_is_refused():
     state = nano_agent().policy_state()
-    with pytest.raises(ValueError, match=r"'rssm.input.weight': wanted shape"):
+    with pytest.raises(ValueError, match=r"'rssm.input.weight': expected shape"):
         nano_agent(action=ActionSpec("discrete", (5,))).load_policy_state(state)
 
 

@@ -43,7 +43,9 @@ def test_sizes_are_the_published_groups_of_tasks():
         config = DrQV2.Config(size=size, **DrQV2.config_defaults({"size": size}))
         assert config.noise_steps == duration
         assert (config.lr, config.features) == ((8e-5, 100) if size == "hard" else (1e-4, 50))
-    with pytest.raises(ValueError, match=r"size: wanted one of \['tiny', 'easy', 'medium', 'hard'"):
+    with pytest.raises(
+        ValueError, match=r"size: expected one of \['tiny', 'easy', 'medium', 'hard'"
+    ):
         DrQV2.config_defaults({"size": "huge"})
     assert DrQV2.Config(**DrQV2.config_defaults({})) == DrQV2.Config()
 
@@ -77,12 +79,12 @@ def test_weights_start_orthogonal_and_biases_at_zero():
             {"obs": {"proprio": ArraySpec((3,), "float32")}},
             r"wants at least one image, got \['proprio'\]",
         ),
-        ({"context": {"batch_length": 64}}, r"batch_length: .* wanted 1, got 64"),
-        ({"stack": 0}, r"algorithm.stack: wanted at least 1, got 0"),
-        ({"num_steps": 0}, r"algorithm.num_steps: wanted at least 1, got 0"),
+        ({"context": {"batch_length": 64}}, r"batch_length: .* expected 1, got 64"),
+        ({"stack": 0}, r"algorithm.stack: expected at least 1, got 0"),
+        ({"num_steps": 0}, r"algorithm.num_steps: expected at least 1, got 0"),
         (
             {"obs": {"image": ArraySpec((14, 64, 3), "uint8")}},
-            r"'image': wanted an image of at least 15 pixels a side, got 14 x 64",
+            r"'image': expected an image of at least 15 pixels a side, got 14 x 64",
         ),
     ],
 )

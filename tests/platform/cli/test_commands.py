@@ -23,7 +23,7 @@ from tests.platform.commands import Cli, assert_refused
         ("env=atari/pong", "unknown environment suite 'atari'; did you mean atari100k?"),
         ("env=toy/catc", "env.task: unknown task 'catc' of toy; did you mean catch?"),
         ("env=gym/CartPol-v1", "unknown task 'CartPol-v1' of suite 'gym'; did you mean CartPole"),
-        ("env=pong", "env: wanted <suite>/<task>, got 'pong'"),
+        ("env=pong", "env: expected <suite>/<task>, got 'pong'"),
         ("algorithm.name=dreamer", "unknown algorithm 'dreamer'; did you mean dreamerv"),
         ("algorithm.nan_ta=1", "algorithm.nan_ta: unknown key; did you mean nan_at?"),
         ("learner.batchsize=1", "learner.batchsize: unknown key; did you mean batch_size"),
@@ -32,18 +32,18 @@ from tests.platform.commands import Cli, assert_refused
         ("learner.batch_size=1.5", "learner.batch_size: Input should be a valid integer"),
         ("run.lockstep=3", "run.lockstep: Input should be a valid boolean"),
         ("learner.batch_size=[1", "learner.batch_size"),
-        ("seed", "override 'seed': wanted key=value"),
+        ("seed", "override 'seed': expected key=value"),
         ("replay.capacity=3", "replay.capacity"),
         ("learner.precision=float16", "got 'float16'; float16 would need its losses scaled: write"),
         ("learner.compile=maybe", "learner.compile: Input should be 'auto', 'on' or 'off'"),
         ("init.source=runs/a", "init.source: unknown key; known: freeze_updates, from, modules"),
         ("init.from=nowhere", "init.from: nowhere: no run folder with a checkpoint"),
-        ("init.modules=[policy]", "init.from: wanted a run to start from, got None"),
-        ("algorithm.at_most=2", "algorithm: at_most: wanted at least 3 actions, got 2"),
+        ("init.modules=[policy]", "init.from: expected a run to start from, got None"),
+        ("algorithm.at_most=2", "algorithm: at_most: expected at least 3 actions, got 2"),
         ("env.factory=nowhere:make", "no module 'nowhere'"),
         ("env.factory=tests.fakes:nothing", "has no function 'nothing'"),
-        ("env.factory=tests.fakes", "wanted module:function"),
-        ("env.factory=tests.fakes:Counting", "wanted a gymnasium.Env"),
+        ("env.factory=tests.fakes", "expected module:function"),
+        ("env.factory=tests.fakes:Counting", "expected a gymnasium.Env"),
     ],
 )
 def test_what_is_written_wrongly_is_named(
@@ -100,7 +100,7 @@ def test_what_the_agent_refuses_is_refused_before_ray_starts(
 
     monkeypatch.setattr(ray, "init", start)
     answer = cli("train", config, "algorithm.at_most=2")
-    assert_refused(answer, "algorithm: at_most: wanted at least 3 actions, got 2")
+    assert_refused(answer, "algorithm: at_most: expected at least 3 actions, got 2")
     assert_refused(cli("describe", config, "algorithm.at_most=2"), "at_most")
     assert not (tmp_path / "run").exists()
 

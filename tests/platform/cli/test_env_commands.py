@@ -55,7 +55,7 @@ def test_check_env_passes_a_good_environment(cli: Cli, my_env: str) -> None:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        ("text", ["wanted a gymnasium.Env"]),
+        ("text", ["expected a gymnasium.Env"]),
         ("nan", ["NaN", "count"]),
         ("unseeded", ["seed"]),
         ("raises", ["no licence", "my_own_env.py"]),

@@ -181,10 +181,10 @@ def test_options_need_no_prefix_and_another_environment_forgets_those_of_the_run
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        (None, [], "wanted an environment"),
+        (None, [], "expected an environment"),
         ("tyo/catch", [], "did you mean toy"),
         ("toy/ctch", [], "did you mean catch"),
-        ("catch", [], "wanted <suite>/<task>"),
+        ("catch", [], "expected <suite>/<task>"),
         ("toy/catch", ["continue=true"], "env.continue: unknown key; did you mean continuous"),
     ],
 )

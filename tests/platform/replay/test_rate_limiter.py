@@ -271,9 +271,9 @@ def test_a_late_report_of_a_lost_worker_counts_nothing():
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [
-        (lambda one: one.request_steps(0, 1), "wanted a report of 8"),
+        (lambda one: one.request_steps(0, 1), "expected a report of 8"),
         (lambda one: one.report(0, 9), "granted 8 env steps, got 9"),
-        (lambda one: one.request_steps(1, 0), "most: wanted at least 1"),
+        (lambda one: one.request_steps(1, 0), "most: expected at least 1"),
         (lambda one: one.refund(1), "at most 0"),
         (lambda one: one.batch_trained(0), "batch 0"),
     ],

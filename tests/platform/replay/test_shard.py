@@ -268,7 +268,7 @@ def test_askers_far_apart_get_their_slices_of_every_batch_and_each_new_window_co
 def test_slots_beyond_the_draw_are_refused():
     one = shard()
     one.insert(chunks(4, 60))
-    with pytest.raises(ValueError, match=r"wanted slots within 0\.\.4, got range\(2, 5\)"):
+    with pytest.raises(ValueError, match=r"expected slots within 0\.\.4, got range\(2, 5\)"):
         one.sample("main", 4, 0, 0, range(2, 5))
 
 

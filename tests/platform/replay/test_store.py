@@ -199,7 +199,7 @@ def test_side_values_of_another_form_are_refused():
     store.write_back(step_ids(0, 0, 2), {"latent": np.ones((2, 3), np.float32)})
     with pytest.raises(ValueError, match="latent"):
         store.write_back(step_ids(0, 0, 2), {"latent": np.ones((2, 4), np.float32)})
-    with pytest.raises(ValueError, match="wanted shape"):
+    with pytest.raises(ValueError, match="expected shape"):
         store.write_back(step_ids(0, 0, 2), {"latent": np.ones((3, 3), np.float32)})
     with pytest.raises(ValueError, match="valid"):
         store.write_back(step_ids(0, 0, 2), {"valid": np.ones(2, bool)})
