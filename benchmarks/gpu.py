@@ -6,7 +6,7 @@
     python benchmarks/gpu.py --part tests --dry-run       # three steps on a CPU, tiny
 
 Runs from a bare source tree, without an installation and without Ray. Each part ends within its
-minutes, writes its rows to `gpu-<part>.json` in `--out` as they come, and goes on behind them when
+minutes, writes its rows to `gpu-<part>.json` in `--out` as they come, and goes on after them when
 it is called again: rows that failed are kept (`--again` repeats them), those that a former call
 could not finish come last. What the compiler made and the runs of `learn` stay in `--out` too.
 Exit code: 0, 1 where a row failed, 3 where rows are left for another call.

@@ -56,7 +56,7 @@ def run_learn(options: argparse.Namespace, ledger: Any, deadline: Any) -> list[s
 
 
 def train(game: str, options: argparse.Namespace, ledger: Any, deadline: Any) -> None:
-    """Go on with one game's run; ends behind a checkpoint."""
+    """Go on with one game's run; ends after a checkpoint."""
     from gpu import ROOT
 
     from reverie.config import load_config

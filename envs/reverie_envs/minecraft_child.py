@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 KEYS = ("forward", "back", "left", "right", "jump", "sneak", "sprint", "attack", "use")
-"""Buttons of a MineRL client, each 0 or 1; behind them come pitch and yaw in degrees and the
+"""Buttons of a MineRL client, each 0 or 1; after them come pitch and yaw in degrees and the
 number of a command."""
 NOTHING = ("", "")
 CRAFTS = (

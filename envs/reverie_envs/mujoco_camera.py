@@ -82,7 +82,7 @@ def import_simulator(module: str, remedy: str) -> Any:
     """Import a package that opens a display as it is imported.
 
     Raises:
-        ImportError: it is not installed, which `remedy` mends, or no display can be opened.
+        ImportError: it is not installed, which `remedy` fixes, or no display can be opened.
     """
     choose_backend()
     for talkative in ("absl", "OpenGL"):  # they announce themselves at level info

@@ -131,7 +131,7 @@ def resolve_env(raw: Any) -> EnvConfig:
         raw |= {"suite": "factory", "task": raw["factory"]}
     for key in ("suite", "task"):
         if key not in raw:
-            raise ConfigError(f"env.{key}: missing; write env=<suite>/<task>")
+            raise ConfigError(f"env.{key}: missing; write env=SUITE/TASK")
     suite = _named("env.suite", registry.suite, str(raw["suite"]))
     _check_task(suite, str(raw["suite"]), str(raw["task"]))
     ours = {f.name for f in dataclasses.fields(EnvConfig)} - {"options"}

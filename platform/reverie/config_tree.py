@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import yaml
 
+from reverie import registry
 from reverie.errors import ConfigError
 from reverie.presets import find_config
 from reverie.settings import EnvConfig
@@ -33,7 +34,7 @@ class _Loader(yaml.SafeLoader):
         keys: list[Any] = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise ConfigError(f"{node.start_mark.name}: key {key!r} stands twice")
+                raise ConfigError(f"{node.start_mark.name}: key {key!r} is given twice")
         return super().construct_mapping(node, deep)
 
 
@@ -123,8 +124,20 @@ def expand_env(value: Any) -> Any:
         return value
     suite, slash, task = value.partition("/")
     if not slash:
-        raise ConfigError(f"env: expected <suite>/<task>, got {value!r}")
+        raise ConfigError(f"env: expected SUITE/TASK, got {value!r}; {_meant(value)}")
     return {"suite": suite, "task": task}
+
+
+def _meant(name: str) -> str:
+    """What a name without a suite may stand for: a task, or a suite whose task is missing."""
+    suites = registry.env_names()
+    if name in suites:
+        return f"`reverie envs {name}` lists its tasks"
+    tasks: dict[str, tuple[str, ...]] = registry.load(registry.TASK_NAMES)
+    owners = [f"{suite}/{name}" for suite, names in tasks.items() if name in names]
+    if owners:
+        return f"did you mean {' or '.join(owners[:3])}?"
+    return "`reverie envs` lists the suites"
 
 
 def _forget_other_env(

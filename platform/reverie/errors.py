@@ -7,7 +7,7 @@ from typing import Any
 
 
 class RunError(RuntimeError):
-    """A run that has to stop, for a reason its user can mend."""
+    """A run that has to stop, for a reason its user can fix."""
 
 
 class ConfigError(ValueError):

@@ -98,7 +98,7 @@ def _find_checkpoint(name: str) -> tuple[str, Checkpoint]:
     store = CheckpointStore(Storage(root), keep=1)
     numbers = store.numbers()
     if not numbers:
-        raise ConfigError(f"init.from: {root}: no run folder with a checkpoint")
+        raise ConfigError(f"init.from: {root}: not a run folder with a checkpoint")
     if one and int(one[2]) not in numbers:
         raise ConfigError(f"init.from: {root} holds no checkpoint {one[2]}; it holds {numbers}")
     found = store.load(int(one[2])) if one else store.latest()

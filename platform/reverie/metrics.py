@@ -285,7 +285,11 @@ def _parse(path: Path) -> Iterator[Row]:
                 row = json.loads(line)
             except ValueError:
                 if line.strip():
-                    logger.warning("%s: line %d is torn and left out", path, number)
+                    logger.warning(
+                        "%s: line %d is incomplete (crash while writing) and was skipped",
+                        path,
+                        number,
+                    )
                 continue
             yield row
 

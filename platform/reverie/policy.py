@@ -74,7 +74,7 @@ def load(run: str | Path, *, mode: Mode = "mode", device: str = "cpu", seed: int
     """Load the policy of the newest usable checkpoint of a run folder.
 
     Raises:
-        FileNotFoundError: `run` is no run folder or holds no checkpoint yet.
+        FileNotFoundError: `run` is not a run folder or holds no checkpoint yet.
         ConfigError: the checkpoint does not fit the run's configuration.
     """
     config, spaces = _acting_config(Path(run)), read_spaces(run)
@@ -99,11 +99,11 @@ def config_file(run: str | Path) -> Path:
     """The configuration a run folder was started with.
 
     Raises:
-        FileNotFoundError: `run` is no run folder.
+        FileNotFoundError: `run` is not a run folder.
     """
     path = Path(run) / CONFIG_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{run}: no run folder (it holds no {CONFIG_FILE})")
+        raise FileNotFoundError(f"not a run folder: no {CONFIG_FILE} in {run}")
     return path
 
 

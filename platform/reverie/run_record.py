@@ -73,7 +73,9 @@ class Summary:
     protocol: str
     eval_episodes: int
     train_return: float | None
-    """Mean return of the last 20 training episodes."""
+    """Mean return of the last `train_episodes` training episodes."""
+    train_episodes: int
+    """At most 20, and of this process alone."""
     learner_idle_share: float
     """Share of the learner's time without a batch."""
     worker_idle_share: float
@@ -201,6 +203,7 @@ class RunRecord:
             protocol=last.protocol if last else "",
             eval_episodes=len(last.episodes) if last else 0,
             train_return=float(np.mean(progress.returns)) if progress.returns else None,
+            train_episodes=len(progress.returns),
             learner_idle_share=self._idle("learner"),
             worker_idle_share=self._idle("worker"),
             restarts=self._restarts,

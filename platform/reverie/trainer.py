@@ -42,7 +42,7 @@ class Interrupted(RunError):
     def __init__(self, number: int, folder: Path) -> None:
         super().__init__(
             f"stopped by {signal.Signals(number).name}; checkpoint written, "
-            f"go on with: reverie resume {folder}"
+            f"resume it with: reverie resume {folder}"
         )
         self.exit_code = {signal.SIGINT: 130, signal.SIGTERM: 143}.get(
             signal.Signals(number), 128 + int(number)
@@ -100,11 +100,11 @@ class Trainer:
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> Summary:
         """Run to the end of the budget, evaluate, checkpoint and sum up.
 
-        SIGINT, SIGTERM and SIGUSR1 end it early, behind a checkpoint.
+        SIGINT, SIGTERM and SIGUSR1 end it early, after a checkpoint.
 
         Raises:
             Interrupted: a signal came.
-            RunError: something that its user has to mend; a checkpoint is kept.
+            RunError: something that its user has to fix; a checkpoint is kept.
         """
         # Python hands signals to its main thread only; elsewhere (Tune) others watch for them.
         numbers = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
@@ -137,7 +137,7 @@ class Trainer:
     def save(self, *, go_on: bool = True) -> None:
         """Write a checkpoint now; the previous one stays valid until this one is durable.
 
-        With `go_on=False` the parts stay at rest behind it: the run is about to end.
+        With `go_on=False` the parts stay at rest after it: the run is about to end.
         """
         self._take(self._backend.quiesce())
         saved = self._backend.save(go_on=go_on)
@@ -170,10 +170,11 @@ class Trainer:
             )
             self._metrics.write(result.metrics(), at)
             log.info(
-                "evaluation at %d env steps: score %.2f over %d episodes (%s)",
+                "evaluation at %d env steps: score %.2f over %d %s (%s)",
                 result.env_steps,
                 result.score,
                 len(result.episodes),
+                "episode" if len(result.episodes) == 1 else "episodes",
                 result.protocol,
             )
         for fault in events.faults:
@@ -236,6 +237,7 @@ class Trainer:
         try:
             if self._checkpoint is not None:
                 self._metrics.resumed(self._record.counters())
+            log.info("starting: environments, replay, learner ...")
             self._backend = self._make_backend(local, address, source)
         except BaseException:
             self._metrics.close()
@@ -247,13 +249,13 @@ class Trainer:
         is_empty = not self.folder.exists() or not any(self.folder.iterdir())
         if resume == "never" and not is_empty:
             raise ConfigError(
-                f"run.dir: {self.folder} exists; choose another, or go on with it: "
+                f"run.dir: {self.folder} exists; choose another, or resume it: "
                 f"reverie resume {self.folder}"
             )
         if exists and resume != "never":
             self._checkpoint = self._store.latest()
         if resume == "must" and self._checkpoint is None:
-            raise ConfigError(f"{self.folder}: nothing to resume, it holds no checkpoint")
+            raise ConfigError(f"{self.folder}: nothing to resume: no checkpoint in it")
         if self._checkpoint is not None:
             self._check_shards(self._checkpoint)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -264,7 +266,7 @@ class Trainer:
         if had != wanted:
             raise ConfigError(
                 f"resources.num_shards: the checkpoint holds {had} shards, got {wanted}; "
-                "a run keeps its shards"
+                "the number of shards of a run cannot change"
             )
 
     def _write_files(self) -> None:

@@ -124,7 +124,7 @@ def shrunk(frame: Array, side: int) -> Array:
 
 
 def with_pauses(films: Sequence[Array], count: int) -> Array:
-    """Put films [T, H, W, 3] behind each other; the last frame of each stays for `count` more."""
+    """Put films [T, H, W, 3] one after the other; the last frame of each stays for `count` more."""
     held = [frames for film in films for frames in (film, film[-1:].repeat(count, axis=0))]
     return np.concatenate(held)
 

@@ -26,7 +26,7 @@ REPLAY_FOLDER = "replay"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """Something that went wrong and was mended."""
+    """Something that went wrong and was fixed."""
 
     role: str
     """`env_worker`, `env`, `replay_shard`, `learner`, `evaluator` or `weight_store`."""

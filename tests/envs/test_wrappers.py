@@ -10,7 +10,7 @@ from reverie_envs.wrappers import ContractError, env_name, spaces_of, standardis
 
 
 class Fixed(gymnasium.Env):
-    """Shows one observation for ever and remembers the last action."""
+    """Shows one observation forever and remembers the last action."""
 
     def __init__(self, space, obs, action_space=None, reward=0.0, info=None):
         self.observation_space = space

@@ -78,7 +78,7 @@ def test_a_base_that_is_missing_names_the_file_that_asks_for_it(
 
 
 def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'seed' stands twice"):
+    with pytest.raises(ConfigError, match="'seed' is given twice"):
         load_config(write(tmp_path / "a.yaml", "seed: 1\nseed: 2\n"))
 
 

@@ -99,7 +99,7 @@ def test_frozen_parts_are_released_behind_their_updates_even_across_a_resume(
     ("overrides", "words"),
     [
         ({"init.modules": ["rssm"]}, "unknown module 'rssm'; known: model, policy"),
-        ({"init.from": "nowhere/run"}, "nowhere/run: no run folder with a checkpoint"),
+        ({"init.from": "nowhere/run"}, "nowhere/run: not a run folder with a checkpoint"),
         ({"algorithm.name": "tests.fakes:Planner", "init.modules": ["model"]}, "known: policy"),
         ({"init.from": "{run}/checkpoints/00000009"}, r"no checkpoint 00000009; it holds \[1\]"),
     ],

@@ -117,7 +117,7 @@ def test_torn_last_line_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFix
     with path.open("ab") as file:
         file.write(b'{"time": 1.0, "env_st')
     assert [row["x"] for row in read_metrics(path)] == [1]
-    assert "line 2 is torn" in caplog.text
+    assert "line 2 is incomplete (crash while writing) and was skipped" in caplog.text
     only_jsonl(tmp_path).write({"x": 2}, at(2))
     assert [row["x"] for row in read_metrics(path)] == [1, 2]
 

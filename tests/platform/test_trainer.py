@@ -123,9 +123,7 @@ def test_a_run_folder_is_one_folder_whatever_the_task_is_called(
 def test_an_existing_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.txt").write_text("mine")
-    with pytest.raises(
-        ConfigError, match="exists; choose another, or go on with it: reverie resume"
-    ):
+    with pytest.raises(ConfigError, match="exists; choose another, or resume it: reverie resume"):
         make(tmp_path)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 

@@ -74,7 +74,7 @@ ACTIONS_FILE = "actions.json"
 
 
 def frames(count: int = 12) -> np.ndarray:
-    """Random images of toy/catch's size, the same ones for ever: [count, 64, 64, 3]."""
+    """Random images of toy/catch's size, the same ones forever: [count, 64, 64, 3]."""
     values = np.arange(count * 64 * 64 * 3, dtype=np.uint32)
     return (values * 2654435761 >> 24).astype(np.uint8).reshape(count, 64, 64, 3)
 

@@ -52,7 +52,7 @@ def freeze(
 ) -> None:
     """Keep these tensors (`module/tensor`) out of every step, and no others from now on.
 
-    Their moments and step counts stay as they are, so that the first step behind the freeze is
+    Their moments and step counts stay as they are, so that the first step after the freeze is
     an optimizer's first one, not one with moments that were averaged over zeros.
     """
     own = flatten(_tensors(modules))

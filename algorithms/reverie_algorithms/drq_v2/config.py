@@ -27,7 +27,7 @@ class DrQV2Config:
     channels: int = 32
     """Channels of every convolution."""
     features: int = 50
-    """Width of the bottleneck behind the convolutions."""
+    """Width of the bottleneck after the convolutions."""
     hidden: int = 1024
     """Width of the hidden layers of actor and critics."""
     num_steps: int = 3

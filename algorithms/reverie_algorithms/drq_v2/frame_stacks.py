@@ -28,13 +28,13 @@ class Transitions(NamedTuple):
     return_B: Tensor
     """Discounted sum of the rewards on the way."""
     discount_B: Tensor
-    """Weight of the next state's value: gamma per step, 0 behind a terminal row."""
+    """Weight of the next state's value: gamma per step, 0 after a terminal row."""
     weight_B: Tensor
     """1, or 0 where the state is the last of its episode and nothing was done in it."""
 
 
 def window_length(stack: int, num_steps: int) -> int:
-    """Rows of a window: the state's stack and the steps behind it."""
+    """Rows of a window: the state's stack and the steps after it."""
     return stack + num_steps
 
 
@@ -43,7 +43,7 @@ def transitions(
 ) -> Transitions:
     """Cut one transition out of each window [B, T, ...] of `window_length` rows.
 
-    The state is row `stack - 1`. Rewards are those of the rows behind it, since a reward comes
+    The state is row `stack - 1`. Rewards are those of the rows after it, since a reward comes
     with the observation it led to. Where the episode ends sooner than `num_steps` rows later, the
     return ends with it: nothing follows a terminal row, and after a time-out the value of the last
     row counts, by the steps it took to get there. Stacks begin with the episode: its first frame

@@ -139,7 +139,7 @@ class Critic(nn.Module):
         return self.values(self.trunk(embed_BE), action_BA)
 
     def values(self, features_BF: Tensor, action_BA: Tensor) -> Tensor:
-        """Values [Q, B] behind the trunk."""
+        """Values [Q, B] after the trunk."""
         x = torch.cat([features_BF, action_BA], -1).expand(2, -1, -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = F.relu(torch.baddbmm(bias, x, weight))

@@ -44,7 +44,7 @@ TRICKS: dict[str, Callable[[Tensor], bool]] = {
 
 products_ahead: products of a time loop that do not depend on the step before are taken for all
     steps at once. It only reorders products, so that a compiler and a GPU gain too.
-late_gradients: gradients of a time loop's weights are taken once behind it. A hand-written
+late_gradients: gradients of a time loop's weights are taken once after it. A hand-written
     gradient, which no compiler follows; a GPU was not measured.
 phases: convolutions of doubled images at the low resolution. On a CPU; a GPU was not measured.
 look_ups: products with one-hot inputs as sums of columns. On a CPU; a GPU multiplies.

@@ -1,4 +1,4 @@
-"""`observe` of DreamerV3-2025's RSSM with products taken ahead of and behind the time loop.
+"""`observe` of DreamerV3-2025's RSSM with products taken before and after the time loop.
 
 What depends on embed and action alone is computed for all steps at once, and gradients of weights
 once after the loop (`late_gradients`). Steps keep the deterministic state [B, D] apart from its

@@ -1,4 +1,4 @@
-"""`observe` of DreamerV3-2023's RSSM with products taken ahead of and behind the time loop.
+"""`observe` of DreamerV3-2023's RSSM with products taken before and after the time loop.
 
 What does not depend on the previous state (the products with embed and action, the initial state)
 is computed for all steps at once, and gradients of weights once after the loop (`late_gradients`).

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
+
+MISSING = "the following arguments are required: "
+"""How argparse begins where an argument is missing."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the first argument that is missing, with the example of its command."""
+
+    example = ""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with 2."""
+        if message.startswith(MISSING):
+            message = f"missing {message.removeprefix(MISSING).split(', ')[0]}{self.example}"
+        super().error(message)
 
 
 def add_command(
-    commands: Any, name: str, run: Any, text: str, **options: Any
-) -> argparse.ArgumentParser:
-    """Add the command `name`, which calls `run` with its arguments; `text` says what it does."""
-    parser = commands.add_parser(
+    commands: Any, name: str, run: Any, text: str, example: str = "", **options: Any
+) -> Parser:
+    """Add the command `name`, which calls `run` with its arguments; `text` says what it does and
+    `example` how it is called.
+    """
+    parser: Parser = commands.add_parser(
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
@@ -18,13 +35,14 @@ def add_command(
         **options,
     )
     parser.set_defaults(command=run)
+    parser.example = f", e.g. `reverie {example}`" if example else ""
     return parser
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
+def add_overrides(parser: Parser) -> None:
     """Let the command take dotted overrides."""
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="dotted overrides, e.g. seed=3"
+        "overrides", nargs="*", metavar="key=value", help="settings to change, e.g. seed=3"
     )
 
 

@@ -15,28 +15,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reverie.cli.arguments import add_command, add_overrides, at_least_one
+from reverie.cli.arguments import Parser, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
 from reverie.config import load_config
 from reverie.errors import ConfigError, RunError
 
-CONFIG_HELP = "YAML file, or the name of a preset, e.g. harmonydream/catch"
+CONFIG_HELP = "YAML file, or the name of a preset, e.g. dreamerv3/catch"
+TRAIN_EXAMPLE = "train dreamerv3/catch"
 TRAIN_EXAMPLES = """\
 examples:
   reverie train harmonydream/atari100k env.task=boxing seed=3
-  reverie train dreamerv3/catch --local                              one process, no Ray: for pdb
-  reverie train CONFIG env.factory=my_file:make_env                  your own gymnasium.Env
-  reverie train CONFIG run.dir=runs/a --resume=auto                  for jobs that are requeued
-  reverie train CONFIG --address auto                                on a cluster
-  reverie train CONFIG init.from=runs/a "init.modules=[encoder,rssm]" init.freeze_updates=100
-                                         another run's parts as a start (not a resume)
+  reverie train dreamerv3/catch --local              one process, without Ray
+  reverie train CONFIG env.factory=my_file:make_env  your own gymnasium.Env
+  reverie train CONFIG run.dir=runs/a --resume=auto  for jobs that are requeued
+  reverie train CONFIG --address auto                on a cluster
+  reverie train CONFIG init.from=runs/a "init.modules=[encoder,rssm]"
+                               start from parts of another run (not a resume)
 
-`reverie describe CONFIG` shows what a configuration means; docs/reference.md lists every key.
-Ctrl-C writes a checkpoint and stops (exit code 130; SIGTERM 143; SIGUSR1 138)."""
+`reverie describe CONFIG` shows what a configuration means; docs/reference.md
+lists every key. Ctrl-C writes a checkpoint and stops (exit code 130; SIGTERM
+143; SIGUSR1 138)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for what the user has to mend, 1 for a bug."""
+    """Run one command; returns the exit code: 0, 2 for what the user has to fix, 1 for a bug."""
     arguments = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", force=True)
     try:
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _reader_left() -> bool:
-    """Whether nobody reads standard output any more, as behind `| head`; then it is let go."""
+    """Whether nobody reads standard output any more, as with `| head`; then it is let go."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in poll.poll(0)):
@@ -67,7 +69,7 @@ def _reader_left() -> bool:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse a command line; overrides may stand before, between and behind the options."""
+    """Parse a command line; overrides may stand before, between and after the options."""
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     overrides = [token for token in rest if "=" in token and not token.startswith("-")]
@@ -78,8 +80,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    parser = Parser(
         prog="reverie",
         description="Reinforcement learning inside world models, on one machine or a Ray cluster.",
     )
@@ -95,43 +97,53 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_train(commands: Any) -> None:
-    parser = add_command(commands, "train", _train, "train an agent", epilog=TRAIN_EXAMPLES)
-    parser.add_argument("config", help=CONFIG_HELP)
+    parser = add_command(
+        commands, "train", _train, "train an agent", TRAIN_EXAMPLE, epilog=TRAIN_EXAMPLES
+    )
+    parser.example += " (key=value is optional)"
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
     add_overrides(parser)
     _add_where(parser)
     parser.add_argument(
         "--resume",
         choices=["never", "auto"],
         default="never",
-        help="auto: go on if run.dir holds a checkpoint, else start there",
+        help="auto: resume if run.dir has a checkpoint, otherwise start a new run there"
+        " (default: never)",
     )
 
 
 def _add_resume(commands: Any) -> None:
-    parser = add_command(
-        commands, "resume", _resume, "go on with a run where its checkpoint stands"
-    )
-    parser.add_argument("run", help="run folder, e.g. runs/dreamerv3-catch-s0-...")
+    text = "resume a run from its latest checkpoint"
+    parser = add_command(commands, "resume", _resume, text, "resume runs/first")
+    parser.add_argument("run", metavar="RUN", help="run folder, e.g. runs/first")
     add_overrides(parser)
     _add_where(parser)
 
 
 def _add_eval(commands: Any) -> None:
-    parser = add_command(commands, "eval", _eval, "score the newest checkpoint of a run")
-    parser.add_argument("run", help="run folder")
+    text = "score the latest checkpoint of a run"
+    parser = add_command(commands, "eval", _eval, text, "eval runs/first")
+    parser.add_argument("run", metavar="RUN", help="run folder, e.g. runs/first")
     parser.add_argument(
-        "--episodes", type=at_least_one, help="episodes; the suite's protocol by default"
+        "--episodes",
+        type=at_least_one,
+        help="number of episodes (default: the suite's protocol)",
     )
-    parser.add_argument("--mode", choices=["sample", "mode"], help="override the protocol's acting")
+    parser.add_argument(
+        "--mode",
+        choices=["sample", "mode"],
+        help="how to choose actions: `sample` from the policy, or its `mode`"
+        " (default: the suite's protocol)",
+    )
     parser.add_argument("--video", action="store_true", help="write an mp4 of the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_describe(commands: Any) -> None:
-    parser = add_command(
-        commands, "describe", _describe, "show what a configuration builds, without running it"
-    )
-    parser.add_argument("config", help=CONFIG_HELP)
+    text = "show what a configuration builds, without running it"
+    parser = add_command(commands, "describe", _describe, text, "describe dreamerv3/catch")
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
     add_overrides(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -139,15 +151,21 @@ def _add_describe(commands: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     text = "check this machine: packages, GPU, graphics libraries, disk"
     parser = add_command(commands, "doctor", _doctor, text)
-    parser.add_argument("suite", nargs="?", help="what this suite needs, e.g. minecraft")
+    parser.add_argument(
+        "suite", metavar="SUITE", nargs="?", help="check only what this suite needs"
+    )
 
 
-def _add_where(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--local", action="store_true", help="one process, without Ray")
+def _add_where(parser: Parser) -> None:
+    parser.add_argument("--local", action="store_true", help="run in one process, without Ray")
     parser.add_argument("--address", help="Ray cluster to join (auto or host:port)")
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    if "=" in arguments.config and not Path(arguments.config).exists():
+        raise ConfigError(
+            f"missing CONFIG before {arguments.config}, e.g. `reverie {TRAIN_EXAMPLE}`"
+        )
     config = load_config(arguments.config, arguments.overrides)
     return _run(config, arguments, arguments.resume)
 
@@ -164,7 +182,6 @@ def _run(config: Any, arguments: argparse.Namespace, resume: Any) -> int:
     from reverie.cli.progress import ProgressLine, summary_text
     from reverie.trainer import Trainer
 
-    print("starting: environments, replay, learner ...", flush=True)
     trainer = Trainer(config, local=arguments.local, address=arguments.address, resume=resume)
     print(f"run folder: {trainer.folder}", flush=True)
     with ProgressLine() as line:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
+from itertools import zip_longest
 from typing import Any
 
 from reverie import env_factory, evaluator, registry
-from reverie.cli.list_suites import first_line
+from reverie.cli.list_suites import WHOLE, first_line, terminal_width
 from reverie.config import ExperimentConfig
 from reverie.policy import make_agent
 from reverie.protocols import Agent
+
+ACTS = {
+    "mode": "the policy's mode",
+    "sample": "a sample of the policy",
+    "train": "a sample of the policy, with noise",
+}
+"""What is done in each mode, in words."""
 
 
 def describe(config: ExperimentConfig) -> dict[str, Any]:
@@ -69,9 +78,12 @@ def describe_text(found: dict[str, Any]) -> str:
     lines += [f"  {name:12} {count:>14,}" for name, count in found["modules"].items()]
     lines += [f"  {'total':12} {found['total']:>14,}"]
     lines += [f"  {name:12} {count:>14,}  (slow copy)" for name, count in found["targets"].items()]
+    evaluation = dict(found["evaluation"])
+    evaluation["actions"] = ACTS[evaluation.pop("mode")]
     for section in ("observations", "budget", "ratio", "evaluation"):
+        rows = evaluation if section == "evaluation" else found[section]
         lines += ["", section]
-        lines += [f"  {key:28} {_figure(value)}" for key, value in found[section].items()]
+        lines += [f"  {key:28} {_figure(value)}" for key, value in rows.items()]
         if section == "observations":
             lines.append(f"  {'action':28} {found['action']}")
     return "\n".join(lines)
@@ -79,15 +91,21 @@ def describe_text(found: dict[str, Any]) -> str:
 
 def list_algorithms() -> str:
     """What there is to set as `algorithm.name`, dialect and size, from the agents themselves."""
-    lines: list[str] = []
-    for name in sorted(registry.algorithm_names()):
+    names, lines = sorted(registry.algorithm_names()), list[str]()
+    left = max(map(len, names)) + 2
+    for name in names:
         agent: type[Agent] = registry.algorithm(name)
         sizes, variants = getattr(agent, "SIZES", {}), getattr(agent, "VARIANTS", {})
         rows = {"paper": getattr(agent, "PAPER", ""), "sizes": ", ".join(sizes), **variants}
-        lines.append(f"{name:15} {first_line(agent)}")
-        lines += [f"{'':15} {key}: {text}" for key, text in rows.items() if text]
+        texts = [first_line(agent), *(f"{key}: {text}" for key, text in rows.items() if text)]
+        room = terminal_width() - left
+        parts = [part for text in texts for part in textwrap.wrap(text, room, **WHOLE)]
+        lines += [f"{head:{left}}{part}" for head, part in zip_longest([name], parts, fillvalue="")]
     return "\n".join(lines)
 
 
 def _figure(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+    """A number with at most three decimals, and none where it is whole."""
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,4 +1,4 @@
-"""Checks of a machine: what works, what is missing, and the line that mends it."""
+"""Checks of a machine: what works, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from reverie.errors import ConfigError
 
 PLAY_EXAMPLES = """\
 examples:
-  reverie play metaworld/door-lock                     one episode of a random policy, as an mp4
-  reverie play dmc/walker_walk quality=light --sheet   frames of it in one picture
-  reverie play --run runs/x --episodes 3               the trained policy, where it was trained
-  reverie play --all                                   one picture per suite, and one of all
-  reverie play --all toy dmc --steps 500 --out sheets  of these suites, whole episodes"""
+  reverie play metaworld/door-lock      one episode of a random policy: an mp4
+  reverie play dmc/walker_walk --sheet  frames of it in one picture
+  reverie play --run runs/first         the trained policy in its environment
+  reverie play --all                    one picture per suite, and one of all
+  reverie play --all toy dmc --out a    pictures of these suites, in folder a"""
 PLAYED = Path("runs/play")
 FILM_STEPS, SHEET_STEPS = 1000, 100
 
@@ -31,59 +31,74 @@ def add_env_commands(commands: Any) -> None:
     _add_envs(commands)
     _add_env(commands)
     _add_play(commands)
-    check = add_command(
-        commands, "check-env", _check_env, "run the contract tests on your environment"
-    )
-    check.add_argument("factory", help="module:function that returns a gymnasium.Env")
+    text = "run the contract tests on your environment"
+    check = add_command(commands, "check-env", _check_env, text, "check-env my_file:make_env")
     check.add_argument(
-        "--nondeterministic", action="store_true", help="do not ask for equal frames at equal seeds"
+        "factory", metavar="FACTORY", help="module:function that returns a gymnasium.Env"
+    )
+    check.add_argument(
+        "--nondeterministic",
+        action="store_true",
+        help="skip the test that equal seeds give equal frames",
     )
 
 
 def _add_envs(commands: Any) -> None:
     parser = add_command(commands, "envs", _envs, "list environment suites and their tasks")
-    parser.add_argument("suite", nargs="?", help="only this one, with all its tasks and options")
+    parser.add_argument(
+        "suite", metavar="SUITE", nargs="?", help="show only this suite: its tasks and options"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_env(commands: Any) -> None:
     parser = commands.add_parser("env", help="install suites whose packages clash with ours")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    install = add_command(
-        actions, "install", _install, "make the Python of a suite, with its pinned packages"
-    )
-    install.add_argument("suite", help="e.g. robodesk, robosuite or minedojo")
-    install.add_argument("--python", default="", help="interpreter to make it from")
+    text = "create a separate virtual environment for a suite"
+    install = add_command(actions, "install", _install, text, "env install robodesk")
+    install.add_argument("suite", metavar="SUITE", help="e.g. robodesk, robosuite or minedojo")
+    install.add_argument("--python", default="", help="Python interpreter to create it with")
 
 
 def _add_play(commands: Any) -> None:
-    text = "film an environment under a random or a trained policy, for a person to look"
+    text = "record a video of an environment, played by a random or trained policy"
     parser = add_command(commands, "play", _play, text, epilog=PLAY_EXAMPLES)
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="ENV | key=value",
-        help="suite/task, e.g. toy/catch, and options of it, e.g. env.size=128 or size=128",
+        help="SUITE/TASK, e.g. toy/catch, and its options, e.g. env.size=128 or size=128",
     )
-    parser.add_argument("--run", type=Path, help="run folder whose newest checkpoint acts")
+    parser.add_argument("--run", type=Path, help="run folder: its latest checkpoint acts")
     parser.add_argument(
         "--all",
         nargs="*",
         metavar="SUITE",
-        help="contact sheets of these suites, without names of all: random policy, some tasks each",
+        help="draw contact sheets of the named suites (default: all), a few tasks each,"
+        " random policy",
     )
-    parser.add_argument("--sheet", action="store_true", help="write a contact sheet, not an mp4")
     parser.add_argument(
-        "--episodes", type=at_least_one, default=1, help="episodes to play (default 1)"
+        "--sheet", action="store_true", help="write a contact sheet instead of an mp4"
+    )
+    parser.add_argument(
+        "--episodes", type=at_least_one, default=1, help="number of episodes (default 1)"
     )
     parser.add_argument(
         "--steps",
         type=at_least_one,
-        help=f"most decisions in all (default {FILM_STEPS}; with --all {SHEET_STEPS} per task)",
+        help=f"maximum number of agent steps in total (default {FILM_STEPS}; with --all"
+        f" {SHEET_STEPS} per task)",
     )
-    parser.add_argument("--seed", type=not_negative, default=0, help="of episodes and policy")
     parser.add_argument(
-        "--out", type=Path, help=f"file (.mp4, or .png for a sheet) or folder; {PLAYED}/ by default"
+        "--seed",
+        type=not_negative,
+        default=0,
+        help="seed for the environment and the policy (default 0)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help=f"file (.mp4, or .png for a sheet) or folder (default: {PLAYED}/)",
     )
 
 

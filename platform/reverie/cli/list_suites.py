@@ -48,7 +48,7 @@ def facts_of_all(name: str | None = None) -> dict[str, dict[str, Any]]:
 
 def table(width: int | None = None) -> str:
     """One row per suite for a terminal of `width` characters (by default the one there is)."""
-    width = width or _terminal_width()
+    width = width or terminal_width()
     lines = _columns(HEADINGS, width)
     for name, found in facts_of_all().items():
         tasks = found["tasks"]
@@ -68,7 +68,7 @@ def table(width: int | None = None) -> str:
 
 def suite_text(name: str, width: int | None = None) -> str:
     """All about one suite for a terminal. Raises: ConfigError: no such suite."""
-    width = width or _terminal_width()
+    width = width or terminal_width()
     found = facts_of_all(name)[name]
     rows = {
         "usable": f"no: {found['missing']}" if found["missing"] else "yes",
@@ -146,6 +146,7 @@ def _yes(value: bool | None) -> str:
     return "-" if value is None else "yes" if value else "no"
 
 
-def _terminal_width() -> int:
+def terminal_width() -> int:
+    """Characters per line to fill."""
     columns = shutil.get_terminal_size((100, 24)).columns
     return min(max(columns, NARROWEST), WIDEST)

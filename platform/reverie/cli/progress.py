@@ -14,6 +14,12 @@ from reverie.run_record import Progress, Summary
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two lines where the output is no terminal."""
+LEARNED_UPDATES = (692, 1489)
+"""Fewest and most updates until a plain preset on toy/catch scored 0.8, over all seeds that were
+measured (`benchmarks/results/learning-*-catch*.json`).
+"""
+LEARNS_SOON = "reverie train dreamerv2/catch --local run.env_steps=1600"
+"""Scores 1 on toy/catch within about four minutes on a CPU."""
 
 
 class ProgressLine:
@@ -55,7 +61,7 @@ def progress_text(progress: Progress) -> str:
     share = progress.env_steps / progress.budget
     parts = [
         f"{share:4.0%}  {progress.env_steps:,}/{progress.budget:,} env steps",
-        f"eta {_duration(progress.eta_s)}",
+        *([f"eta {_duration(progress.eta_s)}"] if progress.eta_s is not None else []),
         f"{progress.env_fps:.1f} steps/s",
         f"{progress.grad_updates:,} updates ({progress.updates_per_s:.2f}/s)",
     ]
@@ -65,7 +71,7 @@ def progress_text(progress: Progress) -> str:
     if progress.last_eval is not None:
         parts.append(f"eval {progress.last_eval.score:.2f}")
     if progress.faults:
-        parts.append(f"{progress.faults} faults mended")
+        parts.append(f"recovered from {counted(progress.faults, 'fault')}")
     return " | ".join(parts)
 
 
@@ -73,28 +79,45 @@ def summary_text(summary: Summary) -> str:
     """The end of a run, for a terminal."""
     rows = {
         "score": _score(summary),
-        "training return": _number(summary.train_return),
+        "training return": _training(summary),
         **{name: f"{value:.2f}" for name, value in summary.suite_scores.items()},
-        "env steps": f"{summary.env_steps:,} ({summary.env_frames:,} frames, "
-        f"{summary.episodes:,} episodes)",
-        "updates": f"{summary.grad_updates:,} ({summary.trained_steps:,} trained steps)",
+        "env steps": f"{summary.env_steps:,} ({counted(summary.env_frames, 'frame')}, "
+        f"{counted(summary.episodes, 'episode')})",
+        "updates": f"{summary.grad_updates:,} ({counted(summary.trained_steps, 'trained step')})",
         "time": _duration(summary.seconds),
         "idle": f"learner {summary.learner_idle_share:.0%}, "
         f"workers {summary.worker_idle_share:.0%}",
-        "faults mended": _faults(summary),
+        "recovered faults": _faults(summary),
         "checkpoint": summary.checkpoint,
         "TensorBoard": f"tensorboard --logdir {summary.tensorboard}",
         "imagined | real": summary.videos[-1] if summary.videos else "no video",
         "next": f"reverie eval {summary.run} --video",
     }
+    if is_short(summary):
+        few, many = LEARNED_UPDATES
+        rows["short run"] = (
+            f"toy/catch took {few:,} to {many:,} updates to learn; see it in four minutes:"
+        )
+        rows[""] = LEARNS_SOON
     width = max(map(len, rows))
     return "\n".join(["", *(f"  {key:{width}}  {value}" for key, value in rows.items())])
+
+
+def is_short(summary: Summary) -> bool:
+    """Whether a run was too short to expect a score of it, and has none: fewer updates than some
+    seed of toy/catch, the easiest task from pixels, and less than half way from random to human
+    play (where the suite says what these are).
+    """
+    score = summary.human_normalised
+    return summary.grad_updates < LEARNED_UPDATES[1] and (score is None or score < 0.5)
 
 
 def _score(summary: Summary) -> str:
     if summary.score is None:
         return "not evaluated"
-    text = f"{summary.score:.2f} over {summary.eval_episodes} episodes ({summary.protocol})"
+    text = (
+        f"{summary.score:.2f} over {counted(summary.eval_episodes, 'episode')} ({summary.protocol})"
+    )
     if summary.human_normalised is not None:
         text += f", human-normalised {summary.human_normalised:.3f}"
     return text
@@ -105,18 +128,25 @@ def _faults(summary: Summary) -> str:
         return "none"
     counts = ", ".join(f"{role} {count}" for role, count in sorted(summary.restarts.items()))
     return (
-        f"{counts}; lost: {summary.lost_steps} env steps, {summary.lost_rows} replay rows, "
-        f"{summary.lost_updates} updates"
+        f"{counts}; lost: {counted(summary.lost_steps, 'env step')}, "
+        f"{counted(summary.lost_rows, 'replay row')}, {counted(summary.lost_updates, 'update')}"
     )
 
 
-def _number(value: float | None) -> str:
-    return "no episode ended" if value is None else f"{value:.2f} (mean of at most 20 episodes)"
+def counted(number: int, noun: str) -> str:
+    """`1 episode`, `20 episodes`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
+def _training(summary: Summary) -> str:
+    if summary.train_return is None:
+        return "no episode ended"
+    last = summary.train_episodes
+    over = f"mean of the last {last} episodes" if last > 1 else "1 episode"
+    return f"{summary.train_return:.2f} ({over})"
+
+
+def _duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -34,7 +34,7 @@ class RowIndex(Generic[T]):
         return cast(T, self._items[self._hole + index])
 
     def append(self, first_row: int, item: T) -> None:
-        """Add an item behind all others."""
+        """Add an item after all others."""
         self._items.append(item)
         self._rows.append(first_row)
 

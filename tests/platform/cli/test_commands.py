@@ -23,7 +23,7 @@ from tests.platform.commands import Cli, assert_refused
         ("env=atari/pong", "unknown environment suite 'atari'; did you mean atari100k?"),
         ("env=toy/catc", "env.task: unknown task 'catc' of toy; did you mean catch?"),
         ("env=gym/CartPol-v1", "unknown task 'CartPol-v1' of suite 'gym'; did you mean CartPole"),
-        ("env=pong", "env: expected <suite>/<task>, got 'pong'"),
+        ("env=pong", "env: expected SUITE/TASK, got 'pong'; did you mean atari100k/pong?"),
         ("algorithm.name=dreamer", "unknown algorithm 'dreamer'; did you mean dreamerv"),
         ("algorithm.nan_ta=1", "algorithm.nan_ta: unknown key; did you mean nan_at?"),
         ("learner.batchsize=1", "learner.batchsize: unknown key; did you mean batch_size"),
@@ -37,7 +37,7 @@ from tests.platform.commands import Cli, assert_refused
         ("learner.precision=float16", "got 'float16'; float16 would need its losses scaled: write"),
         ("learner.compile=maybe", "learner.compile: Input should be 'auto', 'on' or 'off'"),
         ("init.source=runs/a", "init.source: unknown key; known: freeze_updates, from, modules"),
-        ("init.from=nowhere", "init.from: nowhere: no run folder with a checkpoint"),
+        ("init.from=nowhere", "init.from: nowhere: not a run folder with a checkpoint"),
         ("init.modules=[policy]", "init.from: expected a run to start from, got None"),
         ("algorithm.at_most=2", "algorithm: at_most: expected at least 3 actions, got 2"),
         ("env.factory=nowhere:make", "no module 'nowhere'"),
@@ -83,6 +83,54 @@ def test_a_broken_configuration_is_refused(text: str, cli: Cli, tmp_path: Path) 
 )
 def test_a_wrong_command_line_shows_its_usage(arguments: tuple[str, ...], cli: Cli) -> None:
     assert_refused(cli(*arguments), "usage: reverie")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("train",),
+            "missing CONFIG, e.g. `reverie train dreamerv3/catch` (key=value is optional)",
+        ),
+        (("train", "seed=3"), "missing CONFIG before seed=3, e.g. `reverie train dreamerv3/catch`"),
+        (("describe", "--json"), "missing CONFIG, e.g. `reverie describe dreamerv3/catch`"),
+        (("resume",), "missing RUN, e.g. `reverie resume runs/first`"),
+        (("eval",), "missing RUN, e.g. `reverie eval runs/first`"),
+        (("check-env",), "missing FACTORY, e.g. `reverie check-env my_file:make_env`"),
+        (("env", "install"), "missing SUITE, e.g. `reverie env install robodesk`"),
+        (("play", "catch"), "env: expected SUITE/TASK, got 'catch'; did you mean toy/catch?"),
+        (("play", "toy"), "env: expected SUITE/TASK, got 'toy'; `reverie envs toy` lists its"),
+        (("play", "nothing"), "got 'nothing'; `reverie envs` lists the suites"),
+    ],
+)
+def test_what_is_missing_is_named_with_an_example(
+    arguments: tuple[str, ...], words: str, cli: Cli
+) -> None:
+    assert_refused(cli(*arguments), words)
+
+
+@pytest.mark.parametrize(
+    "refused", ["algorithm.at_most=2", "seed=-1", "env.factory=tests.fakes:nothing"]
+)
+def test_nothing_is_printed_before_a_configuration_is_refused(
+    refused: str, cli: Cli, config: Path
+) -> None:
+    answer = cli("train", config, refused, "--local")
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "starting" not in answer.err
+    assert "I starting: environments" in cli("train", config, "--local").err
+
+
+@pytest.mark.parametrize(
+    "command", ["", "train", "resume", "eval", "describe", "envs", "env install", "play"]
+)
+def test_help_fits_a_terminal_of_80_characters(
+    command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    answer = cli(*command.split(), "--help")
+    assert [line for line in answer.out.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("episodes", [0, -3, "many"])

@@ -22,7 +22,7 @@ def test_counts_ratio_and_budget_of_a_small_agent() -> None:
     assert found["observations"] == {"image": "uint8 [8, 8, 3]", "count": "float32 [2]"}
     assert found["action"] == "discrete [3]"
     assert found["ratio"] == {"trained_steps_per_env_step": 4.0, "updates_per_env_step": 0.2}
-    # 360 steps behind the prefill at 4 trained steps each, 20 per update, and 10 updates before.
+    # 360 steps after the prefill at 4 trained steps each, 20 per update, and 10 updates before.
     assert found["budget"]["updates"] == 360 * 4 // 20 + 10
     assert found["budget"]["env_frames"] == found["budget"]["env_steps"] == 400
 
@@ -65,6 +65,28 @@ def test_the_text_shows_what_the_numbers_are() -> None:
     text = describe_text(describe(resolve_config(tree())))
     for words in ("tests.fakes:Plain on tests.fakes:Counting/count", "trainable", "total", "400"):
         assert words in text
+
+
+def test_no_word_stands_beside_itself_and_no_whole_number_has_decimals() -> None:
+    text = describe_text(describe(resolve_config(tree(learner__training_ratio=1024))))
+    assert re.search(r"trained_steps_per_env_step +1,024$", text, re.M)
+    assert re.search(r"updates_per_env_step +51\.2$", text, re.M)
+    assert re.search(r"actions +a sample of the policy$", text, re.M)
+    assert not re.search(r"(\b\w+) +\1$", text, re.M)
+
+
+def test_the_list_of_algorithms_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "dreamer_of_a_plug_in"
+    monkeypatch.setattr(registry, "algorithm_names", lambda: {**registry.ALGORITHMS, name: ""})
+    found = registry.algorithm
+    monkeypatch.setattr(registry, "algorithm", lambda n: found("drqv2" if n == name else n))
+    lines = list_algorithms().splitlines()
+    assert max(map(len, lines)) <= 80
+    column = next(line for line in lines if line.startswith("dreamerv2")).index("DreamerV2:")
+    assert column > len(name)
+    assert {line[column - 1] for line in lines} == {" "}
+    assert all(line[column] != " " for line in lines)
 
 
 @pytest.mark.parametrize("name", registry.ALGORITHMS)

@@ -174,7 +174,7 @@ def test_options_need_no_prefix_and_another_environment_forgets_those_of_the_run
     other = choose_env("toy/catch", ["continuous=true"], tmp_path)
     assert (other.suite, other.task, other.options.continuous) == ("toy", "catch", True)
     assert other.step_timeout_s == 7
-    with pytest.raises(FileNotFoundError, match="no run folder"):
+    with pytest.raises(FileNotFoundError, match="not a run folder: no config"):
         choose_env("toy/catch", [], tmp_path / "nowhere")
 
 

@@ -42,8 +42,8 @@ def test_a_folder_that_cannot_be_made_is_refused(cli: Cli, config: Path, tmp_pat
 
 @pytest.mark.parametrize("command", ["resume", "eval"])
 def test_a_folder_that_is_no_run_is_refused(command: str, cli: Cli, tmp_path: Path) -> None:
-    assert_refused(cli(command, tmp_path), "no run folder")
-    assert_refused(cli(command, tmp_path / "nowhere"), "no run folder")
+    assert_refused(cli(command, tmp_path), f"not a run folder: no config.yaml in {tmp_path}")
+    assert_refused(cli(command, tmp_path / "nowhere"), "not a run folder: no config.yaml in ")
 
 
 @pytest.mark.parametrize("command", ["resume", "eval"])
