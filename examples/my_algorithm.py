@@ -20,7 +20,7 @@ class QConfig:
     name: str
     hidden: int = 64
     """Width of the hidden layer."""
-    lr: float = 1e-3
+    lr: float = 1e-4
     gamma: float = 0.97
     epsilon: float = 0.1
     """Share of random actions in training."""
@@ -77,7 +77,8 @@ class QLearner(SavedAgent):
         return {}  # nothing is remembered between two steps
 
     def report(self, batches):
-        return {}, {}  # no pictures
+        rows = batches["replay"]  # one window of each camera, as a film
+        return {f"seen/{key}": rows[key][0].cpu().numpy() for key in self.keys.images}, {}
 
     def values(self, rows):
         inputs = self.keys.inputs(rows)  # pixels in [-0.5, 0.5], symlog vectors

@@ -74,6 +74,11 @@ STUBS = {
         ACTIONS["discrete"],
     )
     for name in ("Plain", "TwoStreams", "Planner")
+} | {
+    "examples.my_algorithm:QLearner": Spaces(
+        {"image": ArraySpec((8, 8, 3), "uint8"), "clock": ArraySpec((1,), "float32")},
+        ACTIONS["discrete"],
+    )
 }
 KINDS = [("discrete", "image"), ("box", "vector"), ("multidiscrete", "mixed")]
 KINDS_OF = {"drqv2": [("box", "image"), ("box", "mixed")]}

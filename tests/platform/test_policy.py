@@ -137,7 +137,7 @@ def test_further_keys_are_left_aside(stub_run: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no run folder"):
+    with pytest.raises(FileNotFoundError, match="not a run folder: no config"):
         reverie.load(tmp_path)
 
 

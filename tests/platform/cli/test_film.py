@@ -184,7 +184,7 @@ def test_options_need_no_prefix_and_another_environment_forgets_those_of_the_run
         (None, [], "expected an environment"),
         ("tyo/catch", [], "did you mean toy"),
         ("toy/ctch", [], "did you mean catch"),
-        ("catch", [], "expected <suite>/<task>"),
+        ("catch", [], "expected SUITE/TASK, got 'catch'; did you mean toy/catch?"),
         ("toy/catch", ["continue=true"], "env.continue: unknown key; did you mean continuous"),
     ],
 )

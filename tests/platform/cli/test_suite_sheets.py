@@ -129,7 +129,7 @@ def test_without_names_every_suite_has_its_turn(capsys: Any) -> None:
         (["toy/catch", "--out", "x.avi"], "expected a file ending in .mp4 or .png, got x.avi"),
         (["toy/catch", "--sheet", "--out", "x.mp4"], "expected a file ending in .png, got x.mp4"),
         (["toy/catch", "--out", "file/x.mp4"], "--out: cannot write to file: "),
-        (["--run", "nowhere"], "nowhere: no run folder"),
+        (["--run", "nowhere"], "not a run folder: no config.yaml in nowhere"),
         (["toy/ctch"], "did you mean catch?"),
     ],
 )
