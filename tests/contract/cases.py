@@ -74,12 +74,12 @@ STUBS = {
         ACTIONS["discrete"],
     )
     for name in ("Plain", "TwoStreams", "Planner")
-} | {
-    "examples.my_algorithm:QLearner": Spaces(
-        {"image": ArraySpec((8, 8, 3), "uint8"), "clock": ArraySpec((1,), "float32")},
-        ACTIONS["discrete"],
-    )
 }
+EXAMPLE = "examples.my_algorithm:QLearner"
+STUBS[EXAMPLE] = Spaces(
+    {"image": ArraySpec((8, 8, 3), "uint8"), "clock": ArraySpec((1,), "float32")},
+    ACTIONS["discrete"],
+)
 KINDS = [("discrete", "image"), ("box", "vector"), ("multidiscrete", "mixed")]
 KINDS_OF = {"drqv2": [("box", "image"), ("box", "mixed")]}
 """Spaces of algorithms that cannot express all of `KINDS`; they refuse every other."""

@@ -22,11 +22,12 @@ from reverie.config_tree import read_yaml
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
 from tests.conftest import ROOT
-from tests.contract.cases import BATCH_LENGTH, EXPRESSED, batches, make, observe
+from tests.contract.cases import BATCH_LENGTH, EXAMPLE, EXPRESSED, STUBS, batches, make, observe
 
 DISCRETE_SUITES = ("atari100k", "crafter", "gym", "minecraft", "toy")
 """Suites of the presets whose actions are discrete."""
 CASES = [(name, spaces) for name, found in EXPRESSED.items() for spaces in found]
+CASES.append((EXAMPLE, STUBS[EXAMPLE]))
 every_agent = pytest.mark.parametrize(
     ("name", "spaces"), CASES, ids=[f"{n}-{s.action.kind}-{'+'.join(s.obs)}" for n, s in CASES]
 )

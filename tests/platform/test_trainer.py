@@ -49,6 +49,7 @@ def test_a_run_folder_holds_what_the_design_says(finished: tuple[Trainer, Summar
     assert load_config(folder / "config.yaml") == trainer.config
     assert Spaces.from_json(json.loads((folder / "spaces.json").read_text())) == trainer.spaces
     assert Path(summary.checkpoint, "manifest.json").is_file()
+    assert summary.train_episodes == min(20, summary.episodes)
     assert summary.videos
     assert all(Path(video).stat().st_size > 0 for video in summary.videos)
 
