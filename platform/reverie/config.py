@@ -1,4 +1,4 @@
-"""From YAML files and dotted overrides to one checked `ExperimentConfig`.
+"""From YAML files and dotted overrides to one checked `TrainConfig`.
 
 The same dotted keys work in YAML, on the command line and in sweeps. A file may name one other
 file or preset as `base:`. `algorithm.name` and `env.suite` choose the dataclass that checks the
@@ -22,12 +22,13 @@ from reverie.errors import ConfigError
 from reverie.presets import find_config
 from reverie.protocols import Agent, Suite
 from reverie.settings import (
-    SECTIONS,
     EnvConfig,
     EvalConfig,
     ExperimentConfig,
     InitConfig,
+    TrainConfig,
     key_of,
+    sections_of,
 )
 
 INSTEAD = {
@@ -37,9 +38,7 @@ INSTEAD = {
 """What to do about a value of this key that is refused."""
 
 
-def load_config(
-    path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()
-) -> ExperimentConfig:
+def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> TrainConfig:
     """Read a file or preset and its bases, apply dotted overrides, check everything.
 
     `path` names a file, or else a preset, e.g. `harmonydream/atari100k`.
@@ -50,28 +49,35 @@ def load_config(
     return resolve_config(apply_overrides(read_yaml(find_config(path)), overrides))
 
 
-def resolve_config(tree: Mapping[str, Any]) -> ExperimentConfig:
+def resolve_config(tree: Mapping[str, Any]) -> TrainConfig:
     """Check a whole tree and build the frozen configuration.
 
     Raises:
         ConfigError: with the full path of everything that is wrong.
     """
-    tree = dict(tree)
-    known = [*SECTIONS, "algorithm", "env", "seed"]
+    env = resolve_env(tree.get("env"))
+    sections = resolve_sections(TrainConfig, tree)
+    sections["eval"] = _resolve_eval(sections["eval"], env)
+    config = TrainConfig(env=env, **sections)
+    _check_relations(config)
+    return config
+
+
+def resolve_sections(kind: type[ExperimentConfig], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what `kind` has besides `env`: the fields it is built with, by name.
+
+    Raises:
+        ConfigError: a key that `kind` does not have, with near names; a wrong value.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
     for key in tree:
         if key not in known:
             raise ConfigError(f"{key}: unknown key; {registry.suggest(key, known)}")
-    sections = {name: build(cls, tree.get(name), name) for name, cls in SECTIONS.items()}
-    env = resolve_env(tree.get("env"))
-    sections["eval"] = _resolve_eval(sections["eval"], env)
-    config = ExperimentConfig(
-        algorithm=resolve_algorithm(tree.get("algorithm")),
-        env=env,
-        seed=check(int, tree.get("seed", 0), "seed"),
-        **cast(Any, sections),
-    )
-    _check_relations(config)
-    return config
+    sections = sections_of(kind).items()
+    return {name: build(cls, tree.get(name), name) for name, cls in sections} | {
+        "algorithm": resolve_algorithm(tree.get("algorithm")),
+        "seed": check(int, tree.get("seed", 0), "seed"),
+    }
 
 
 def build(cls: type, values: Any, where: str) -> Any:
@@ -170,7 +176,7 @@ def _named(where: str, find: Any, name: str, *more: Any) -> Any:
         raise ConfigError(f"{where}: {name}: {error}") from error
 
 
-def _check_relations(config: ExperimentConfig) -> None:
+def _check_relations(config: TrainConfig) -> None:
     faults = [
         f"{path}: expected {wanted}, got {value!r}"
         for path, value, ok, wanted in _relations(config)
@@ -180,7 +186,7 @@ def _check_relations(config: ExperimentConfig) -> None:
         raise ConfigError("\n".join(faults))
 
 
-def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
+def _relations(config: TrainConfig) -> list[tuple[str, Any, bool, str]]:
     replay, learner, resources, run = config.replay, config.learner, config.resources, config.run
     at_least_one = {
         "run.env_steps": run.env_steps,

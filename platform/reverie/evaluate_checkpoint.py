@@ -13,7 +13,7 @@ from reverie import evaluator, wiring
 from reverie.agent_actor import make_agent_actor
 from reverie.batch_stream import Assembler, Batch
 from reverie.checkpoint import Checkpoint
-from reverie.config import ExperimentConfig, load_config
+from reverie.config import TrainConfig, load_config
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
 from reverie.policy import (
@@ -69,7 +69,7 @@ def evaluate_checkpoint(
 
 
 def imagined_videos(
-    run: Path, config: ExperimentConfig, spaces: Spaces, checkpoint: Checkpoint
+    run: Path, config: TrainConfig, spaces: Spaces, checkpoint: Checkpoint
 ) -> Videos:
     """The agent's report on one batch from the checkpoint's replay; empty without a window."""
     agent = make_agent(config, spaces, seed=derive_seed(config.seed, LEARNING), training=True)
@@ -82,7 +82,7 @@ def imagined_videos(
 
 
 def _draw(
-    run: Path, config: ExperimentConfig, specs: dict[str, StreamSpec], checkpoint: Checkpoint
+    run: Path, config: TrainConfig, specs: dict[str, StreamSpec], checkpoint: Checkpoint
 ) -> dict[str, Batch] | None:
     """One batch of every stream, each from the shard that has most to draw; None without any."""
     shards = [

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reverie.allocator import keep_memory
 from reverie.compiling import begin_update, compile_agent
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.errors import ConfigError, NonFiniteLoss
 from reverie.group import ALONE, Group
 from reverie.init_from import Source, initialise
@@ -64,7 +64,7 @@ class Learner:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        config: TrainConfig,
         spaces: Spaces,
         batches: Batches,
         weights: Weights,
@@ -254,7 +254,7 @@ class Learner:
         )
 
 
-def stream_specs(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> dict[str, StreamSpec]:
+def stream_specs(config: TrainConfig, specs: dict[str, StreamSpec]) -> dict[str, StreamSpec]:
     """The agent's streams, with `replay.freshest_first` applied to the uniform ones."""
     if not config.replay.freshest_first:
         return specs

@@ -20,7 +20,7 @@ from reverie.config_tree import read_yaml
 from reverie.errors import ConfigError, is_refusal
 from reverie.group import ALONE, Group
 from reverie.protocols import Agent, AgentContext, Carry, Mode
-from reverie.settings import EnvConfig, ExperimentConfig, LearnerConfig
+from reverie.settings import ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
 from reverie.types import FLAG_KEYS, Array, Counters, Rows, Spaces
 
@@ -119,7 +119,6 @@ def _acting_config(run: Path) -> ExperimentConfig:
     tree = read_yaml(config_file(run))
     return ExperimentConfig(
         algorithm=resolve_algorithm(tree["algorithm"]),
-        env=EnvConfig(suite="", task=""),
         learner=build(LearnerConfig, tree["learner"], "learner"),
     )
 

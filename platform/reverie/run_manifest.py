@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.storage import Storage
 from reverie.types import Spaces
 
@@ -46,7 +46,7 @@ class GitState:
 
 def write_run_manifest(
     folder: Path,
-    config: ExperimentConfig,
+    config: TrainConfig,
     spaces: Spaces,
     protocol_id: str,
     argv: Sequence[str],

@@ -12,7 +12,7 @@ import numpy as np
 
 from reverie import evaluator
 from reverie.checkpoint import Checkpoint
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.evaluator import EvalResult
 from reverie.types import Counters, EpisodeResult
 from reverie.wiring import Events, Fault
@@ -98,7 +98,7 @@ class Summary:
 class RunRecord:
     """Adds up what happens in a run, across resumes."""
 
-    def __init__(self, config: ExperimentConfig, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, config: TrainConfig, checkpoint: Checkpoint | None) -> None:
         old: dict[str, Any] = checkpoint.document("record") if checkpoint else {}
         self._config = config
         self.action_repeat = evaluator.action_repeat_of(config)

@@ -7,6 +7,7 @@ Every field has a default where a sensible one exists, and a line that says what
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -128,27 +129,33 @@ class EvalConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Budget, safety and housekeeping of one run."""
+    """Safety and housekeeping of one run."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
-    env_steps: int = 100_000
-    """Budget in decisions, prefill included; met exactly."""
     dir: str | None = None
     """Run folder; by default `runs/<algorithm>-<task>-s<seed>-<time>`."""
-    prefill: int = 1_024
-    """First env steps, taken with random actions; `learner.training_ratio` counts from there."""
-    lockstep: bool = False
-    """Collect, train and publish in strict turns: slower, but Ray then equals `--local`."""
     checkpoint_every_s: float = 600.0
     """Seconds between checkpoints."""
     keep_checkpoints: int = 2
     """Checkpoints kept; older ones are deleted."""
     log_every_s: float = 10.0
     """Seconds between lines of metrics.jsonl."""
-    max_env_restarts: int = 10
-    """Times each worker rebuilds a failing environment before the run stops."""
     max_actor_restarts: int = 10
     """Times each killed actor is replaced before the run stops."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainRunConfig(RunConfig):
+    """Budget, safety and housekeeping of one training run."""
+
+    env_steps: int = 100_000
+    """Budget in decisions, prefill included; met exactly."""
+    prefill: int = 1_024
+    """First env steps, taken with random actions; `learner.training_ratio` counts from there."""
+    lockstep: bool = False
+    """Collect, train and publish in strict turns: slower, but Ray then equals `--local`."""
+    max_env_restarts: int = 10
+    """Times each worker rebuilds a failing environment before the run stops."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,19 +186,33 @@ class LoggingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExperimentConfig:
-    """Everything one run needs."""
+    """What every kind of run needs; each kind brings sections of its own."""
 
     algorithm: Any
-    env: EnvConfig
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
     init: InitConfig = field(default_factory=InitConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
     """Seed of networks, sampling, acting and environments."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts that resolve to this configuration again."""
+        return dataclasses.asdict(self, dict_factory=_by_key)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig(ExperimentConfig):
+    """A run that learns from an environment."""
+
+    env: EnvConfig
+    run: TrainRunConfig = field(default_factory=TrainRunConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
 
     @property
     def num_streams(self) -> int:
@@ -207,7 +228,8 @@ class ExperimentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts that `resolve_config` turns into this configuration again."""
-        tree: dict[str, Any] = dataclasses.asdict(self, dict_factory=_by_key)
+        # Not `super()`: the class that `slots` makes is another one than this body's.
+        tree = ExperimentConfig.to_dict(self)
         env = tree["env"]
         options = env.pop("options")
         if env["factory"] is not None:
@@ -215,20 +237,12 @@ class ExperimentConfig:
         tree["env"] = {k: v for k, v in env.items() if v is not None} | (options or {})
         return tree
 
-    def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+def sections_of(kind: type[ExperimentConfig]) -> dict[str, type]:
+    """The sections of a kind of run that one dataclass checks alone, by name."""
+    hints = typing.get_type_hints(kind)
+    return {name: hints[name] for name in hints if name not in ("algorithm", "env", "seed")}
 
 
 def _by_key(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key_of(name): value for name, value in fields}
-
-
-SECTIONS: dict[str, type] = {
-    "replay": ReplayConfig,
-    "learner": LearnerConfig,
-    "resources": ResourcesConfig,
-    "eval": EvalConfig,
-    "run": RunConfig,
-    "init": InitConfig,
-    "logging": LoggingConfig,
-}

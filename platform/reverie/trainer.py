@@ -17,7 +17,7 @@ from typing import Literal
 
 from reverie import env_factory, evaluator, registry, wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.errors import ConfigError, NonFiniteLoss, PartLost, RunError
 from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
 from reverie.links import Backend
@@ -62,7 +62,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        config: TrainConfig,
         *,
         local: bool = False,
         address: str | None = None,
@@ -312,7 +312,7 @@ class Trainer:
         return RayRun(*parts, address=address)
 
 
-def run_folder(config: ExperimentConfig) -> Path:
+def run_folder(config: TrainConfig) -> Path:
     """The run's folder: the configured one, or a fresh name under runs/."""
     if config.run.dir is not None:
         return Path(config.run.dir)

@@ -9,7 +9,7 @@ from reverie import registry
 from reverie.batch_stream import BatchStream
 from reverie.checkpoint import Checkpoint
 from reverie.checkpoint_format import FileEntry
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.env_worker import CollectStats
 from reverie.evaluator import EvalResult
 from reverie.init_from import Source, initialise
@@ -60,14 +60,14 @@ class Saved:
     """Replay files this state needs, as the shards name them."""
 
 
-def agent_streams(config: ExperimentConfig, spaces: Spaces) -> dict[str, StreamSpec]:
+def agent_streams(config: TrainConfig, spaces: Spaces) -> dict[str, StreamSpec]:
     """What the configured agent samples."""
     agent = make_agent(config, spaces, seed=0, training=False)
     return stream_specs(config, agent.streams())
 
 
 def try_agent(
-    config: ExperimentConfig, spaces: Spaces, checkpoint: Checkpoint | None, source: Source | None
+    config: TrainConfig, spaces: Spaces, checkpoint: Checkpoint | None, source: Source | None
 ) -> Initialised | None:
     """Build the agent without memory and give it what the learner will begin with.
 
@@ -85,11 +85,11 @@ def try_agent(
     return initialise(agent, source) if source is not None else None
 
 
-def make_coordinator(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:
+def make_coordinator(config: TrainConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:
     return ReplayCoordinator(**coordinator_arguments(config, specs))
 
 
-def coordinator_arguments(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> dict[str, Any]:
+def coordinator_arguments(config: TrainConfig, specs: dict[str, StreamSpec]) -> dict[str, Any]:
     return {
         "specs": specs,
         "ratio": config.learner.training_ratio,
@@ -106,7 +106,7 @@ def coordinator_arguments(config: ExperimentConfig, specs: dict[str, StreamSpec]
 
 
 def make_batches(
-    config: ExperimentConfig,
+    config: TrainConfig,
     specs: dict[str, StreamSpec],
     coordinator: Grants,
     shards: Shards,
@@ -126,12 +126,12 @@ def replay_files(fragments: list[dict[str, Any]]) -> list[FileEntry]:
     ]
 
 
-def make_shard(config: ExperimentConfig, specs: dict[str, StreamSpec], shard: int) -> ReplayShard:
+def make_shard(config: TrainConfig, specs: dict[str, StreamSpec], shard: int) -> ReplayShard:
     return ReplayShard(**shard_arguments(config, specs, shard))
 
 
 def shard_arguments(
-    config: ExperimentConfig, specs: dict[str, StreamSpec], shard: int
+    config: TrainConfig, specs: dict[str, StreamSpec], shard: int
 ) -> dict[str, Any]:
     return {
         "shard_id": shard,

@@ -12,13 +12,13 @@ from typing import Any, cast
 import pytest
 
 from reverie import run_manifest
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.run_manifest import hardware, installed_versions, read_git, write_run_manifest
 from reverie.types import ActionSpec, ArraySpec, Spaces
 
 SPACES = Spaces({"image": ArraySpec((8, 8, 3), "uint8")}, ActionSpec("discrete", (4,)))
 CONFIG = cast(
-    ExperimentConfig,
+    TrainConfig,
     types.SimpleNamespace(seed=7, to_dict=lambda: {"seed": 7, "env": {"suite": "toy"}}),
 )
 VARIABLES = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}

@@ -6,12 +6,12 @@ from typing import Any
 
 from reverie import env_factory, evaluator, registry
 from reverie.cli.list_suites import first_line
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.policy import make_agent
 from reverie.protocols import Agent
 
 
-def describe(config: ExperimentConfig) -> dict[str, Any]:
+def describe(config: TrainConfig) -> dict[str, Any]:
     """Networks with their trainable parameters, spaces, budgets and ratios; JSON-able."""
     spaces = env_factory.spaces_of(config.env)
     agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")

@@ -16,7 +16,7 @@ import typing
 from typing import Any
 
 from reverie import registry
-from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig, key_of
+from reverie.settings import EnvConfig, TrainConfig, key_of, sections_of
 
 HEADER = """\
 # Reference: every configuration key
@@ -43,7 +43,10 @@ class Entry:
 def page() -> str:
     """The whole page as Markdown."""
     parts = [HEADER, _section("General", [_seed()])]
-    parts += [_section(_title(cls, name), entries(cls, name)) for name, cls in SECTIONS.items()]
+    parts += [
+        _section(_title(cls, name), entries(cls, name))
+        for name, cls in sections_of(TrainConfig).items()
+    ]
     ours = [entry for entry in entries(EnvConfig, "env") if entry.key != "env.options"]
     parts.append(_section(_title(EnvConfig, "env"), ours))
     for name in registry.ENVS:
@@ -135,7 +138,7 @@ def _split_source(text: str, source: str) -> tuple[str, str]:
 
 
 def _seed() -> Entry:
-    return Entry("seed", "`0`", field_docs(ExperimentConfig)["seed"], "")
+    return Entry("seed", "`0`", field_docs(TrainConfig)["seed"], "")
 
 
 def _cell(text: str) -> str:

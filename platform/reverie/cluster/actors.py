@@ -14,7 +14,7 @@ import torch
 from reverie import wiring
 from reverie.allocator import keep_memory
 from reverie.cluster.links import CoordinatorLink, WeightStoreLink, shard_links
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.env_worker import EnvWorker
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
@@ -25,9 +25,7 @@ from reverie.types import Spaces
 class EnvWorkerActor(EnvWorker):
     """An environment worker as an actor."""
 
-    def __init__(
-        self, run_id: str, config: ExperimentConfig, spaces: Spaces, worker_id: int
-    ) -> None:
+    def __init__(self, run_id: str, config: TrainConfig, spaces: Spaces, worker_id: int) -> None:
         _prepare_to_act(config)
         super().__init__(
             config,
@@ -49,7 +47,7 @@ class LearnerActor(Learner):
     def __init__(
         self,
         run_id: str,
-        config: ExperimentConfig,
+        config: TrainConfig,
         spaces: Spaces,
         device: str,
         threads: int,
@@ -83,12 +81,12 @@ class LearnerActor(Learner):
 class EvaluatorActor(Evaluator):
     """The evaluator as an actor."""
 
-    def __init__(self, run_id: str, config: ExperimentConfig, spaces: Spaces) -> None:
+    def __init__(self, run_id: str, config: TrainConfig, spaces: Spaces) -> None:
         _prepare_to_act(config)
         super().__init__(config, spaces, WeightStoreLink(run_id))
 
 
-def _prepare_to_act(config: ExperimentConfig) -> None:
+def _prepare_to_act(config: TrainConfig) -> None:
     _pin_threads(config.resources.worker_threads)
     keep_memory()
 

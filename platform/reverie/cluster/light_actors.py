@@ -24,10 +24,12 @@ QUOTA_PATIENCE_S = 1.0
 
 
 class CoordinatorActor:
-    """The coordinator, with calls that wait until something changes."""
+    """The coordinator, with calls that wait until something changes; it goes on from `state`."""
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    def __init__(self, arguments: dict[str, Any], state: Mapping[str, Any] | None) -> None:
         self._plain = ReplayCoordinator(**arguments)
+        if state is not None:
+            self._plain.load_state_dict(state)
         self._changed = asyncio.Condition()
 
     async def request_steps(self, worker: int, most: int) -> Quota:
@@ -93,10 +95,6 @@ class CoordinatorActor:
         self._plain.unpause()
         await self._wake()
 
-    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._plain.load_state_dict(state)
-        await self._wake()
-
     async def open_stream(self, worker: int, env: int) -> StreamTicket:
         return self._plain.open_stream(worker, env)
 
@@ -108,9 +106,6 @@ class CoordinatorActor:
 
     async def outstanding(self) -> int:
         return self._plain.outstanding()
-
-    async def overdue(self, seconds: float) -> list[int]:
-        return self._plain.overdue(seconds)
 
     async def finished(self) -> bool:
         return self._plain.finished()

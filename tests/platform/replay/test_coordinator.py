@@ -154,21 +154,6 @@ def test_the_run_stalls_rather_than_ends_when_the_last_rows_are_gone():
     assert one.finished()
 
 
-def test_overdue_workers_are_named():
-    now = [0.0]
-    one = coordinator(clock=lambda: now[0])
-    one.request_steps(0, 4)
-    now[0] = 5.0
-    one.request_steps(1, 4)
-    now[0] = 11.0
-    assert one.overdue(10.0) == [0]
-    one.report(0, 4, 0, {})
-    assert one.overdue(10.0) == []
-    assert one.overdue(5.0) == [1]
-    one.worker_lost(1)
-    assert one.overdue(0.0) == []
-
-
 def test_a_late_report_changes_masses_only():
     one = coordinator()
     one.request_steps(0, 4)
