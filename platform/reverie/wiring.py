@@ -86,23 +86,19 @@ def try_agent(
 
 
 def make_coordinator(config: TrainConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:
-    return ReplayCoordinator(**coordinator_arguments(config, specs))
-
-
-def coordinator_arguments(config: TrainConfig, specs: dict[str, StreamSpec]) -> dict[str, Any]:
-    return {
-        "specs": specs,
-        "ratio": config.learner.training_ratio,
-        "prefill": config.run.prefill,
-        "pretrain_batches": config.learner.pretrain,
-        "budget": config.run.env_steps,
-        "chunk_length": config.replay.chunk_length,
-        "envs_per_worker": config.resources.envs_per_worker,
-        "num_workers": config.resources.num_env_workers,
-        "num_shards": config.resources.num_shards,
-        "seed": config.seed,
-        "action_repeat": registry.suite(config.env.suite).action_repeat(config.env.options),
-    }
+    return ReplayCoordinator(
+        specs,
+        ratio=config.learner.training_ratio,
+        prefill=config.run.prefill,
+        pretrain_batches=config.learner.pretrain,
+        budget=config.run.env_steps,
+        chunk_length=config.replay.chunk_length,
+        envs_per_worker=config.resources.envs_per_worker,
+        num_workers=config.resources.num_env_workers,
+        num_shards=config.resources.num_shards,
+        seed=config.seed,
+        action_repeat=registry.suite(config.env.suite).action_repeat(config.env.options),
+    )
 
 
 def make_batches(
@@ -127,16 +123,10 @@ def replay_files(fragments: list[dict[str, Any]]) -> list[FileEntry]:
 
 
 def make_shard(config: TrainConfig, specs: dict[str, StreamSpec], shard: int) -> ReplayShard:
-    return ReplayShard(**shard_arguments(config, specs, shard))
-
-
-def shard_arguments(
-    config: TrainConfig, specs: dict[str, StreamSpec], shard: int
-) -> dict[str, Any]:
-    return {
-        "shard_id": shard,
-        "specs": specs,
-        "capacity_rows": -(-config.replay.capacity // config.resources.num_shards),
-        "codec": config.replay.codec,
-        "seed": config.seed,
-    }
+    return ReplayShard(
+        shard,
+        specs,
+        capacity_rows=-(-config.replay.capacity // config.resources.num_shards),
+        codec=config.replay.codec,
+        seed=config.seed,
+    )

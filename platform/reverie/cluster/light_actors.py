@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from reverie.replay.coordinator import Grant, Quota, ReplayCoordinator, StreamTicket
 from reverie.replay.shard import ReplayShard
-from reverie.types import Array, Counters, Version
+from reverie.types import Array, Chunk, Counters, Version, Window
 from reverie.weight_store import State, WeightStore
 
 T = TypeVar("T")
@@ -24,12 +24,10 @@ QUOTA_PATIENCE_S = 1.0
 
 
 class CoordinatorActor:
-    """The coordinator, with calls that wait until something changes; it goes on from `state`."""
+    """The coordinator, with calls that wait until something changes."""
 
-    def __init__(self, arguments: dict[str, Any], state: Mapping[str, Any] | None) -> None:
-        self._plain = ReplayCoordinator(**arguments)
-        if state is not None:
-            self._plain.load_state_dict(state)
+    def __init__(self, plain: ReplayCoordinator) -> None:
+        self._plain = plain
         self._changed = asyncio.Condition()
 
     async def request_steps(self, worker: int, most: int) -> Quota:
@@ -140,18 +138,41 @@ class CoordinatorActor:
                     return ask()
 
 
-class ShardActor(ReplayShard):
+class ShardActor:
     """A shard as an actor; restored from `fragment` before it answers anyone."""
 
-    def __init__(
-        self, arguments: dict[str, Any], folder: str, fragment: dict[str, Any] | None
-    ) -> None:
-        super().__init__(**arguments)
+    def __init__(self, shard: ReplayShard, folder: str, fragment: dict[str, Any] | None) -> None:
+        self._shard = shard
         if fragment is not None:
-            self.load(folder, fragment)
+            shard.load(folder, fragment)
 
     def __repr__(self) -> str:
-        return f"ReplayShard({self.shard_id})"
+        return f"ReplayShard({self._shard.shard_id})"
+
+    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+        return self._shard.insert(chunks)
+
+    def sample(
+        self,
+        name: str,
+        count: int,
+        batch_number: int,
+        trained_batches: int,
+        slots: range | None,
+    ) -> list[Window]:
+        return self._shard.sample(name, count, batch_number, trained_batches, slots)
+
+    def write_back(self, step_ids: Array, values: Mapping[str, Array]) -> int:
+        return self._shard.write_back(step_ids, values)
+
+    def masses(self) -> dict[str, float]:
+        return self._shard.masses()
+
+    def stats(self) -> dict[str, Any]:
+        return self._shard.stats()
+
+    def save(self, folder: str) -> dict[str, Any]:
+        return self._shard.save(folder)
 
 
 class WeightStoreActor(WeightStore):

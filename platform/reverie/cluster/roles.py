@@ -139,8 +139,10 @@ class Role:
 
 
 def _make_coordinator(site: Site, index: int) -> Built:
-    state = site.checkpoint.document("coordinator") if site.checkpoint else None
-    return CoordinatorActor, (wiring.coordinator_arguments(site.config, site.specs), state)
+    coordinator = wiring.make_coordinator(site.config, site.specs)
+    if site.checkpoint is not None:
+        coordinator.load_state_dict(site.checkpoint.document("coordinator"))
+    return CoordinatorActor, (coordinator,)
 
 
 def _make_weight_store(site: Site, index: int) -> Built:
@@ -168,8 +170,8 @@ def _take_pins(site: Site, index: int, result: list[int], events: Events) -> Non
 def _make_shard(site: Site, index: int) -> Built:
     """It loads while it is built: workers find it by name and would fill an empty one."""
     fragment = site.checkpoint.document("replay")[index] if site.checkpoint else None
-    arguments = wiring.shard_arguments(site.config, site.specs, index)
-    return ShardActor, (arguments, site.replay_folder, fragment)
+    shard = wiring.make_shard(site.config, site.specs, index)
+    return ShardActor, (shard, site.replay_folder, fragment)
 
 
 def _mend_shard(role: Role, site: Site, index: int) -> Steps:
