@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from reverie.documents import parse
 from reverie.errors import RunError
 from reverie.storage import Storage
 from reverie.types import Json, Tensors
@@ -59,7 +58,9 @@ class Manifest:
         tree = json.loads(data)
         if tree["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, got {tree['format']}")
-        return parse(cls, tree, "manifest")
+        parts, files = (tuple(FileEntry(**e) for e in tree[key]) for key in ("parts", "files"))
+        number, seconds = int(tree["number"]), float(tree["time"])
+        return cls(format=FORMAT, number=number, time=seconds, parts=parts, files=files)
 
 
 def folder_of(number: int) -> str:
