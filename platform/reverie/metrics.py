@@ -37,7 +37,7 @@ RESERVED = frozenset({"time", "event", "nonfinite", *COUNTERS})
 
 Row = dict[str, float | str | list[str] | None]
 """One line."""
-Group = tuple["torch.device", tuple[str, ...]]
+_Added = tuple["torch.device", tuple[str, ...]]
 """Metrics that were added together: their device and names."""
 
 
@@ -231,8 +231,8 @@ class MeanMetrics:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[Group, Tensor] = {}
-        self._adds: dict[Group, int] = {}
+        self._sums: dict[_Added, Tensor] = {}
+        self._adds: dict[_Added, int] = {}
         self._floats: dict[str, tuple[float, int]] = {}
 
     def add(self, metrics: Mapping[str, Tensor | float]) -> None:
@@ -274,7 +274,7 @@ class MeanMetrics:
             self._sums[key] = self._sums[key] + added if key in self._sums else added
         self._adds[key] = self._adds.get(key, 0) + 1
 
-    def _read(self) -> Iterator[tuple[Group, list[float]]]:
+    def _read(self) -> Iterator[tuple[_Added, list[float]]]:
         """Bring the sums to the host, each device's in one piece."""
         for device in {device for device, _ in self._sums}:
             import torch

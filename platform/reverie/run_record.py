@@ -119,8 +119,8 @@ class RunRecord:
         self._config = config
         self.action_repeat = evaluator.action_repeat_of(config)
         self.progress = Progress(config.run.env_steps)
-        for key, count in old.progress.items():
-            setattr(self.progress, key, count)
+        for key in _PROGRESS:
+            setattr(self.progress, key, old.progress.get(key, 0))
         self.progress.steps_at_start = self.progress.env_steps
         self.progress.updates_at_start = self.progress.grad_updates
         self.videos, self._seconds_before = old.videos, old.seconds

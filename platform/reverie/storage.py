@@ -36,8 +36,8 @@ class FileInfo(Protocol):
     """Within the file system, without a scheme."""
     type: int
     """One of `fs.FileType`."""
-    size: int | None
-    """Bytes; None for what is no file."""
+    size: int
+    """Bytes, of a file."""
 
 
 class FileSystem(Protocol):
@@ -152,7 +152,7 @@ class Storage:
         info = self._info(name)
         if info.type != fs.FileType.File:
             raise FileNotFoundError(errno.ENOENT, "no such file", self._where(name))
-        return info.size or 0
+        return info.size
 
     def list(self, folder: str = "") -> list[str]:
         """Names of all files below `folder`, sorted, relative to the root of this storage.
@@ -165,7 +165,7 @@ class Storage:
         """Sizes in bytes of the files that `list` names, with one listing of the folder."""
         start = len(self._root.rstrip("/")) + 1 if self._root else 0
         return {
-            info.path[start:]: info.size or 0
+            info.path[start:]: info.size
             for info in self._walk(folder)
             if not info.path.endswith(TMP_SUFFIX)
         }
