@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def make_agent(
     agent = registry.algorithm(config.algorithm.name, dialect)
     try:
         with _without_memory() if device == "meta" else nullcontext():
-            return cast(Agent, agent(config.algorithm, spaces, context))
+            return agent(config.algorithm, spaces, context)
     except ValueError as error:
         if is_refusal(error, agent):
             raise ConfigError(algorithm_fault(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reverie.types import Array, Version
 
@@ -52,5 +52,5 @@ class WeightStore:
         """Env steps of the snapshots that wait for their evaluation, oldest first."""
         return sorted(self._pinned)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Version | int | None]:
         return {"version": self._newest and self._newest[0], "pinned": len(self._pinned)}

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Commands(Protocol):
+    """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,
+        description: str | None = None,
+        epilog: str | None = None,
+        formatter_class: type[argparse.HelpFormatter] = argparse.HelpFormatter,
+    ) -> argparse.ArgumentParser: ...
 
 
 def add_command(
-    commands: Any, name: str, run: Any, text: str, **options: Any
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+    epilog: str | None = None,
 ) -> argparse.ArgumentParser:
     """Add the command `name`, which calls `run` with its arguments; `text` says what it does."""
     parser = commands.add_parser(
@@ -15,7 +34,7 @@ def add_command(
         help=text,
         description=text[0].upper() + text[1:] + ".",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        **options,
+        epilog=epilog,
     )
     parser.set_defaults(command=run)
     return parser

@@ -13,12 +13,16 @@ import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from reverie.cli.arguments import add_command, add_overrides, at_least_one
+from reverie.cli.arguments import Commands, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
 from reverie.config import load_config
 from reverie.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from reverie.settings import TrainConfig
+    from reverie.trainer import Resume
 
 CONFIG_HELP = "YAML file, or the name of a preset, e.g. harmonydream/catch"
 TRAIN_EXAMPLES = """\
@@ -94,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_train(commands: Any) -> None:
+def _add_train(commands: Commands) -> None:
     parser = add_command(commands, "train", _train, "train an agent", epilog=TRAIN_EXAMPLES)
     parser.add_argument("config", help=CONFIG_HELP)
     add_overrides(parser)
@@ -107,7 +111,7 @@ def _add_train(commands: Any) -> None:
     )
 
 
-def _add_resume(commands: Any) -> None:
+def _add_resume(commands: Commands) -> None:
     parser = add_command(
         commands, "resume", _resume, "go on with a run where its checkpoint stands"
     )
@@ -116,7 +120,7 @@ def _add_resume(commands: Any) -> None:
     _add_where(parser)
 
 
-def _add_eval(commands: Any) -> None:
+def _add_eval(commands: Commands) -> None:
     parser = add_command(commands, "eval", _eval, "score the newest checkpoint of a run")
     parser.add_argument("run", help="run folder")
     parser.add_argument(
@@ -127,7 +131,7 @@ def _add_eval(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_describe(commands: Any) -> None:
+def _add_describe(commands: Commands) -> None:
     parser = add_command(
         commands, "describe", _describe, "show what a configuration builds, without running it"
     )
@@ -136,7 +140,7 @@ def _add_describe(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_doctor(commands: Any) -> None:
+def _add_doctor(commands: Commands) -> None:
     text = "check this machine: packages, GPU, graphics libraries, disk"
     parser = add_command(commands, "doctor", _doctor, text)
     parser.add_argument("suite", nargs="?", help="what this suite needs, e.g. minecraft")
@@ -160,7 +164,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     return _run(config, arguments, "must")
 
 
-def _run(config: Any, arguments: argparse.Namespace, resume: Any) -> int:
+def _run(config: TrainConfig, arguments: argparse.Namespace, resume: Resume) -> int:
     from reverie.cli.progress import ProgressLine, summary_text
     from reverie.trainer import Trainer
 

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TypedDict
 
 from reverie import env_factory, evaluator, registry
 from reverie.cli.list_suites import first_line
 from reverie.config import TrainConfig
 from reverie.policy import make_agent
-from reverie.protocols import Agent
+
+Figures = Mapping[str, str | float]
 
 
-def describe(config: TrainConfig) -> dict[str, Any]:
+class Description(TypedDict):
+    """What a configuration stands for."""
+
+    algorithm: str
+    dialect: str | None
+    env: str
+    modules: dict[str, int]
+    """Trainable parameters."""
+    total: int
+    targets: dict[str, int]
+    """Parameters of slow copies."""
+    observations: Figures
+    action: str
+    streams: dict[str, Figures]
+    budget: Figures
+    ratio: Figures
+    evaluation: Figures
+
+
+def describe(config: TrainConfig) -> Description:
     """Networks with their trainable parameters, spaces, budgets and ratios; JSON-able."""
     spaces = env_factory.spaces_of(config.env)
     agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
@@ -62,7 +83,7 @@ def describe(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def describe_text(found: dict[str, Any]) -> str:
+def describe_text(found: Description) -> str:
     """`describe` for a terminal."""
     dialect = f" ({found['dialect']})" if found["dialect"] else ""
     lines = [f"{found['algorithm']}{dialect} on {found['env']}", "", "trainable parameters"]
@@ -81,7 +102,7 @@ def list_algorithms() -> str:
     """What there is to set as `algorithm.name`, dialect and size, from the agents themselves."""
     lines: list[str] = []
     for name in sorted(registry.algorithm_names()):
-        agent: type[Agent] = registry.algorithm(name)
+        agent = registry.algorithm(name)
         sizes, variants = getattr(agent, "SIZES", {}), getattr(agent, "VARIANTS", {})
         rows = {"paper": getattr(agent, "PAPER", ""), "sizes": ", ".join(sizes), **variants}
         lines.append(f"{name:15} {first_line(agent)}")
@@ -89,5 +110,5 @@ def list_algorithms() -> str:
     return "\n".join(lines)
 
 
-def _figure(value: Any) -> str:
+def _figure(value: str | float) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from reverie.documents import parse
 from reverie.protocols import StreamSpec
 from reverie.replay.rate_limiter import RateLimiter
 from reverie.seeds import SHARES, make_rng
-from reverie.types import Counters, StreamId
+from reverie.types import Counters, Json, JsonTree, StreamId
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,19 @@ class Grant:
                 found.append(Part(shard, range(start, stop), count))
             begin += count
         return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Saved:
+    """What `ReplayCoordinator.state_dict` returned."""
+
+    limiter: dict[str, int]
+    incarnations: list[tuple[int, int, int]]
+    """(worker, env, incarnations handed out)."""
+    streams: int
+    episodes: int
+    env_failures: int
+    late_reports: int
 
 
 class ReplayCoordinator:
@@ -266,7 +280,7 @@ class ReplayCoordinator:
             "streams": self._num_streams,
         }
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> JsonTree:
         """JSON-able state. Pause and drain first: what is outstanding counts as never granted."""
         return {
             "limiter": self.limiter.state_dict(),
@@ -277,13 +291,17 @@ class ReplayCoordinator:
             "late_reports": self._late_reports,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`; masses are the shards' to tell, by `set_masses`."""
-        self.limiter.load_state_dict(state["limiter"])
-        self._incarnations = {(worker, env): n for worker, env, n in state["incarnations"]}
-        self._num_streams, self._episodes = int(state["streams"]), int(state["episodes"])
-        self._failures = int(state["env_failures"])
-        self._late_reports = int(state["late_reports"])
+    def load_state_dict(self, state: Mapping[str, Json]) -> None:
+        """Go on from `state`; masses are the shards' to tell, by `set_masses`.
+
+        Raises:
+            DocumentError: a state that lacks something.
+        """
+        saved = parse(_Saved, state, "coordinator")
+        self.limiter.load_state_dict(saved.limiter)
+        self._incarnations = {(worker, env): count for worker, env, count in saved.incarnations}
+        self._num_streams, self._episodes = saved.streams, saved.episodes
+        self._failures, self._late_reports = saved.env_failures, saved.late_reports
 
     def _counters(self, grad_updates: int, trained_steps: int) -> Counters:
         steps = self.limiter.env_steps

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from reverie.errors import DocumentError
 from reverie.protocols import StreamSpec
 from reverie.replay.chunk import make_chunk
 from reverie.replay.coordinator import Grant, ReplayCoordinator, StreamTicket
@@ -60,6 +61,12 @@ def test_incarnations_and_counts_survive_a_checkpoint():
     assert two.request_batch() is None, "masses are the shards' to tell"
     two.set_masses(0, full())
     assert two.request_batch().number == 1
+
+
+def test_a_state_that_lacks_something_is_refused():
+    state = coordinator().state_dict()
+    with pytest.raises(DocumentError, match=r"coordinator\.episodes: .*got 'many'"):
+        coordinator().load_state_dict(state | {"episodes": "many"})
 
 
 def test_quotas_say_random_done_and_wait():
