@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,6 +30,13 @@ from reverie.settings import (
     key_of,
     sections_of,
 )
+from reverie.types import Json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from pydantic_core import ErrorDetails
+
+T = TypeVar("T")
 
 INSTEAD = {
     "learner.precision": "; float16 would need its losses scaled: write bfloat16, which has the "
@@ -38,7 +45,9 @@ INSTEAD = {
 """What to do about a value of this key that is refused."""
 
 
-def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> TrainConfig:
+def load_config(
+    path: str | Path, overrides: Iterable[str] | Mapping[str, Json] = ()
+) -> TrainConfig:
     """Read a file or preset and its bases, apply dotted overrides, check everything.
 
     `path` names a file, or else a preset, e.g. `harmonydream/atari100k`.
@@ -49,7 +58,7 @@ def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
     return resolve_config(apply_overrides(read_yaml(find_config(path)), overrides))
 
 
-def resolve_config(tree: Mapping[str, Any]) -> TrainConfig:
+def resolve_config(tree: Mapping[str, Json]) -> TrainConfig:
     """Check a whole tree and build the frozen configuration.
 
     Raises:
@@ -63,7 +72,7 @@ def resolve_config(tree: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def resolve_sections(kind: type[ExperimentConfig], tree: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_sections(kind: type[ExperimentConfig], tree: Mapping[str, Json]) -> dict[str, Any]:
     """Check what `kind` has besides `env`: the fields it is built with, by name.
 
     Raises:
@@ -73,21 +82,20 @@ def resolve_sections(kind: type[ExperimentConfig], tree: Mapping[str, Any]) -> d
     for key in tree:
         if key not in known:
             raise ConfigError(f"{key}: unknown key; {registry.suggest(key, known)}")
-    sections = sections_of(kind).items()
-    return {name: build(cls, tree.get(name), name) for name, cls in sections} | {
-        "algorithm": resolve_algorithm(tree.get("algorithm")),
-        "seed": check(int, tree.get("seed", 0), "seed"),
-    }
+    found: dict[str, Any] = {"algorithm": resolve_algorithm(tree.get("algorithm"))}
+    for name, cls in sections_of(kind).items():
+        found[name] = build(cls, tree.get(name), name)
+    return found | {"seed": check(int, tree.get("seed", 0), "seed")}
 
 
-def build(cls: type, values: Any, where: str) -> Any:
+def build(cls: type[T], values: Json, where: str) -> T:
     """Build dataclass `cls` from plain values, naming the full path of any fault."""
     if not isinstance(values, Mapping | None):
         raise ConfigError(f"{where}: expected a mapping of keys, got {values!r}")
     return check(cls, values or {}, where)
 
 
-def check(kind: Any, value: Any, where: str) -> Any:
+def check(kind: type[T], value: Json, where: str) -> T:
     """Validate `value` strictly as `kind`: no number from text, no integer from a fraction."""
     try:
         text = json.dumps(_integral(value), allow_nan=True)
@@ -99,12 +107,12 @@ def check(kind: Any, value: Any, where: str) -> Any:
         raise ConfigError("\n".join(lines)) from None
 
 
-def resolve_algorithm(raw: Any) -> Any:
+def resolve_algorithm(raw: Json) -> DataclassInstance:
     """Check the `algorithm` sub-tree with the dataclass of the algorithm it names."""
     if not isinstance(raw, Mapping) or "name" not in raw:
         names = {key.partition("/")[0] for key in registry.algorithm_names()}
         raise ConfigError(f"algorithm.name: missing; {registry.suggest('', names)}")
-    raw = dict(cast(Mapping[str, Any], raw))
+    raw = dict(raw)
     # `size: 200` and `dialect: 2025` are names, whether quoted or not.
     raw |= {key: str(raw[key]) for key in ("size", "dialect") if type(raw.get(key)) is int}
     agent = _named("algorithm", registry.algorithm, str(raw["name"]), raw.get("dialect"))
@@ -115,7 +123,7 @@ def resolve_algorithm(raw: Any) -> Any:
     return build(agent.Config, merge(defaults, raw), "algorithm")
 
 
-def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Any]) -> str:
+def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Json]) -> str:
     """Which algorithm or dialect has the size that `agent` lacks."""
     size = raw.get("size")
     if not isinstance(size, str) or size in getattr(agent, "SIZES", {}):
@@ -130,7 +138,7 @@ def algorithm_fault(error: Exception) -> str:
     return f"algorithm: {error}".replace("algorithm: algorithm.", "algorithm.")
 
 
-def resolve_env(raw: Any) -> EnvConfig:
+def resolve_env(raw: Json) -> EnvConfig:
     """Check the `env` sub-tree: ours, and the options of its suite."""
     raw = dict(expand_env(raw) or {})
     if raw.get("factory") is not None:
@@ -167,7 +175,7 @@ def _check_task(suite: Suite, name: str, task: str) -> None:
         )
 
 
-def _named(where: str, find: Any, name: str, *more: Any) -> Any:
+def _named(where: str, find: Callable[..., T], name: str, *more: Json) -> T:
     try:
         return find(name, *more)
     except KeyError as error:
@@ -186,7 +194,7 @@ def _check_relations(config: TrainConfig) -> None:
         raise ConfigError("\n".join(faults))
 
 
-def _relations(config: TrainConfig) -> list[tuple[str, Any, bool, str]]:
+def _relations(config: TrainConfig) -> list[tuple[str, float | str | None, bool, str]]:
     replay, learner, resources, run = config.replay, config.learner, config.resources, config.run
     at_least_one = {
         "run.env_steps": run.env_steps,
@@ -204,7 +212,7 @@ def _relations(config: TrainConfig) -> list[tuple[str, Any, bool, str]]:
     for key in ("batch_size", "batch_length"):
         if (value := getattr(config.algorithm, key, None)) is not None:
             at_least_one[f"algorithm.{key}"] = value
-    rows: list[tuple[str, Any, bool, str]] = [
+    rows: list[tuple[str, float | str | None, bool, str]] = [
         (path, value, value >= 1, "at least 1") for path, value in at_least_one.items()
     ]
     init = config.init
@@ -222,16 +230,16 @@ def _relations(config: TrainConfig) -> list[tuple[str, Any, bool, str]]:
     return rows
 
 
-def _integral(value: Any) -> Any:
+def _integral(value: Json) -> Json:
     """Turn 1e6 into 1000000, so that counts may be written in exponent form."""
     if isinstance(value, Mapping):
-        return {k: _integral(v) for k, v in cast(Mapping[str, Any], value).items()}
+        return {k: _integral(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_integral(item) for item in cast(list[Any], value)]
+        return [_integral(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _explain(kind: Any, fault: Any, where: str) -> str:
+def _explain(kind: type, fault: ErrorDetails, where: str) -> str:
     path, owner = ".".join([where, *map(str, fault["loc"])]), kind
     for part in fault["loc"][:-1]:
         owner = _field_type(owner, str(part))

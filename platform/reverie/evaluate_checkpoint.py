@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from reverie.policy import (
 )
 from reverie.protocols import Mode, StreamSpec, Videos
 from reverie.seeds import LEARNING, SCORING, derive_seed
-from reverie.types import Counters, Spaces, Window
+from reverie.types import Counters, JsonTree, Spaces, Window
 from reverie.video import IMAGINED_FPS, write_run_video
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ EPISODE_FPS = 30
 
 def evaluate_checkpoint(
     run: Path, episodes: int | None, mode: Mode | None, *, video: bool
-) -> dict[str, Any]:
+) -> JsonTree:
     """Play the protocol's episodes (or `episodes`) and append the score to evaluations.jsonl.
 
     With `video` it also writes the first episode, and imagined beside real futures of windows
@@ -99,7 +98,7 @@ def _draw(
     return Assembler(specs, "cpu").batches(windows)
 
 
-def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> dict[str, Any]:
+def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> JsonTree:
     return {
         "run": str(run),
         "checkpoint": checkpoint.number,

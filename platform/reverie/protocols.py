@@ -95,7 +95,7 @@ class Agent(Protocol):
     `reverie_algorithms.common.saved_agent.SavedAgent`.
     """
 
-    Config: ClassVar[type]
+    Config: ClassVar[type[DataclassInstance]]
     """Frozen dataclass of the keys under `algorithm`, `name` among them, each with its meaning."""
     PAPER: ClassVar[str]
     """Where the algorithm was published; empty where it was not."""

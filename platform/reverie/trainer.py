@@ -141,7 +141,7 @@ class Trainer:
         """
         self._take(self._backend.quiesce())
         saved = self._backend.save(go_on=go_on)
-        documents = saved.documents | {"record": self._record.to_json()}
+        documents = {**saved.documents, "record": self._record.to_json()}
         self._number = self._store.next_number()
         self._store.save(self._number, saved.tensors, documents, saved.files)
         self._last_save = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from reverie.policy import load_learner, make_agent
 from reverie.protocols import Initialised, StreamSpec
 from reverie.replay.coordinator import ReplayCoordinator
 from reverie.replay.shard import ReplayShard
-from reverie.types import Spaces
+from reverie.types import Json, Spaces, Tensors
 
 REPLAY_FOLDER = "replay"
 
@@ -52,9 +53,9 @@ class Events:
 class Saved:
     """The state of every part, cut at one moment."""
 
-    tensors: dict[str, Any]
+    tensors: Mapping[str, Mapping[str, Tensors]]
     """`learner` and `policy`: nested state dicts of tensors."""
-    documents: dict[str, Any]
+    documents: Mapping[str, Json]
     """`coordinator` and `replay`: JSON-able."""
     files: list[FileEntry]
     """Replay files this state needs, as the shards name them."""

@@ -7,7 +7,7 @@ by name.
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 
@@ -19,7 +19,7 @@ from reverie.env_worker import EnvWorker
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
 from reverie.learner import Learner
-from reverie.types import Spaces
+from reverie.types import Spaces, Tensors
 
 
 class EnvWorkerActor(EnvWorker):
@@ -68,7 +68,9 @@ class LearnerActor(Learner):
     def __repr__(self) -> str:
         return f"Learner({self.__dict__.get('_device', 'starting')})"
 
-    def begin(self, state: Any, batches: int | None, source: Source | None) -> int:
+    def begin(
+        self, state: Mapping[str, Tensors] | None, batches: int | None, source: Source | None
+    ) -> int:
         """Load `state`, or else start from `source`; publish; return the updates so far."""
         if state is not None:
             self.load_state_dict(state, batches=batches)

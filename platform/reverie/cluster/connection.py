@@ -17,6 +17,7 @@ import ray
 
 from reverie.config import TrainConfig
 from reverie.errors import PlacementError
+from reverie.types import JsonTree
 
 NAMESPACE = "reverie"
 PROCESS_ENV = {
@@ -58,9 +59,9 @@ def _extend_pythonpath(folder: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
 
 
-def _runtime_env(config: TrainConfig) -> dict[str, Any]:
+def _runtime_env(config: TrainConfig) -> JsonTree:
     """Environment of the actors on a cluster; ships the file of `env.factory` along."""
-    runtime_env: dict[str, Any] = {"env_vars": PROCESS_ENV}
+    runtime_env: JsonTree = {"env_vars": PROCESS_ENV}
     if config.env.factory is not None:
         runtime_env["working_dir"] = _stage_module(config.env.factory.partition(":")[0])
     return runtime_env

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reverie.replay.coordinator import Grant, Quota, ReplayCoordinator, StreamTicket
 from reverie.replay.shard import ReplayShard
-from reverie.types import Array, Chunk, Counters, Version, Window
+from reverie.types import Array, Chunk, Counters, Json, JsonTree, Version, Window
 from reverie.weight_store import State, WeightStore
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class CoordinatorActor:
     async def facts(self) -> dict[str, int | float]:
         return self._plain.facts()
 
-    async def state_dict(self) -> dict[str, Any]:
+    async def state_dict(self) -> JsonTree:
         return self._plain.state_dict()
 
     async def _wake(self) -> None:
@@ -141,7 +141,9 @@ class CoordinatorActor:
 class ShardActor:
     """A shard as an actor; restored from `fragment` before it answers anyone."""
 
-    def __init__(self, shard: ReplayShard, folder: str, fragment: dict[str, Any] | None) -> None:
+    def __init__(
+        self, shard: ReplayShard, folder: str, fragment: Mapping[str, Json] | None
+    ) -> None:
         self._shard = shard
         if fragment is not None:
             shard.load(folder, fragment)
@@ -168,10 +170,10 @@ class ShardActor:
     def masses(self) -> dict[str, float]:
         return self._shard.masses()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, int]:
         return self._shard.stats()
 
-    def save(self, folder: str) -> dict[str, Any]:
+    def save(self, folder: str) -> JsonTree:
         return self._shard.save(folder)
 
 

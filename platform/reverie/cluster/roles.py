@@ -186,7 +186,7 @@ def _mend_shard(role: Role, site: Site, index: int) -> Steps:
     site.rows[index] = kept
 
 
-def _take_rows(site: Site, index: int, result: dict[str, Any], events: Events) -> None:
+def _take_rows(site: Site, index: int, result: dict[str, int], events: Events) -> None:
     site.rows[index] = result["rows"]
 
 
