@@ -32,6 +32,7 @@ def ray_local() -> Iterator[None]:
         namespace="reverie",
         logging_level="warning",
         object_store_memory=500_000_000,
+        _system_config={"worker_niceness": 0},  # of 15 by default: starved beside anything else
     )
     yield
     ray.shutdown()

@@ -30,6 +30,7 @@ WITHOUT_EXTRAS = f"import sys\nsys.modules |= dict.fromkeys({EXTRAS!r})"
 """Code after which none of them can be imported, as where only the core is installed."""
 LIGHT = [
     "types",
+    "documents",
     "registry",
     "settings",
     "config",

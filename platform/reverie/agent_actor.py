@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.links import Acted
 from reverie.policy import make_agent
 from reverie.protocols import Agent, Carry, Mode
@@ -42,9 +42,7 @@ class AgentActor:
         self.agent.load_policy_state(state)
 
 
-def make_agent_actor(
-    config: ExperimentConfig, spaces: Spaces, *, seed: int, mode: Mode
-) -> AgentActor:
+def make_agent_actor(config: TrainConfig, spaces: Spaces, *, seed: int, mode: Mode) -> AgentActor:
     """Build the configured agent as far as acting needs it.
 
     Raises:

@@ -8,7 +8,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any
+from typing import TypeVar
+
+T = TypeVar("T")
 
 PASS_ON = (
     *(__name__, "reverie.env_factory", "reverie.cli.film"),
@@ -35,35 +37,43 @@ class CallThread:
     def __init__(self, limit_s: float, setting: str = "") -> None:
         self.limit_s, self.is_lost = limit_s, False
         self._setting = setting
-        self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="calls", daemon=True)
         self._thread.start()
 
-    def call(self, function: Callable[[], Any], at_least_s: float = 0.0) -> Any:
+    def call(self, function: Callable[[], T], at_least_s: float = 0.0) -> T:
         """Run `function` there and wait for it, `at_least_s` seconds where the limit is lower.
 
         Raises:
             CallTimeout: it took longer than the limit; the thread is lost.
             BaseException: what `function` raised.
         """
-        result, error = self.outcome(function, at_least_s)
-        if error is not None:
-            raise error
-        return result
+        found = self.outcome(function, at_least_s)
+        if found[1] is not None:
+            raise found[1]
+        return found[0]
 
     def outcome(
-        self, function: Callable[[], Any], at_least_s: float = 0.0
-    ) -> tuple[Any, BaseException | None]:
+        self, function: Callable[[], T], at_least_s: float = 0.0
+    ) -> tuple[T, None] | tuple[None, BaseException]:
         """As `call`, but hands back what `function` raised beside what it returned.
 
         Raises:
             CallTimeout: it took longer than the limit; the thread is lost.
         """
-        self._calls.put(function)
+        results: queue.SimpleQueue[tuple[T, None] | tuple[None, BaseException]]
+        results = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                results.put((function(), None))
+            except BaseException as error:  # handed to the caller, whatever it is
+                results.put((None, error))
+
+        self._calls.put(run)
         limit_s = max(self.limit_s, at_least_s) if self.limit_s else None
         try:
-            return self._results.get(timeout=limit_s)
+            return results.get(timeout=limit_s)
         except queue.Empty:
             self.is_lost = True
             raise CallTimeout(self._where_it_hangs(limit_s)) from None
@@ -74,10 +84,7 @@ class CallThread:
 
     def _serve(self) -> None:
         while (function := self._calls.get()) is not None:
-            try:
-                self._results.put((function(), None))
-            except BaseException as error:  # handed to the caller, whatever it is
-                self._results.put((None, error))
+            function()
 
     def _where_it_hangs(self, limit_s: float | None) -> str:
         frame = sys._current_frames().get(  # pyright: ignore[reportPrivateUsage]

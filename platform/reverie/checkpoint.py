@@ -37,6 +37,7 @@ from reverie.checkpoint_format import (
     measure,
 )
 from reverie.storage import Storage
+from reverie.types import Json, Tensors
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "FileEntry"]
 
@@ -63,7 +64,7 @@ class Checkpoint:
         """Names of the further files of the run that belong to it, from the run's root."""
         return [entry.name for entry in self.manifest.files]
 
-    def tensors(self, name: str, map_location: Any = "cpu") -> dict[str, Any]:
+    def tensors(self, name: str, map_location: str = "cpu") -> dict[str, Any]:
         """Load the state dict saved as `name`. Raises: KeyError, CheckpointError."""
         import torch
 
@@ -120,8 +121,8 @@ class CheckpointStore:
     def save(
         self,
         number: int,
-        tensors: Mapping[str, Mapping[str, Any]],
-        documents: Mapping[str, Any],
+        tensors: Mapping[str, Mapping[str, Tensors]],
+        documents: Mapping[str, Json],
         files: Iterable[str | FileEntry] = (),
     ) -> None:
         """Write a checkpoint, then delete what it makes superfluous.
@@ -210,7 +211,7 @@ class CheckpointStore:
     def _write(
         self,
         number: int,
-        tensors: Mapping[str, Mapping[str, Any]],
+        tensors: Mapping[str, Mapping[str, Tensors]],
         documents: Mapping[str, bytes],
         files: Iterable[str | FileEntry],
     ) -> Manifest:

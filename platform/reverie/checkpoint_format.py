@@ -8,10 +8,11 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 from reverie.errors import RunError
 from reverie.storage import Storage
+from reverie.types import Json, Tensors
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -84,7 +85,7 @@ def measure(storage: Storage, name: str) -> FileEntry:
     return FileEntry(name, size, crc)
 
 
-def encode_documents(documents: Mapping[str, Any]) -> dict[str, bytes]:
+def encode_documents(documents: Mapping[str, Json]) -> dict[str, bytes]:
     """Encode each as JSON. Raises: TypeError naming the document; ValueError: a taken name."""
     encoded: dict[str, bytes] = {}
     for name, document in documents.items():
@@ -97,7 +98,7 @@ def encode_documents(documents: Mapping[str, Any]) -> dict[str, bytes]:
     return encoded
 
 
-def encode_tensors(state: Mapping[str, Any]) -> memoryview:
+def encode_tensors(state: Mapping[str, Tensors]) -> memoryview:
     """Encode a state dict as `torch.save` does."""
     import torch
 
@@ -113,9 +114,9 @@ def check_loadable(value: Any, where: str) -> None:
     """
     import torch
 
-    kind = cast(Any, type(value))
+    kind = value.__class__
     if kind in (dict, OrderedDict):
-        for key, item in cast(Mapping[Any, Any], value).items():
+        for key, item in value.items():
             check_loadable(key, f"{where}: key {key!r}")
             check_loadable(item, f"{where}.{key}")
     elif kind in (list, tuple):

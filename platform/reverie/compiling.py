@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch._functorch.config as aot_config
@@ -36,10 +36,10 @@ def compile_agent(
     # that a pass gives away forbids that.
     aot_config.donated_buffer = False
     uses_graphs = on_cuda and backend == "inductor"
-    options: dict[str, Any] = {"mode": "reduce-overhead"} if uses_graphs else {}
+    mode = "reduce-overhead" if uses_graphs else None
     for name in agent.COMPILABLE:
         method = getattr(agent, name)
-        compiled = torch.compile(method, fullgraph=True, dynamic=False, backend=backend, **options)
+        compiled = torch.compile(method, fullgraph=True, dynamic=False, backend=backend, mode=mode)
         setattr(agent, name, compiled)
     return uses_graphs
 

@@ -1,4 +1,4 @@
-"""From YAML files and dotted overrides to one checked `ExperimentConfig`.
+"""From YAML files and dotted overrides to one checked `TrainConfig`.
 
 The same dotted keys work in YAML, on the command line and in sweeps. A file may name one other
 file or preset as `base:`. `algorithm.name` and `env.suite` choose the dataclass that checks the
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,13 +22,21 @@ from reverie.errors import ConfigError
 from reverie.presets import find_config
 from reverie.protocols import Agent, Suite
 from reverie.settings import (
-    SECTIONS,
     EnvConfig,
     EvalConfig,
     ExperimentConfig,
     InitConfig,
+    TrainConfig,
     key_of,
+    sections_of,
 )
+from reverie.types import Json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from pydantic_core import ErrorDetails
+
+T = TypeVar("T")
 
 INSTEAD = {
     "learner.precision": "; float16 would need its losses scaled: write bfloat16, which has the "
@@ -38,8 +46,8 @@ INSTEAD = {
 
 
 def load_config(
-    path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()
-) -> ExperimentConfig:
+    path: str | Path, overrides: Iterable[str] | Mapping[str, Json] = ()
+) -> TrainConfig:
     """Read a file or preset and its bases, apply dotted overrides, check everything.
 
     `path` names a file, or else a preset, e.g. `harmonydream/atari100k`.
@@ -50,38 +58,44 @@ def load_config(
     return resolve_config(apply_overrides(read_yaml(find_config(path)), overrides))
 
 
-def resolve_config(tree: Mapping[str, Any]) -> ExperimentConfig:
+def resolve_config(tree: Mapping[str, Json]) -> TrainConfig:
     """Check a whole tree and build the frozen configuration.
 
     Raises:
         ConfigError: with the full path of everything that is wrong.
     """
-    tree = dict(tree)
-    known = [*SECTIONS, "algorithm", "env", "seed"]
-    for key in tree:
-        if key not in known:
-            raise ConfigError(f"{key}: unknown key; {registry.suggest(key, known)}")
-    sections = {name: build(cls, tree.get(name), name) for name, cls in SECTIONS.items()}
     env = resolve_env(tree.get("env"))
+    sections = resolve_sections(TrainConfig, tree)
     sections["eval"] = _resolve_eval(sections["eval"], env)
-    config = ExperimentConfig(
-        algorithm=resolve_algorithm(tree.get("algorithm")),
-        env=env,
-        seed=check(int, tree.get("seed", 0), "seed"),
-        **cast(Any, sections),
-    )
+    config = TrainConfig(env=env, **sections)
     _check_relations(config)
     return config
 
 
-def build(cls: type, values: Any, where: str) -> Any:
+def resolve_sections(kind: type[ExperimentConfig], tree: Mapping[str, Json]) -> dict[str, Any]:
+    """Check what `kind` has besides `env`: the fields it is built with, by name.
+
+    Raises:
+        ConfigError: a key that `kind` does not have, with near names; a wrong value.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in tree:
+        if key not in known:
+            raise ConfigError(f"{key}: unknown key; {registry.suggest(key, known)}")
+    found: dict[str, Any] = {"algorithm": resolve_algorithm(tree.get("algorithm"))}
+    for name, cls in sections_of(kind).items():
+        found[name] = build(cls, tree.get(name), name)
+    return found | {"seed": check(int, tree.get("seed", 0), "seed")}
+
+
+def build(cls: type[T], values: Json, where: str) -> T:
     """Build dataclass `cls` from plain values, naming the full path of any fault."""
     if not isinstance(values, Mapping | None):
         raise ConfigError(f"{where}: expected a mapping of keys, got {values!r}")
     return check(cls, values or {}, where)
 
 
-def check(kind: Any, value: Any, where: str) -> Any:
+def check(kind: type[T], value: Json, where: str) -> T:
     """Validate `value` strictly as `kind`: no number from text, no integer from a fraction."""
     try:
         text = json.dumps(_integral(value), allow_nan=True)
@@ -93,12 +107,12 @@ def check(kind: Any, value: Any, where: str) -> Any:
         raise ConfigError("\n".join(lines)) from None
 
 
-def resolve_algorithm(raw: Any) -> Any:
+def resolve_algorithm(raw: Json) -> DataclassInstance:
     """Check the `algorithm` sub-tree with the dataclass of the algorithm it names."""
     if not isinstance(raw, Mapping) or "name" not in raw:
         names = {key.partition("/")[0] for key in registry.algorithm_names()}
         raise ConfigError(f"algorithm.name: missing; {registry.suggest('', names)}")
-    raw = dict(cast(Mapping[str, Any], raw))
+    raw = dict(raw)
     # `size: 200` and `dialect: 2025` are names, whether quoted or not.
     raw |= {key: str(raw[key]) for key in ("size", "dialect") if type(raw.get(key)) is int}
     agent = _named("algorithm", registry.algorithm, str(raw["name"]), raw.get("dialect"))
@@ -109,7 +123,7 @@ def resolve_algorithm(raw: Any) -> Any:
     return build(agent.Config, merge(defaults, raw), "algorithm")
 
 
-def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Any]) -> str:
+def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Json]) -> str:
     """Which algorithm or dialect has the size that `agent` lacks."""
     size = raw.get("size")
     if not isinstance(size, str) or size in getattr(agent, "SIZES", {}):
@@ -124,7 +138,7 @@ def algorithm_fault(error: Exception) -> str:
     return f"algorithm: {error}".replace("algorithm: algorithm.", "algorithm.")
 
 
-def resolve_env(raw: Any) -> EnvConfig:
+def resolve_env(raw: Json) -> EnvConfig:
     """Check the `env` sub-tree: ours, and the options of its suite."""
     raw = dict(expand_env(raw) or {})
     if raw.get("factory") is not None:
@@ -161,7 +175,7 @@ def _check_task(suite: Suite, name: str, task: str) -> None:
         )
 
 
-def _named(where: str, find: Any, name: str, *more: Any) -> Any:
+def _named(where: str, find: Callable[..., T], name: str, *more: Json) -> T:
     try:
         return find(name, *more)
     except KeyError as error:
@@ -170,7 +184,7 @@ def _named(where: str, find: Any, name: str, *more: Any) -> Any:
         raise ConfigError(f"{where}: {name}: {error}") from error
 
 
-def _check_relations(config: ExperimentConfig) -> None:
+def _check_relations(config: TrainConfig) -> None:
     faults = [
         f"{path}: expected {wanted}, got {value!r}"
         for path, value, ok, wanted in _relations(config)
@@ -180,7 +194,7 @@ def _check_relations(config: ExperimentConfig) -> None:
         raise ConfigError("\n".join(faults))
 
 
-def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
+def _relations(config: TrainConfig) -> list[tuple[str, float | str | None, bool, str]]:
     replay, learner, resources, run = config.replay, config.learner, config.resources, config.run
     at_least_one = {
         "run.env_steps": run.env_steps,
@@ -198,7 +212,7 @@ def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
     for key in ("batch_size", "batch_length"):
         if (value := getattr(config.algorithm, key, None)) is not None:
             at_least_one[f"algorithm.{key}"] = value
-    rows: list[tuple[str, Any, bool, str]] = [
+    rows: list[tuple[str, float | str | None, bool, str]] = [
         (path, value, value >= 1, "at least 1") for path, value in at_least_one.items()
     ]
     init = config.init
@@ -216,16 +230,16 @@ def _relations(config: ExperimentConfig) -> list[tuple[str, Any, bool, str]]:
     return rows
 
 
-def _integral(value: Any) -> Any:
+def _integral(value: Json) -> Json:
     """Turn 1e6 into 1000000, so that counts may be written in exponent form."""
     if isinstance(value, Mapping):
-        return {k: _integral(v) for k, v in cast(Mapping[str, Any], value).items()}
+        return {k: _integral(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_integral(item) for item in cast(list[Any], value)]
+        return [_integral(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _explain(kind: Any, fault: Any, where: str) -> str:
+def _explain(kind: type, fault: ErrorDetails, where: str) -> str:
     path, owner = ".".join([where, *map(str, fault["loc"])]), kind
     for part in fault["loc"][:-1]:
         owner = _field_type(owner, str(part))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeGuard
 
 import yaml
 
@@ -17,6 +17,7 @@ from reverie import registry
 from reverie.errors import ConfigError
 from reverie.presets import find_config
 from reverie.settings import EnvConfig
+from reverie.types import Json, JsonTree
 
 ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
     "suite",
@@ -30,8 +31,8 @@ ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
 class _Loader(yaml.SafeLoader):
     """SafeLoader of YAML 1.2 scalars (1e-4 a number, `off` a word) that refuses repeated keys."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys: list[Any] = [self.construct_object(key, deep=True) for key, _ in node.value]
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Json]:
+        keys: list[Hashable] = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 raise ConfigError(f"{node.start_mark.name}: key {key!r} is given twice")
@@ -51,12 +52,12 @@ for first in "oOyYnN":  # YAML 1.1 reads on, off, yes and no as booleans
     ]
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str) -> Json:
     """Read one override value as YAML 1.2 would."""
     return yaml.load(text, _Loader)
 
 
-def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> JsonTree:
     """Read one file, laid over the file or preset its `base:` names.
 
     `asked_by` are the files whose bases led to this one.
@@ -65,12 +66,12 @@ def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         ConfigError: naming the file that is wrong, or that asks for a base which is missing.
     """
     try:
-        tree = yaml.load(path.read_text(), _Loader)
+        tree = parse_value(path.read_text())
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
+    if not _is_mapping(tree):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(tree).__name__}")
-    tree = cast(dict[str, Any], tree)
+    tree = dict(tree)
     base = tree.pop("base", None)
     if not base:
         return tree
@@ -78,53 +79,50 @@ def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merge(read_yaml(_base_file(base, chain), chain), tree)
 
 
-def apply_overrides(
-    tree: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]
-) -> dict[str, Any]:
+def apply_overrides(tree: JsonTree, overrides: Iterable[str] | Mapping[str, Json]) -> JsonTree:
     """Lay overrides over `tree`: `["learner.batch_size=8"]` or `{"learner.batch_size": 8}`."""
-    if isinstance(overrides, Mapping):
-        values = cast(Mapping[str, Any], overrides)
-    else:
-        values = dict(_split_override(text) for text in overrides)
+    whole = _is_mapping(overrides)
+    values = overrides if whole else dict(_split_override(text) for text in overrides)
     for key, value in values.items():
         tree = merge(tree, _nest(key, value))
     return tree
 
 
-def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+def merge(low: Mapping[str, Json], high: Mapping[str, Json]) -> JsonTree:
     """Lay the tree `high` over `low`, mapping by mapping; `env: suite/task` counts as one."""
     if "env" in high:
         old, new = expand_env(low.get("env")), expand_env(high["env"])
         low, high = {**low, "env": old}, {**high, "env": new}
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            low = _forget_other_env(low, cast(Any, old), cast(Any, new))
+        if old is not None and new is not None:
+            low = _forget_other_env(low, old, new)
     return lay(low, high)
 
 
-def lay(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+def lay(low: Mapping[str, Json], high: Mapping[str, Json]) -> JsonTree:
     """Lay `high` over `low`, mapping by mapping, whatever the keys mean."""
     merged = dict(low)
     for key, value in high.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = lay(cast(Any, old), cast(Any, value)) if both else value
+        merged[key] = lay(old, value) if _is_mapping(old) and _is_mapping(value) else value
     return merged
 
 
-def expand_env(value: Any) -> Any:
+def expand_env(value: Json) -> JsonTree | None:
     """Write the short forms out: `env: suite/task`, and `env: {isolated: {factory: ...}}`."""
-    if isinstance(value, Mapping):
-        rest = dict(cast(Mapping[str, Any], value))
-        if not isinstance(rest.get("isolated"), Mapping):
+    if value is None:
+        return None
+    if _is_mapping(value):
+        rest = dict(value)
+        isolated = rest.get("isolated")
+        if not _is_mapping(isolated):
             return rest
-        inner: dict[str, Any] = dict(rest.pop("isolated"))
+        del rest["isolated"]
+        inner = dict(isolated)
         task = {"task": inner.pop("factory")} if "factory" in inner else {}
         return {**rest, "suite": "isolated", **task, **inner}
-    if not isinstance(value, str):
-        return value
-    suite, slash, task = value.partition("/")
+    suite, slash, task = value.partition("/") if isinstance(value, str) else ("", "", "")
     if not slash:
-        raise ConfigError(f"env: expected SUITE/TASK, got {value!r}; {_meant(value)}")
+        raise ConfigError(f"env: expected SUITE/TASK, got {value!r}; {_meant(str(value))}")
     return {"suite": suite, "task": task}
 
 
@@ -141,25 +139,29 @@ def _meant(name: str) -> str:
 
 
 def _forget_other_env(
-    tree: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any]
-) -> Mapping[str, Any]:
+    tree: Mapping[str, Json], old: Mapping[str, Json], new: Mapping[str, Json]
+) -> Mapping[str, Json]:
     """Choosing another suite or a factory drops the options of the former one in `tree`."""
     for key, kept in {"factory": ENV_KEYS, "suite": ENV_KEYS | {"task"}}.items():
         if new.get(key) not in (None, old.get(key)):
             tree = {**tree, "env": {name: old[name] for name in old if name in kept}}
-            if isinstance(tree.get("eval"), Mapping):
-                tree["eval"] = {name: tree["eval"][name] for name in tree["eval"] if name != "env"}
+            if _is_mapping(section := tree.get("eval")):
+                tree["eval"] = {name: section[name] for name in section if name != "env"}
             return tree
     return tree
 
 
-def _nest(key: str, value: Any) -> dict[str, Any]:
+def _is_mapping(value: Json | Iterable[str]) -> TypeGuard[Mapping[str, Json]]:
+    return isinstance(value, Mapping)
+
+
+def _nest(key: str, value: Json) -> JsonTree:
     """Turn `a.b` and a value into `{"a": {"b": value}}`."""
     head, dot, rest = key.partition(".")
     return {head: _nest(rest, value) if dot else value}
 
 
-def _split_override(text: str) -> tuple[str, Any]:
+def _split_override(text: str) -> tuple[str, Json]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {text!r}: expected key=value, e.g. learner.batch_size=8")
@@ -169,7 +171,7 @@ def _split_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"{key}: not a YAML value: {value!r}: {error}") from None
 
 
-def _base_file(base: Any, chain: tuple[Path, ...]) -> Path:
+def _base_file(base: Json, chain: tuple[Path, ...]) -> Path:
     """The file that the last of `chain` names as its base."""
     path = chain[-1]
     if not isinstance(base, str):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from reverie import registry
 from reverie.call_thread import CallThread, own_traceback
@@ -12,8 +14,12 @@ from reverie.config import resolve_env
 from reverie.errors import ConfigError, EnvFailed, is_refusal
 from reverie.protocols import EnvSeed, VectorEnv
 from reverie.settings import EnvConfig
-from reverie.types import Array, Rows, Spaces
+from reverie.types import Array, Json, JsonTree, Rows, Spaces
 
+if TYPE_CHECKING:
+    import gymnasium
+
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 BUILD_S = 10.0
@@ -22,7 +28,7 @@ LIMIT = "env.step_timeout_s"
 """Where the time limit of an environment's calls is set."""
 
 
-def make_env(name: str | EnvConfig, **options: Any) -> Any:
+def make_env(name: str | EnvConfig, **options: Json) -> gymnasium.Env[Rows, Array | np.int64]:
     """Build one environment, e.g. `make_env("atari100k/pong")`: a plain `gymnasium.Env`.
 
     Raises:
@@ -80,7 +86,7 @@ class GuardedVectorEnv:
             log.warning("environment %s failed as it was closed:\n%s", self._name, fault)
         self._thread.stop()
 
-    def _call(self, function: Callable[[], Any], at_least_s: float = 0.0) -> Any:
+    def _call(self, function: Callable[[], T], at_least_s: float = 0.0) -> T:
         try:
             return self._thread.call(function, at_least_s)
         except (Exception, SystemExit) as error:
@@ -125,6 +131,6 @@ def explained(error: BaseException, config: EnvConfig, where: str, what: str) ->
     return EnvFailed(f"environment {config.name} {what}:\n{own_traceback(error)}")
 
 
-def _env_tree(name: str, options: dict[str, Any]) -> dict[str, Any]:
+def _env_tree(name: str, options: JsonTree) -> JsonTree:
     suite, _, task = name.partition("/")
     return {"suite": suite, "task": task, **options}

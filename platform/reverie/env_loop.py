@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from reverie.seeds import RANDOM_ACTIONS, derive_seed, make_rng
 from reverie.settings import EnvConfig
 from reverie.types import Array, Chunk, EpisodeResult, Rows
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Column = TypeVar("Column", Array, "Tensor")
 RANDOM_VERSION = -1
 """`policy_version` of rows whose action was drawn at random."""
 
@@ -200,8 +204,8 @@ def act_where(actor: Actor, rows: Rows, carry: Carry, mask: Array) -> Acted:
     return replace(acted, carry=whole)
 
 
-def _scattered(old: Any, index: Array, new: Any) -> Any:
-    """A copy of `old` [N, ...] (array or tensor) with `new` written at `index`."""
-    copy = cast(Any, old.copy() if isinstance(old, np.ndarray) else old.clone())
+def _scattered(old: Column, index: Array, new: Column) -> Column:
+    """A copy of `old` [N, ...] with `new` written at `index`."""
+    copy = old.copy() if isinstance(old, np.ndarray) else old.clone()
     copy[index] = new
     return copy

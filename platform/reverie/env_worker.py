@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reverie.agent_actor import make_agent_actor
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.env_loop import Collected, EnvLoop
 from reverie.errors import ReplayLost
 from reverie.links import Quotas, Shards, Weights
@@ -46,7 +46,7 @@ class EnvWorker:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        config: TrainConfig,
         spaces: Spaces,
         worker_id: int,
         coordinator: Quotas,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from typing import Any
 
 
 class RunError(RuntimeError):
@@ -12,6 +11,10 @@ class RunError(RuntimeError):
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message has one line per fault."""
+
+
+class DocumentError(RunError, ValueError):
+    """A JSON document of a run that does not hold what belongs there; the message says where."""
 
 
 class EnvFailed(RunError):
@@ -38,7 +41,7 @@ class ReplayLost(RuntimeError):
     """A replay shard did not answer; the request may be repeated once it is back."""
 
 
-def is_refusal(error: Exception, owner: Any) -> bool:
+def is_refusal(error: Exception, owner: type) -> bool:
     """Whether the package of class `owner` itself raised `error`, in words meant for its user."""
     if not isinstance(error, KeyError | ValueError | TypeError):
         return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from reverie import evaluator, wiring
 from reverie.agent_actor import make_agent_actor
 from reverie.batch_stream import Assembler, Batch
 from reverie.checkpoint import Checkpoint
-from reverie.config import ExperimentConfig, load_config
+from reverie.config import TrainConfig, load_config
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
 from reverie.policy import (
@@ -26,7 +25,7 @@ from reverie.policy import (
 )
 from reverie.protocols import Mode, StreamSpec, Videos
 from reverie.seeds import LEARNING, SCORING, derive_seed
-from reverie.types import Counters, Spaces, Window
+from reverie.types import Counters, JsonTree, Spaces, Window
 from reverie.video import IMAGINED_FPS, write_run_video
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ EPISODE_FPS = 30
 
 def evaluate_checkpoint(
     run: Path, episodes: int | None, mode: Mode | None, *, video: bool
-) -> dict[str, Any]:
+) -> JsonTree:
     """Play the protocol's episodes (or `episodes`) and append the score to evaluations.jsonl.
 
     With `video` it also writes the first episode, and imagined beside real futures of windows
@@ -69,7 +68,7 @@ def evaluate_checkpoint(
 
 
 def imagined_videos(
-    run: Path, config: ExperimentConfig, spaces: Spaces, checkpoint: Checkpoint
+    run: Path, config: TrainConfig, spaces: Spaces, checkpoint: Checkpoint
 ) -> Videos:
     """The agent's report on one batch from the checkpoint's replay; empty without a window."""
     agent = make_agent(config, spaces, seed=derive_seed(config.seed, LEARNING), training=True)
@@ -82,7 +81,7 @@ def imagined_videos(
 
 
 def _draw(
-    run: Path, config: ExperimentConfig, specs: dict[str, StreamSpec], checkpoint: Checkpoint
+    run: Path, config: TrainConfig, specs: dict[str, StreamSpec], checkpoint: Checkpoint
 ) -> dict[str, Batch] | None:
     """One batch of every stream, each from the shard that has most to draw; None without any."""
     shards = [
@@ -99,7 +98,7 @@ def _draw(
     return Assembler(specs, "cpu").batches(windows)
 
 
-def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> dict[str, Any]:
+def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> JsonTree:
     return {
         "run": str(run),
         "checkpoint": checkpoint.number,

@@ -12,7 +12,7 @@ import numpy as np
 
 from reverie import registry
 from reverie.agent_actor import make_agent_actor
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.env_factory import EnvFault, GuardedVectorEnv, spaces_of
 from reverie.env_loop import act_where
 from reverie.errors import ConfigError, EnvFailed
@@ -62,20 +62,21 @@ class EvalResult:
 class Evaluator:
     """Plays full episodes with pinned weights in environments of its own."""
 
-    def __init__(self, config: ExperimentConfig, spaces: Spaces, weights: Weights) -> None:
+    def __init__(self, config: TrainConfig, spaces: Spaces, weights: Weights) -> None:
         self._config, self._weights = config, weights
         seed = derive_seed(config.seed, EVALUATING)
         self._protocol = protocol_of(config)
         self._actor = make_agent_actor(config, spaces, seed=seed, mode=self._protocol.mode)
 
-    def evaluate(self, env_steps: int) -> EvalResult:
-        """Score the weights pinned at `env_steps` and unpin them.
+    def evaluate(self, env_steps: int) -> EvalResult | None:
+        """Score the weights pinned at `env_steps` and unpin them; None: nothing is pinned there.
 
         Raises:
-            KeyError: nothing is pinned there.
             EnvFailed: an environment failed once more than `run.max_env_restarts` allows.
         """
         pinned = self._weights.pinned(env_steps)
+        if pinned is None:
+            return None
         self._actor.load(pinned.version, pinned.state)
         counters = Counters(env_steps=env_steps, grad_updates=pinned.version.grad_updates)
         self._actor.counters = counters
@@ -97,7 +98,7 @@ class Evaluator:
 
 
 def score(
-    config: ExperimentConfig,
+    config: TrainConfig,
     actor: Actor,
     protocol: EvalProtocol,
     counters: Counters,
@@ -162,7 +163,7 @@ def play_episodes(
     return results, {key: np.stack(found) for key, found in frames.items()}
 
 
-def protocol_of(config: ExperimentConfig, mode: Mode | None = None) -> EvalProtocol:
+def protocol_of(config: TrainConfig, mode: Mode | None = None) -> EvalProtocol:
     """The evaluation protocol of the configured environment; its id tells what `eval.env` sets.
 
     Acting by another `mode` than the suite's is another protocol: its id says so.
@@ -174,7 +175,7 @@ def protocol_of(config: ExperimentConfig, mode: Mode | None = None) -> EvalProto
     return replace(protocol, mode=mode, id=f"{protocol.id}-{mode}")
 
 
-def check_eval_env(config: ExperimentConfig, spaces: Spaces) -> None:
+def check_eval_env(config: TrainConfig, spaces: Spaces) -> None:
     """Build the environment that `eval.env` makes, if any, and compare its spaces with training's.
 
     Raises:
@@ -195,7 +196,7 @@ def check_eval_env(config: ExperimentConfig, spaces: Spaces) -> None:
         )
 
 
-def suite_scores(config: ExperimentConfig, means: Mapping[str, float]) -> dict[str, float]:
+def suite_scores(config: TrainConfig, means: Mapping[str, float]) -> dict[str, float]:
     """The benchmark's own figures from `mean_logs`; none where there is nothing to score."""
     suite = registry.suite(config.env.suite)
     return suite.scores(means) if means else {}
@@ -235,6 +236,6 @@ def _differences(found: Spaces, wanted: Spaces) -> str:
     )
 
 
-def action_repeat_of(config: ExperimentConfig) -> int:
+def action_repeat_of(config: TrainConfig) -> int:
     """Frames per env step of the configured environment."""
     return registry.suite(config.env.suite).action_repeat(config.env.options)

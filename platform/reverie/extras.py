@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from types import ModuleType
 
 PACKAGES = {"PIL.Image": "pillow", "cv2": "opencv-python-headless"}
 """What to call modules that are not called like their package."""
 
 
-def load_extra(module: str, what: str, extra: str) -> Any:
+def load_extra(module: str, what: str, extra: str) -> ModuleType:
     """Import `module`, which `what` needs.
 
     Raises:

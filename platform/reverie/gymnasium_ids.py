@@ -8,10 +8,13 @@ user to call `reverie.register_envs()`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import gymnasium
+    import numpy as np
+
+    from reverie.types import Array, Json, Rows
 
 
 def register_envs() -> None:
@@ -35,7 +38,9 @@ def register_envs() -> None:
             registry[spec.id] = spec
 
 
-def make(name: str, render_mode: str | None = None, **options: Any) -> gymnasium.Env[Any, Any]:
+def make(
+    name: str, render_mode: str | None = None, **options: Json
+) -> gymnasium.Env[Rows, Array | np.int64]:
     """Build the environment `suite/task`; what gymnasium calls behind the ids.
 
     Raises:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.errors import ConfigError
 from reverie.protocols import Agent, Initialised
 from reverie.settings import InitConfig
 from reverie.storage import Storage
+from reverie.types import Tensors
 
 INIT_FILE = "init.json"
 """What was taken over from where, tensor by tensor; lies in the run folder."""
@@ -30,7 +31,7 @@ class Source:
     name: str
     """Folder of the checkpoint."""
     settings: InitConfig
-    state: dict[str, Any]
+    state: Mapping[str, Mapping[str, Tensors]]
     """The `modules` of an agent's state; without optimizers."""
 
 

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from reverie.allocator import keep_memory
 from reverie.compiling import begin_update, compile_agent
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.errors import ConfigError, NonFiniteLoss
 from reverie.group import ALONE, Group
 from reverie.init_from import Source, initialise
 from reverie.links import Batches, Ready, Weights
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
-from reverie.protocols import StreamSpec, Videos
+from reverie.protocols import Metrics, StreamSpec, Videos
 from reverie.seeds import LEARNING, derive_seed
-from reverie.types import Counters, Spaces, Version
+from reverie.types import Counters, Spaces, Tensors, Version
 
 LOSS_PREFIX = "loss/"
 
@@ -64,7 +64,7 @@ class Learner:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        config: TrainConfig,
         spaces: Spaces,
         batches: Batches,
         weights: Weights,
@@ -155,7 +155,7 @@ class Learner:
             videos, metrics = self.agent.report(self._latest.batches)
             self._reports.append(Report(env_steps=env_steps, videos=videos, metrics=_read(metrics)))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Mapping[str, Tensors]]:
         """Everything a resumed learner needs; the policy's weights apart, for `reverie.load`.
 
         Raises:
@@ -222,7 +222,7 @@ class Learner:
         lockstep = self._config.run.lockstep
         return float("inf") if lockstep else self._config.learner.publish_every_updates
 
-    def _watch(self, metrics: Mapping[str, Any]) -> None:
+    def _watch(self, metrics: Metrics) -> None:
         """Remember on the device which losses were ever not finite."""
         for name, value in metrics.items():
             if name.startswith(LOSS_PREFIX):
@@ -254,7 +254,7 @@ class Learner:
         )
 
 
-def stream_specs(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> dict[str, StreamSpec]:
+def stream_specs(config: TrainConfig, specs: dict[str, StreamSpec]) -> dict[str, StreamSpec]:
     """The agent's streams, with `replay.freshest_first` applied to the uniform ones."""
     if not config.replay.freshest_first:
         return specs
@@ -277,5 +277,5 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def _read(metrics: Mapping[str, Any]) -> dict[str, float]:
+def _read(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}

@@ -13,7 +13,7 @@ import torch
 
 from reverie import wiring
 from reverie.checkpoint import Checkpoint
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.env_worker import EnvWorker
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
@@ -55,7 +55,7 @@ class LocalRun:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        config: TrainConfig,
         spaces: Spaces,
         folder: Path,
         checkpoint: Checkpoint | None = None,
@@ -147,4 +147,6 @@ class LocalRun:
             self._evaluator = self._evaluator or Evaluator(
                 self._config, self._spaces, self._weights
             )
-            events.evaluated.append(self._evaluator.evaluate(env_steps))
+            result = self._evaluator.evaluate(env_steps)
+            assert result is not None, env_steps
+            events.evaluated.append(result)

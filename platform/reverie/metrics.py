@@ -18,10 +18,14 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
-from reverie.types import Array, Counters
+from reverie.types import Array, Counters, Json
 from reverie.video import filmstrip
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +35,26 @@ STRIP_FRAMES = 8
 COUNTERS = tuple(field.name for field in fields(Counters))
 RESERVED = frozenset({"time", "event", "nonfinite", *COUNTERS})
 
-Row = dict[str, Any]
+Row = dict[str, float | str | list[str] | None]
+"""One line."""
+_Added = tuple["torch.device", tuple[str, ...]]
+"""Metrics that were added together: their device and names."""
+
+
+class _BoardWriter(Protocol):
+    """`tensorboardX.SummaryWriter`."""
+
+    def add_scalar(self, tag: str, value: float, step: int, /) -> None: ...
+    def add_image(self, tag: str, image: Array, step: int, /, *, dataformats: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class _WandbRun(Protocol):
+    """`wandb.Run`; values may be a `wandb.Video` as well, which has no type here."""
+
+    def define_metric(self, name: str, /, *, step_metric: str | None = None) -> None: ...
+    def log(self, values: Mapping[str, float], /) -> None: ...
+    def finish(self) -> None: ...
 
 
 class MetricsLogger:
@@ -55,7 +78,7 @@ class MetricsLogger:
         wandb: bool = False,
         wandb_project: str = "reverie",
         run_name: str | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Json] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = _LineFile(folder / METRICS_FILE)
@@ -129,9 +152,9 @@ class _TensorBoard:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._purge_step: int | None = None
-        self._opened: Any = None
+        self._opened: _BoardWriter | None = None
         try:
-            self._module: Any = importlib.import_module("tensorboardX")
+            self._module = importlib.import_module("tensorboardX")
         except ImportError as error:
             logger.warning('no TensorBoard files (%s): pip install "reverie[tensorboard]"', error)
             self._module = None
@@ -156,30 +179,31 @@ class _TensorBoard:
             self._opened.close()
         self._opened = None
 
-    def _writers(self) -> Iterator[Any]:
+    def _writers(self) -> Iterator[_BoardWriter]:
         """The writer, opened at its first use so that it knows what a resume supersedes."""
         if self._module is None:
             return
-        if self._opened is None:
-            self._opened = self._module.SummaryWriter(
+        writer = self._opened
+        if writer is None:
+            writer = self._opened = self._module.SummaryWriter(
                 str(self._folder), purge_step=self._purge_step, flush_secs=30
             )
-        yield self._opened
+        yield writer
 
 
 class _Wandb:
     """A W&B run with env_steps as the x-axis; a resumed run goes on under its old id."""
 
     def __init__(
-        self, folder: Path, project: str, name: str | None, config: dict[str, Any]
+        self, folder: Path, project: str, name: str | None, config: dict[str, Json]
     ) -> None:
         try:
-            self._module: Any = importlib.import_module("wandb")
+            self._module = importlib.import_module("wandb")
         except ImportError as error:
             raise ImportError(
                 'logging.wandb: wandb is not installed; pip install "reverie[wandb]"'
             ) from error
-        self._run: Any = self._module.init(
+        self._run: _WandbRun = self._module.init(
             project=project,
             name=name,
             id=_wandb_id(folder / WANDB_ID_FILE),
@@ -207,19 +231,21 @@ class MeanMetrics:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[Any, tuple[str, ...]], Any] = {}
-        self._adds: dict[tuple[Any, tuple[str, ...]], int] = {}
+        self._sums: dict[_Added, Tensor] = {}
+        self._adds: dict[_Added, int] = {}
         self._floats: dict[str, tuple[float, int]] = {}
 
-    def add(self, metrics: Mapping[str, Any]) -> None:
+    def add(self, metrics: Mapping[str, Tensor | float]) -> None:
         """Count in one value per name: a tensor with one element, or a number.
 
         Raises:
             ValueError: a tensor of more elements.
         """
-        by_device: dict[Any, dict[str, Any]] = {}
+        from torch import Tensor
+
+        by_device: dict[torch.device, dict[str, Tensor]] = {}
         for name, value in metrics.items():
-            if not hasattr(value, "detach"):
+            if not isinstance(value, Tensor):
                 total, count = self._floats.get(name, (0.0, 0))
                 self._floats[name] = total + float(value), count + 1
                 continue
@@ -239,7 +265,7 @@ class MeanMetrics:
         self._sums, self._adds, self._floats = {}, {}, {}
         return {name: total / count for name, (total, count) in totals.items()}
 
-    def _add_tensors(self, device: Any, values: Mapping[str, Any]) -> None:
+    def _add_tensors(self, device: torch.device, values: Mapping[str, Tensor]) -> None:
         import torch
 
         key = (device, tuple(values))
@@ -248,13 +274,13 @@ class MeanMetrics:
             self._sums[key] = self._sums[key] + added if key in self._sums else added
         self._adds[key] = self._adds.get(key, 0) + 1
 
-    def _read(self) -> Iterator[tuple[tuple[Any, tuple[str, ...]], list[float]]]:
+    def _read(self) -> Iterator[tuple[_Added, list[float]]]:
         """Bring the sums to the host, each device's in one piece."""
         for device in {device for device, _ in self._sums}:
             import torch
 
             keys = [key for key in self._sums if key[0] == device]
-            flat: Any = torch.cat([self._sums[key] for key in keys]).cpu().numpy()
+            flat: Array = torch.cat([self._sums[key] for key in keys]).cpu().numpy()
             for key in keys:
                 yield key, [float(value) for value in flat[: len(key[1])]]
                 flat = flat[len(key[1]) :]
@@ -295,12 +321,19 @@ def _parse(path: Path) -> Iterator[Row]:
 
 
 def _is_beyond(row: Row, resumed: Row) -> bool:
-    return any(row[key] > resumed[key] for key in ("env_steps", "grad_updates"))
+    return any(_count(row, key) > _count(resumed, key) for key in ("env_steps", "grad_updates"))
 
 
-def _position(row: Row) -> tuple[Any, ...]:
+def _position(row: Row) -> tuple[float, float, frozenset[str]]:
     names = frozenset(row.keys() - RESERVED)
-    return row["env_steps"], row["grad_updates"], names
+    return _count(row, "env_steps"), _count(row, "grad_updates"), names
+
+
+def _count(row: Row, key: str) -> float:
+    value = row.get(key)
+    if not isinstance(value, int | float):
+        raise ValueError(f"{METRICS_FILE}: expected a number as {key}, got {value!r}")
+    return value
 
 
 def _is_torn(path: Path) -> bool:

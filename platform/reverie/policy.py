@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from reverie.config_tree import read_yaml
 from reverie.errors import ConfigError, is_refusal
 from reverie.group import ALONE, Group
 from reverie.protocols import Agent, AgentContext, Carry, Mode
-from reverie.settings import EnvConfig, ExperimentConfig, LearnerConfig
+from reverie.settings import ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
 from reverie.types import FLAG_KEYS, Array, Counters, Rows, Spaces
 
@@ -57,7 +57,7 @@ def make_agent(
     agent = registry.algorithm(config.algorithm.name, dialect)
     try:
         with _without_memory() if device == "meta" else nullcontext():
-            return cast(Agent, agent(config.algorithm, spaces, context))
+            return agent(config.algorithm, spaces, context)
     except ValueError as error:
         if is_refusal(error, agent):
             raise ConfigError(algorithm_fault(error)) from error
@@ -119,7 +119,6 @@ def _acting_config(run: Path) -> ExperimentConfig:
     tree = read_yaml(config_file(run))
     return ExperimentConfig(
         algorithm=resolve_algorithm(tree["algorithm"]),
-        env=EnvConfig(suite="", task=""),
         learner=build(LearnerConfig, tree["learner"], "learner"),
     )
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from reverie.group import ALONE, Group
-from reverie.types import Array, Counters, Rows, Spaces
+from reverie.types import Array, Counters, Json, JsonTree, Rows, Spaces, Tensors
 
 if TYPE_CHECKING:
     import gymnasium
+    from _typeshed import DataclassInstance
     from torch import Tensor, nn
 
 Mode = Literal["train", "sample", "mode"]
@@ -19,7 +20,7 @@ SamplerName = Literal["uniform", "freshest", "episodes"]
 Precision = Literal["float32", "bfloat16"]
 Carry = dict[str, Any]
 """Recurrent state of acting: a flat dict of arrays or tensors [N, ...], one row per environment."""
-Metrics = dict[str, Any]
+Metrics = dict[str, "Tensor"]
 Videos = dict[str, Array]
 """uint8 [T, H, W, 3] per name."""
 Feedback = dict[str, "Tensor"]
@@ -94,11 +95,11 @@ class Agent(Protocol):
     `reverie_algorithms.common.saved_agent.SavedAgent`.
     """
 
-    Config: ClassVar[type]
+    Config: ClassVar[type[DataclassInstance]]
     """Frozen dataclass of the keys under `algorithm`, `name` among them, each with its meaning."""
     PAPER: ClassVar[str]
     """Where the algorithm was published; empty where it was not."""
-    SIZES: ClassVar[Mapping[str, Any]]
+    SIZES: ClassVar[Collection[str]]
     """The named values of `algorithm.size`; empty where there is none."""
     VARIANTS: ClassVar[Mapping[str, str]]
     """Published variants by name: what to set, and the paper."""
@@ -106,10 +107,12 @@ class Agent(Protocol):
     """Methods that may be replaced by compiled ones: without graph breaks, side effects on
     tensors or draws of randomness."""
 
-    def __init__(self, config: Any, spaces: Spaces, context: AgentContext) -> None: ...
+    def __init__(
+        self, config: DataclassInstance, spaces: Spaces, context: AgentContext
+    ) -> None: ...
 
     @classmethod
-    def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def config_defaults(cls, raw: Mapping[str, Json]) -> JsonTree:
         """Values that a size or dialect named in `raw` implies; `raw` itself wins over them.
 
         Raises:
@@ -150,7 +153,7 @@ class Agent(Protocol):
 
     def load_policy_state(self, state: Mapping[str, Array]) -> None: ...
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensors]:
         """Everything a resumed run needs: nested dicts of tensors and plain scalars, with
         weights, optimizers, normalisers and generator states.
 
@@ -159,7 +162,7 @@ class Agent(Protocol):
         """
         ...
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensors]) -> None:
         """Raises: ValueError naming the first tensor that differs in name or shape."""
         ...
 
@@ -167,7 +170,7 @@ class Agent(Protocol):
         """The trained parts by name."""
         ...
 
-    def initialise(self, state: Mapping[str, Any], modules: Collection[str]) -> Initialised:
+    def initialise(self, state: Mapping[str, Tensors], modules: Collection[str]) -> Initialised:
         """Start from parts of another agent, whose `state_dict()` this is.
 
         Copies what fits by name and shape into the named modules (into all where none is
@@ -288,7 +291,7 @@ class Suite:
         """What draws its images in a word or two, e.g. "EGL" or "emulator"."""
         return "-"
 
-    def examples(self) -> Sequence[tuple[str, Mapping[str, Any]]] | None:
+    def examples(self) -> Sequence[tuple[str, Mapping[str, Json]]] | None:
         """Tasks, with options, that show what it looks like; None: some of `tasks()`."""
         return None
 

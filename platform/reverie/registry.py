@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from reverie.protocols import SUITE_NEEDS, Suite
+from reverie.protocols import SUITE_NEEDS, Agent, Suite
 
 ENVS = {
     "atari100k": "reverie_envs.atari:Atari100k",
@@ -63,7 +63,7 @@ def suite(name: str) -> Suite:
         KeyError: no such suite, with the nearest names.
         AttributeError: it is no suite, with what it lacks.
     """
-    made: Any = resolve(name, env_names(), "environment suite")()
+    made = resolve(name, env_names(), "environment suite")()
     if not isinstance(made, Suite):
         made.__class__ = _completed(made.__class__)
     return made
@@ -81,7 +81,7 @@ def _completed(kind: type) -> type:
     return type(kind.__name__, (kind, Suite), own)
 
 
-def algorithm(name: str, dialect: str | None = None) -> Any:
+def algorithm(name: str, dialect: str | None = None) -> type[Agent]:
     """Return the agent class registered under `name` in a dialect; `name/dialect` works too.
 
     Raises:

@@ -17,11 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
 
-from reverie.config import ExperimentConfig
+from pydantic import JsonValue
+
+from reverie.config import TrainConfig
+from reverie.documents import parse
 from reverie.storage import Storage
-from reverie.types import Spaces
+from reverie.types import JsonTree, Spaces
 
 MANIFEST_FILE = "run_manifest.json"
 ENV_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MUJOCO_GL")
@@ -44,9 +46,17 @@ class GitState:
     """Files git neither tracks nor ignores; their contents are not recorded."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Earlier:
+    """What a later start reads of the manifest."""
+
+    versions: dict[str, str]
+    resumed: list[JsonValue]
+
+
 def write_run_manifest(
     folder: Path,
-    config: ExperimentConfig,
+    config: TrainConfig,
     spaces: Spaces,
     protocol_id: str,
     argv: Sequence[str],
@@ -70,14 +80,16 @@ def write_run_manifest(
 
     Raises:
         OSError: the folder cannot be written.
-        ValueError: an existing manifest that is not JSON.
+        ValueError: an existing manifest that is not JSON, or lacks what each one holds.
     """
     path = folder / MANIFEST_FILE
     if path.exists():
         tree = _read(path)
-        tree["resumed"].append(_restart(folder, argv, tree))
+        earlier = parse(_Earlier, tree, str(path))
+        tree["resumed"] = [*earlier.resumed, _restart(folder, argv, earlier)]
     else:
         tree = _start(folder, argv, "git.diff")
+        tree["versions"] = installed_versions()
         tree["protocol"] = protocol_id
         tree["seeds"] = {"seed": config.seed}
         tree["environment"] = dict(environment or {})
@@ -89,7 +101,7 @@ def write_run_manifest(
     return path
 
 
-def _start(folder: Path, argv: Sequence[str], diff_name: str) -> dict[str, Any]:
+def _start(folder: Path, argv: Sequence[str], diff_name: str) -> JsonTree:
     """What may differ from one start of the run to the next."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,14 +111,13 @@ def _start(folder: Path, argv: Sequence[str], diff_name: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": hardware(),
         "variables": {name: os.environ[name] for name in ENV_VARIABLES if name in os.environ},
-        "versions": installed_versions(),
     }
 
 
-def _restart(folder: Path, argv: Sequence[str], first: Mapping[str, Any]) -> dict[str, Any]:
+def _restart(folder: Path, argv: Sequence[str], earlier: _Earlier) -> JsonTree:
     """A later start; of the versions only those that differ from the first one's."""
-    start = _start(folder, argv, f"git.resumed{len(first['resumed']) + 1}.diff")
-    start["versions_changed"] = _changes(first["versions"], start.pop("versions"))
+    start = _start(folder, argv, f"git.resumed{len(earlier.resumed) + 1}.diff")
+    start["versions_changed"] = _changes(earlier.versions, installed_versions())
     return start
 
 
@@ -116,7 +127,7 @@ def installed_versions() -> dict[str, str]:
     return dict(sorted((name, version) for name, version in found.items() if name))
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> JsonTree:
     """CPU model, cores, memory in bytes, and the GPUs if torch is imported already."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -143,7 +154,7 @@ def read_git(folder: Path) -> GitState:
     )
 
 
-def _write_git(folder: Path, diff_name: str, state: GitState) -> dict[str, Any] | None:
+def _write_git(folder: Path, diff_name: str, state: GitState) -> JsonTree | None:
     if state.commit is None:
         return None
     if state.diff:
@@ -169,7 +180,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
     return done.stdout[: MAX_DIFF + 1] if done.returncode == 0 else b""
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonTree:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
@@ -199,8 +210,8 @@ def _memory_bytes() -> int | None:
         return None
 
 
-def _gpus() -> list[dict[str, Any]]:
-    torch = cast(Any, sys.modules.get("torch"))
+def _gpus() -> list[JsonTree]:
+    torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return []
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]

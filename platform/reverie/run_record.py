@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reverie import evaluator
 from reverie.checkpoint import Checkpoint
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
+from reverie.documents import parse
 from reverie.evaluator import EvalResult
-from reverie.types import Counters, EpisodeResult
+from reverie.types import Counters, EpisodeResult, JsonTree
 from reverie.wiring import Events, Fault
 
+_PROGRESS = ("env_steps", "grad_updates", "trained_steps", "episodes", "faults")
 _TIMES = ("worker_waited", "worker_worked", "learner_waited", "learner_worked")
 
 
@@ -97,23 +99,36 @@ class Summary:
     of the last evaluation."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Saved:
+    """What `RunRecord.to_json` returned."""
+
+    progress: dict[str, int] = field(default_factory=dict[str, int])
+    videos: list[str] = field(default_factory=list[str])
+    seconds: float = 0.0
+    restarts: dict[str, int] = field(default_factory=dict[str, int])
+    lost: dict[str, int] = field(default_factory=dict[str, int])
+    time: dict[str, float] = field(default_factory=dict[str, float])
+    scores: list[float] = field(default_factory=list[float])
+    log_sums: dict[str, float] = field(default_factory=dict[str, float])
+
+
 class RunRecord:
     """Adds up what happens in a run, across resumes."""
 
-    def __init__(self, config: ExperimentConfig, checkpoint: Checkpoint | None) -> None:
-        old: dict[str, Any] = checkpoint.document("record") if checkpoint else {}
+    def __init__(self, config: TrainConfig, checkpoint: Checkpoint | None) -> None:
+        old = parse(_Saved, checkpoint.document("record"), "record") if checkpoint else _Saved()
         self._config = config
         self.action_repeat = evaluator.action_repeat_of(config)
-        self.progress = Progress(config.run.env_steps, **old.get("progress", {}))
+        self.progress = Progress(config.run.env_steps)
+        for key in _PROGRESS:
+            setattr(self.progress, key, old.progress.get(key, 0))
         self.progress.steps_at_start = self.progress.env_steps
         self.progress.updates_at_start = self.progress.grad_updates
-        self.videos: list[str] = old.get("videos", [])
-        self._seconds_before = float(old.get("seconds", 0.0))
-        self._restarts: dict[str, int] = old.get("restarts", {})
-        self._lost: dict[str, int] = {"rows": 0, "updates": 0} | old.get("lost", {})
-        self._time: dict[str, float] = dict.fromkeys(_TIMES, 0.0) | old.get("time", {})
-        self._scores: list[float] = old.get("scores", [])
-        self._log_sums: dict[str, float] = old.get("log_sums", {})
+        self.videos, self._seconds_before = old.videos, old.seconds
+        self._restarts, self._scores, self._log_sums = old.restarts, old.scores, old.log_sums
+        self._lost = {"rows": 0, "updates": 0} | old.lost
+        self._time = dict.fromkeys(_TIMES, 0.0) | old.time
         self._window: dict[str, list[float]] = {}
         self._train: dict[str, float] = {}
         self._mark = (time.perf_counter(), self.progress.env_steps, self.progress.grad_updates)
@@ -169,14 +184,11 @@ class RunRecord:
         self._window, self._train = {}, {}
         return metrics
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonTree:
         """What a resumed run has to know."""
         progress = self.progress
         return {
-            "progress": {
-                key: getattr(progress, key)
-                for key in ("env_steps", "grad_updates", "trained_steps", "episodes", "faults")
-            },
+            "progress": {key: getattr(progress, key) for key in _PROGRESS},
             "videos": self.videos,
             "seconds": self._seconds_before + progress.seconds,
             "restarts": self._restarts,
@@ -186,13 +198,14 @@ class RunRecord:
             "log_sums": self._log_sums,
         }
 
-    def summary(self, facts: dict[str, Any], folder: Path, checkpoint: int) -> Summary:
+    def summary(self, facts: Mapping[str, int | float], folder: Path, checkpoint: int) -> Summary:
         progress, last = self.progress, self.progress.last_eval
+        env_steps = int(facts["env_steps"])
         counters = self.counters()
         return Summary(
             run=str(folder),
-            env_steps=facts["env_steps"],
-            env_frames=facts["env_steps"] * self.action_repeat,
+            env_steps=env_steps,
+            env_frames=env_steps * self.action_repeat,
             grad_updates=counters.grad_updates,
             trained_steps=counters.trained_steps,
             episodes=counters.episodes,
@@ -207,10 +220,10 @@ class RunRecord:
             learner_idle_share=self._idle("learner"),
             worker_idle_share=self._idle("worker"),
             restarts=self._restarts,
-            lost_steps=facts["lost_steps"],
+            lost_steps=int(facts["lost_steps"]),
             lost_rows=self._lost["rows"],
             lost_updates=self._lost["updates"],
-            uncounted_steps=facts["uncounted_steps"],
+            uncounted_steps=int(facts["uncounted_steps"]),
             checkpoint=str(folder / "checkpoints" / f"{checkpoint:08d}"),
             tensorboard=str(folder / "tensorboard"),
             videos=self.videos,

@@ -7,13 +7,17 @@ Every field has a default where a sensible one exists, and a line that says what
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
+from pydantic import JsonValue
 
 from reverie.protocols import Precision
-from reverie.types import STRICT
+from reverie.types import STRICT, JsonTree
+
+T = TypeVar("T")
 
 
 def key_of(name: str) -> str:
@@ -25,7 +29,7 @@ def key_of(name: str) -> str:
 class EnvConfig:
     """Which environment, and how long it may take. Further keys belong to the suite."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT
+    __pydantic_config__: ClassVar = STRICT
     suite: str
     """Registered suite (`reverie envs` lists them) or `module:Class`."""
     task: str
@@ -47,7 +51,7 @@ class EnvConfig:
 class ReplayConfig:
     """How experience is kept."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT
+    __pydantic_config__: ClassVar = STRICT
     capacity: int = 1_000_000
     """Rows kept over all shards; the oldest chunks (or episodes) go first."""
     chunk_length: int = 64
@@ -62,7 +66,7 @@ class ReplayConfig:
 class LearnerConfig:
     """How batches become gradient steps."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT
+    __pydantic_config__: ClassVar = STRICT
     training_ratio: float = 1024.0
     """Trained steps (`batch_size` x `batch_length` per update) per env step."""
     batch_size: int = 16
@@ -86,7 +90,7 @@ class LearnerConfig:
 class ResourcesConfig:
     """Who runs where."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT
+    __pydantic_config__: ClassVar = STRICT
     num_env_workers: int = 1
     """Actors that step environments."""
     envs_per_worker: int = 1
@@ -113,14 +117,14 @@ class ResourcesConfig:
 class EvalConfig:
     """Evaluation apart from training, by the suite's protocol."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT
+    __pydantic_config__: ClassVar = STRICT
     every: int = 10_000
     """Env steps between two evaluations of the weights of that moment; 0: only at the end."""
     episodes: int | None = None
     """Episodes per evaluation; the suite's own number by default."""
     envs: int = 4
     """Environments the evaluator steps together."""
-    env: dict[str, Any] = field(default_factory=dict[str, Any])
+    env: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """Options of the suite that differ in evaluations, e.g. `{hard_reset_every: 1}`."""
     video: bool = True
     """Write an mp4 of imagined beside real futures with each evaluation."""
@@ -128,34 +132,40 @@ class EvalConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Budget, safety and housekeeping of one run."""
+    """Safety and housekeeping of one run."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT
-    env_steps: int = 100_000
-    """Budget in decisions, prefill included; met exactly."""
+    __pydantic_config__: ClassVar = STRICT
     dir: str | None = None
     """Run folder; by default `runs/<algorithm>-<task>-s<seed>-<time>`."""
-    prefill: int = 1_024
-    """First env steps, taken with random actions; `learner.training_ratio` counts from there."""
-    lockstep: bool = False
-    """Collect, train and publish in strict turns: slower, but Ray then equals `--local`."""
     checkpoint_every_s: float = 600.0
     """Seconds between checkpoints."""
     keep_checkpoints: int = 2
     """Checkpoints kept; older ones are deleted."""
     log_every_s: float = 10.0
     """Seconds between lines of metrics.jsonl."""
-    max_env_restarts: int = 10
-    """Times each worker rebuilds a failing environment before the run stops."""
     max_actor_restarts: int = 10
     """Times each killed actor is replaced before the run stops."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainRunConfig(RunConfig):
+    """Budget, safety and housekeeping of one training run."""
+
+    env_steps: int = 100_000
+    """Budget in decisions, prefill included; met exactly."""
+    prefill: int = 1_024
+    """First env steps, taken with random actions; `learner.training_ratio` counts from there."""
+    lockstep: bool = False
+    """Collect, train and publish in strict turns: slower, but Ray then equals `--local`."""
+    max_env_restarts: int = 10
+    """Times each worker rebuilds a failing environment before the run stops."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InitConfig:
     """Start from parts of another run; environment, replay and optimizers are new (no resume)."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT | {"alias_generator": key_of}
+    __pydantic_config__: ClassVar = STRICT | {"alias_generator": key_of}
     from_: str | None = None
     """Run folder (its newest checkpoint) or folder of one checkpoint to take weights from."""
     modules: tuple[str, ...] = ()
@@ -168,7 +178,7 @@ class InitConfig:
 class LoggingConfig:
     """Where metrics go besides metrics.jsonl."""
 
-    __pydantic_config__: ClassVar[Any] = STRICT
+    __pydantic_config__: ClassVar = STRICT
     tensorboard: bool = True
     """Write event files to `tensorboard/` in the run folder."""
     wandb: bool = False
@@ -179,19 +189,33 @@ class LoggingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExperimentConfig:
-    """Everything one run needs."""
+    """What every kind of run needs; each kind brings sections of its own."""
 
     algorithm: Any
-    env: EnvConfig
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
     init: InitConfig = field(default_factory=InitConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
     """Seed of networks, sampling, acting and environments."""
+
+    def to_dict(self) -> JsonTree:
+        """Plain nested dicts that resolve to this configuration again."""
+        return dataclasses.asdict(self, dict_factory=_by_key)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig(ExperimentConfig):
+    """A run that learns from an environment."""
+
+    env: EnvConfig
+    run: TrainRunConfig = field(default_factory=TrainRunConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
 
     @property
     def num_streams(self) -> int:
@@ -205,30 +229,23 @@ class ExperimentConfig:
         options = dataclasses.replace(self.env.options, **self.eval.env)
         return dataclasses.replace(self.env, options=options)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonTree:
         """Plain nested dicts that `resolve_config` turns into this configuration again."""
-        tree: dict[str, Any] = dataclasses.asdict(self, dict_factory=_by_key)
-        env = tree["env"]
+        # Not `super()`: the class that `slots` makes is another one than this body's.
+        tree = ExperimentConfig.to_dict(self)
+        env = dataclasses.asdict(self.env)
         options = env.pop("options")
         if env["factory"] is not None:
             del env["suite"], env["task"]
-        tree["env"] = {k: v for k, v in env.items() if v is not None} | (options or {})
+        tree["env"] = {**{k: v for k, v in env.items() if v is not None}, **(options or {})}
         return tree
 
-    def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+def sections_of(kind: type[ExperimentConfig]) -> dict[str, type]:
+    """The sections of a kind of run that one dataclass checks alone, by name."""
+    hints = typing.get_type_hints(kind)
+    return {name: hints[name] for name in hints if name not in ("algorithm", "env", "seed")}
 
 
-def _by_key(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+def _by_key(fields: list[tuple[str, T]]) -> dict[str, T]:
     return {key_of(name): value for name, value in fields}
-
-
-SECTIONS: dict[str, type] = {
-    "replay": ReplayConfig,
-    "learner": LearnerConfig,
-    "resources": ResourcesConfig,
-    "eval": EvalConfig,
-    "run": RunConfig,
-    "init": InitConfig,
-    "logging": LoggingConfig,
-}

@@ -14,18 +14,52 @@ import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from types import ModuleType
+from typing import BinaryIO, Protocol, overload
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow.fs  # pyright: ignore[reportMissingTypeStubs]
 
-fs: Any = pyarrow.fs
+fs: ModuleType = pyarrow.fs
 
 TMP_SUFFIX = ".reverie-tmp"
 STALE_S = 3600.0
 """Age in seconds from which a temporary file counts as left behind by a killed writer."""
 FLAT_STORES = ("s3", "gcs", "abfs")
 """Object stores: no folders to make, and a file appears only when its writing succeeded."""
+
+
+class FileInfo(Protocol):
+    """`pyarrow.fs.FileInfo`."""
+
+    path: str
+    """Within the file system, without a scheme."""
+    type: int
+    """One of `fs.FileType`."""
+    size: int
+    """Bytes, of a file."""
+
+
+class FileSystem(Protocol):
+    """What is used here of `pyarrow.fs.FileSystem`, which has no types."""
+
+    type_name: str
+
+    @overload
+    def get_file_info(self, paths_or_selector: str, /) -> FileInfo: ...
+    @overload
+    def get_file_info(self, paths_or_selector: Selector, /) -> list[FileInfo]: ...
+    def open_input_file(self, path: str, /) -> BinaryIO: ...
+    def open_output_stream(self, path: str, /) -> BinaryIO: ...
+    def create_dir(self, path: str, /, *, recursive: bool) -> None: ...
+    def delete_dir(self, path: str, /) -> None: ...
+    def delete_file(self, path: str, /) -> None: ...
+
+
+class Selector(Protocol):
+    """`pyarrow.fs.FileSelector`."""
+
+    base_dir: str
 
 
 class Storage:
@@ -40,12 +74,12 @@ class Storage:
         ValueError: a URI that cannot be read or whose scheme is unknown.
     """
 
-    def __init__(self, uri: str | os.PathLike[str], filesystem: Any = None) -> None:
+    def __init__(self, uri: str | os.PathLike[str], filesystem: FileSystem | None = None) -> None:
         text = os.fspath(uri)
-        self._given: Any = filesystem
+        self._given = filesystem
         if filesystem is None and "://" not in text:
             text = os.path.abspath(os.path.expanduser(text))
-            self._filesystem: Any = fs.LocalFileSystem()
+            self._filesystem: FileSystem = fs.LocalFileSystem()
             self._root = text
         elif filesystem is None:
             self._filesystem, self._root = _from_uri(text)
@@ -54,7 +88,7 @@ class Storage:
         self._uri = text
         self._local = self._filesystem.type_name == "local"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Storage], tuple[str, FileSystem | None]]:
         return Storage, (self._uri, self._given)
 
     def __repr__(self) -> str:
@@ -105,7 +139,7 @@ class Storage:
         with self.open_input(name) as file:
             return file.read()
 
-    def open_input(self, name: str) -> Any:
+    def open_input(self, name: str) -> BinaryIO:
         """Open a file as a seekable `pyarrow.NativeFile`. Raises: FileNotFoundError."""
         return self._filesystem.open_input_file(self._path(name))
 
@@ -118,7 +152,7 @@ class Storage:
         info = self._info(name)
         if info.type != fs.FileType.File:
             raise FileNotFoundError(errno.ENOENT, "no such file", self._where(name))
-        return int(info.size)
+        return info.size
 
     def list(self, folder: str = "") -> list[str]:
         """Names of all files below `folder`, sorted, relative to the root of this storage.
@@ -131,7 +165,7 @@ class Storage:
         """Sizes in bytes of the files that `list` names, with one listing of the folder."""
         start = len(self._root.rstrip("/")) + 1 if self._root else 0
         return {
-            info.path[start:]: int(info.size)
+            info.path[start:]: info.size
             for info in self._walk(folder)
             if not info.path.endswith(TMP_SUFFIX)
         }
@@ -174,14 +208,17 @@ class Storage:
                 self._filesystem.delete_file(path)
             raise
 
-    def _walk(self, folder: str) -> list[Any]:
-        """`pyarrow.fs.FileInfo`s of all files below `folder`, with full paths."""
+    def _walk(self, folder: str) -> list[FileInfo]:
+        """All files below `folder`, with full paths."""
         path = self._path(folder) if folder else self._root
-        selector = fs.FileSelector(path, allow_not_found=True, recursive=True)
-        infos: Any = self._filesystem.get_file_info(selector)
-        return [info for info in infos if info.type == fs.FileType.File]
+        selector: Selector = fs.FileSelector(path, allow_not_found=True, recursive=True)
+        return [
+            info
+            for info in self._filesystem.get_file_info(selector)
+            if info.type == fs.FileType.File
+        ]
 
-    def _info(self, name: str) -> Any:
+    def _info(self, name: str) -> FileInfo:
         return self._filesystem.get_file_info(self._path(name))
 
     def _path(self, name: str) -> str:
@@ -192,7 +229,7 @@ class Storage:
         return self._path(name) if self._local else f"{self._uri}: {name}"
 
 
-def _from_uri(uri: str) -> tuple[Any, str]:
+def _from_uri(uri: str) -> tuple[FileSystem, str]:
     try:
         return fs.FileSystem.from_uri(uri)
     except ValueError as error:

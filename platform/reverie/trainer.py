@@ -17,7 +17,7 @@ from typing import Literal
 
 from reverie import env_factory, evaluator, registry, wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.errors import ConfigError, NonFiniteLoss, PartLost, RunError
 from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
 from reverie.links import Backend
@@ -62,7 +62,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        config: TrainConfig,
         *,
         local: bool = False,
         address: str | None = None,
@@ -141,7 +141,7 @@ class Trainer:
         """
         self._take(self._backend.quiesce())
         saved = self._backend.save(go_on=go_on)
-        documents = saved.documents | {"record": self._record.to_json()}
+        documents = {**saved.documents, "record": self._record.to_json()}
         self._number = self._store.next_number()
         self._store.save(self._number, saved.tensors, documents, saved.files)
         self._last_save = time.perf_counter()
@@ -314,7 +314,7 @@ class Trainer:
         return RayRun(*parts, address=address)
 
 
-def run_folder(config: ExperimentConfig) -> Path:
+def run_folder(config: TrainConfig) -> Path:
     """The run's folder: the configured one, or a fresh name under runs/."""
     if config.run.dir is not None:
         return Path(config.run.dir)

@@ -19,15 +19,26 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+    from torch import Tensor
+
 Array = NDArray[Any]
 Rows = dict[str, Array]
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | float | bool | None"
+"""What JSON and YAML can hold."""
+JsonTree = dict[str, Json]
+Tensors: TypeAlias = (
+    "Mapping[str, Tensors] | Sequence[Tensors] | Tensor | str | float | bytes | None"
+)
+"""What a checkpoint's state dicts can hold; see `checkpoint_format.check_loadable`."""
 
 FLAG_KEYS = ("is_first", "is_last", "is_terminal")
 ROW_KEYS = ("reward", *FLAG_KEYS, "action", "policy_version")
@@ -36,7 +47,7 @@ LOG_PREFIX = "log/"
 STEP_ID = "step_id"
 """Batches carry this key: int64 [B, T], `stream number << 32 | row in the stream`."""
 
-STRICT: Any = {"extra": "forbid"}
+STRICT: ConfigDict = {"extra": "forbid"}
 """`__pydantic_config__` of every config dataclass: an unknown key is an error."""
 
 
@@ -102,14 +113,15 @@ class Spaces:
     obs: dict[str, ArraySpec]
     action: ActionSpec
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonTree:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Spaces:
-        obs = {k: ArraySpec(tuple(v["shape"]), v["dtype"]) for k, v in data["obs"].items()}
-        action = data["action"]
-        return cls(obs, ActionSpec(action["kind"], tuple(action["num"]), action["width"]))
+    def from_json(cls, data: Json) -> Spaces:
+        """Raises: DocumentError, where `data` is not what `to_json` returned."""
+        from reverie.documents import parse
+
+        return parse(cls, data, "spaces")
 
     def row_spec(self) -> dict[str, ArraySpec]:
         """Specs of every key of a row, log keys apart."""

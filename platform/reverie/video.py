@@ -7,17 +7,19 @@ import importlib.util
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 
 from reverie.extras import load_extra
 from reverie.types import Array
 
+P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
 IMAGINED_FPS = 8
@@ -154,7 +156,7 @@ def write_picture(path: Path, picture: Array) -> Path:
     return _write_whole(path, _pillow().fromarray(picture).save)
 
 
-def _pillow() -> Any:
+def _pillow() -> ModuleType:
     return load_extra("PIL.Image", "writing videos and pictures", EXTRA)
 
 
@@ -179,26 +181,26 @@ def _check_frames(frames: Array) -> None:
         )
 
 
-def _write_whole(path: Path, write: Any, *args: Any) -> Path:
+def _write_whole(
+    path: Path, write: Callable[Concatenate[Path, P], None], *args: P.args, **kwargs: P.kwargs
+) -> Path:
     """Write to a temporary file first: what stands at `path` is always playable."""
     tmp = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
-        write(tmp, *args)
+        write(tmp, *args, **kwargs)
         os.replace(tmp, path)
     finally:
         tmp.unlink(missing_ok=True)
     return path
 
 
-def _write_mp4(path: Path, frames: Array, fps: float, av: Any) -> None:
+def _write_mp4(path: Path, frames: Array, fps: float, av: ModuleType) -> None:
     with av.open(str(path), mode="w") as container:
-        stream: Any = None
+        rate = Fraction(fps).limit_denominator(1000)
+        stream = container.add_stream("libx264", rate=rate, options={"crf": CRF})
+        stream.height, stream.width = next(_shown(frames)).shape[:2]
+        stream.pix_fmt = "yuv420p"
         for frame in _shown(frames):
-            if stream is None:
-                rate = Fraction(fps).limit_denominator(1000)
-                stream = container.add_stream("libx264", rate=rate, options={"crf": CRF})
-                stream.height, stream.width = frame.shape[:2]
-                stream.pix_fmt = "yuv420p"
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())

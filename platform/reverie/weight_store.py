@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reverie.types import Array, Version
 
@@ -41,9 +41,9 @@ class WeightStore:
         """Keep a snapshot for the evaluation at `env_steps` until `unpin`."""
         self._pinned[env_steps] = Pinned(version, env_steps, state)
 
-    def pinned(self, env_steps: int) -> Pinned:
-        """Raises: KeyError, if nothing is pinned there."""
-        return self._pinned[env_steps]
+    def pinned(self, env_steps: int) -> Pinned | None:
+        """What is pinned there, if anything: a store that was replaced has forgotten it."""
+        return self._pinned.get(env_steps)
 
     def unpin(self, env_steps: int) -> None:
         self._pinned.pop(env_steps, None)
@@ -52,5 +52,5 @@ class WeightStore:
         """Env steps of the snapshots that wait for their evaluation, oldest first."""
         return sorted(self._pinned)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Version | int | None]:
         return {"version": self._newest and self._newest[0], "pinned": len(self._pinned)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from reverie import registry
 from reverie.batch_stream import BatchStream
 from reverie.checkpoint import Checkpoint
 from reverie.checkpoint_format import FileEntry
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.env_worker import CollectStats
 from reverie.evaluator import EvalResult
 from reverie.init_from import Source, initialise
@@ -19,7 +20,7 @@ from reverie.policy import load_learner, make_agent
 from reverie.protocols import Initialised, StreamSpec
 from reverie.replay.coordinator import ReplayCoordinator
 from reverie.replay.shard import ReplayShard
-from reverie.types import Spaces
+from reverie.types import Json, Spaces, Tensors
 
 REPLAY_FOLDER = "replay"
 
@@ -52,22 +53,22 @@ class Events:
 class Saved:
     """The state of every part, cut at one moment."""
 
-    tensors: dict[str, Any]
+    tensors: Mapping[str, Mapping[str, Tensors]]
     """`learner` and `policy`: nested state dicts of tensors."""
-    documents: dict[str, Any]
+    documents: Mapping[str, Json]
     """`coordinator` and `replay`: JSON-able."""
     files: list[FileEntry]
     """Replay files this state needs, as the shards name them."""
 
 
-def agent_streams(config: ExperimentConfig, spaces: Spaces) -> dict[str, StreamSpec]:
+def agent_streams(config: TrainConfig, spaces: Spaces) -> dict[str, StreamSpec]:
     """What the configured agent samples."""
     agent = make_agent(config, spaces, seed=0, training=False)
     return stream_specs(config, agent.streams())
 
 
 def try_agent(
-    config: ExperimentConfig, spaces: Spaces, checkpoint: Checkpoint | None, source: Source | None
+    config: TrainConfig, spaces: Spaces, checkpoint: Checkpoint | None, source: Source | None
 ) -> Initialised | None:
     """Build the agent without memory and give it what the learner will begin with.
 
@@ -85,28 +86,24 @@ def try_agent(
     return initialise(agent, source) if source is not None else None
 
 
-def make_coordinator(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:
-    return ReplayCoordinator(**coordinator_arguments(config, specs))
-
-
-def coordinator_arguments(config: ExperimentConfig, specs: dict[str, StreamSpec]) -> dict[str, Any]:
-    return {
-        "specs": specs,
-        "ratio": config.learner.training_ratio,
-        "prefill": config.run.prefill,
-        "pretrain_batches": config.learner.pretrain,
-        "budget": config.run.env_steps,
-        "chunk_length": config.replay.chunk_length,
-        "envs_per_worker": config.resources.envs_per_worker,
-        "num_workers": config.resources.num_env_workers,
-        "num_shards": config.resources.num_shards,
-        "seed": config.seed,
-        "action_repeat": registry.suite(config.env.suite).action_repeat(config.env.options),
-    }
+def make_coordinator(config: TrainConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:
+    return ReplayCoordinator(
+        specs,
+        ratio=config.learner.training_ratio,
+        prefill=config.run.prefill,
+        pretrain_batches=config.learner.pretrain,
+        budget=config.run.env_steps,
+        chunk_length=config.replay.chunk_length,
+        envs_per_worker=config.resources.envs_per_worker,
+        num_workers=config.resources.num_env_workers,
+        num_shards=config.resources.num_shards,
+        seed=config.seed,
+        action_repeat=registry.suite(config.env.suite).action_repeat(config.env.options),
+    )
 
 
 def make_batches(
-    config: ExperimentConfig,
+    config: TrainConfig,
     specs: dict[str, StreamSpec],
     coordinator: Grants,
     shards: Shards,
@@ -126,17 +123,11 @@ def replay_files(fragments: list[dict[str, Any]]) -> list[FileEntry]:
     ]
 
 
-def make_shard(config: ExperimentConfig, specs: dict[str, StreamSpec], shard: int) -> ReplayShard:
-    return ReplayShard(**shard_arguments(config, specs, shard))
-
-
-def shard_arguments(
-    config: ExperimentConfig, specs: dict[str, StreamSpec], shard: int
-) -> dict[str, Any]:
-    return {
-        "shard_id": shard,
-        "specs": specs,
-        "capacity_rows": -(-config.replay.capacity // config.resources.num_shards),
-        "codec": config.replay.codec,
-        "seed": config.seed,
-    }
+def make_shard(config: TrainConfig, specs: dict[str, StreamSpec], shard: int) -> ReplayShard:
+    return ReplayShard(
+        shard,
+        specs,
+        capacity_rows=-(-config.replay.capacity // config.resources.num_shards),
+        codec=config.replay.codec,
+        seed=config.seed,
+    )

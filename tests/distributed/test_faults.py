@@ -13,6 +13,8 @@ import pytest
 import ray
 
 from reverie.checkpoint import CheckpointStore
+from reverie.cluster.fleet import Key
+from reverie.cluster.roles import COORDINATOR
 from reverie.config import resolve_config
 from reverie.errors import EnvFailed, NonFiniteLoss, WorkerLost
 from reverie.storage import Storage
@@ -52,13 +54,13 @@ def make(folder: Path, **overrides: Any) -> Trainer:
 
 
 def process_of(trainer: Trainer, role: str, index: int = 0) -> int:
-    actor = trainer._backend.fleet.actors[role, index]
+    actor = trainer._backend.fleet.actors[Key(role, index)]
     return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
 
 
 def lag(trainer: Trainer) -> tuple[float, float]:
     """How far training is behind, and the most that is allowed, in trained steps."""
-    facts = ray.get(trainer._backend.fleet.actors["coordinator", 0].facts.remote())
+    facts = ray.get(trainer._backend.fleet.actors[COORDINATOR].facts.remote())
     config = trainer.config
     ratio, batch = (
         config.learner.training_ratio,
@@ -123,7 +125,7 @@ def test_steps_of_a_worker_killed_at_work_count_as_consumed_and_are_reported(
     worker, finished = process_of(trainer, "env_worker"), False
     while trainer.progress.env_steps == 0:
         trainer.step()  # which sends the worker on with its next quota, one of the prefill
-    while not trainer._backend._ask_coordinator("overdue", 0.05):
+    while not trainer._backend._outstanding():
         time.sleep(0.01)
     os.kill(worker, signal.SIGKILL)
     while not finished:

@@ -14,7 +14,8 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from reverie.cluster.placement import Room, place_run
+from reverie.cluster.placement import Room
+from reverie.cluster.roles import ROLES, place_roles
 from reverie.config import resolve_config
 from reverie.errors import PlacementError
 from reverie.trainer import Trainer
@@ -29,12 +30,12 @@ def cluster(*nodes: dict[str, float]) -> Room:
 def test_cpus_are_scaled_to_fit_into_the_cluster_and_into_each_node() -> None:
     config = resolve_config(tree(resources__num_env_workers=6))
     learner, worker = (
-        place_run(config, cluster({"CPU": 2.0})).options(role)["num_cpus"]
+        place_roles(config, ROLES, cluster({"CPU": 2.0})).options(role)["num_cpus"]
         for role in ("learner", "env_worker")
     )
     assert 1.9 < learner + 6 * worker <= 2.0
     config = resolve_config(tree(resources={"num_cpus_per_learner": 4}))
-    fitted = place_run(config, cluster({"CPU": 2.0}, {"CPU": 2.0}))
+    fitted = place_roles(config, ROLES, cluster({"CPU": 2.0}, {"CPU": 2.0}))
     assert fitted.device == "cpu"
     assert 1.5 < fitted.options("learner")["num_cpus"] <= 2.0
 
@@ -51,7 +52,7 @@ def test_what_can_never_fit_is_refused_in_one_line(nodes: Any, gpus: int, words:
     resources = {"device": "cuda", "num_gpus_per_learner": gpus}
     config = resolve_config(tree(resources=resources))
     with pytest.raises(PlacementError, match=words) as error:
-        place_run(config, cluster(*nodes))
+        place_roles(config, ROLES, cluster(*nodes))
     assert "\n" not in str(error.value)
 
 
@@ -95,6 +96,7 @@ def test_a_placement_group_without_room_is_refused_at_once(tmp_path: Path, ray_l
 NICENESS = """
 import os, ray
 from reverie.cluster.connection import connect
+from reverie.cluster.roles import ROLES, place_roles
 from reverie.config import resolve_config
 from tests.fakes import tree
 assert connect(resolve_config(tree()), None)

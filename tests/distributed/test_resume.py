@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from reverie.checkpoint import CheckpointStore
+from reverie.cluster.roles import LEARNER
 from reverie.config import resolve_config
 from reverie.env_factory import spaces_of
 from reverie.errors import ConfigError
@@ -141,7 +142,7 @@ def test_an_evaluation_that_was_still_to_come_is_played_after_resume(
     trainer = Trainer(resolve_config(raw | {"env": raw["env"] | {"delay_s": 0.005}}))
     while trainer.progress.env_steps < 100:
         trainer.step()
-    trainer._backend.fleet.ask("learner", 0, "pin", 77)
+    trainer._backend.parts.ask(LEARNER, "pin", 77)
     trainer.save(go_on=False)
     trainer.close()
     assert CheckpointStore(Storage(str(trainer.folder)), 2).latest().document("pins")[0][2] == 77

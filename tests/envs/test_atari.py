@@ -183,5 +183,5 @@ def test_published_scores_normalise_to_the_published_mean_and_median(curves, mea
 
 @pytest.mark.parametrize("options", [{"repeat": 0}, {"sticky": 1.0}, {"noops": -1}])
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         AtariConfig(**options)

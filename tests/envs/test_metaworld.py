@@ -150,5 +150,5 @@ def test_a_typo_names_the_nearest_task():
 
 @pytest.mark.parametrize("options", [{"repeat": 0}, {"size": 0}, {"time_limit": 501}])
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         MetaWorldConfig(**options)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reverie import wiring
-from reverie.config import ExperimentConfig, resolve_config
+from reverie.config import TrainConfig, resolve_config
 from reverie.env_factory import spaces_of
 from reverie.env_worker import EnvWorker
 from reverie.replay.coordinator import ReplayCoordinator
@@ -39,18 +39,18 @@ class Keeping:
         return {}
 
 
-def make_config(game: str, workers: int, envs: int, seed: int = 0) -> ExperimentConfig:
+def make_config(game: str, workers: int, envs: int, seed: int = 0) -> TrainConfig:
     resources = {"num_env_workers": workers, "envs_per_worker": envs}
     run = {"env_steps": 4000, "prefill": 4000}
     base = tree(run=run, resources=resources, seed=seed)
     return resolve_config(base | {"env": GAMES[game]})
 
 
-def make_coordinator(config: ExperimentConfig) -> ReplayCoordinator:
+def make_coordinator(config: TrainConfig) -> ReplayCoordinator:
     return wiring.make_coordinator(config, wiring.agent_streams(config, spaces_of(config.env)))
 
 
-def play(config: ExperimentConfig, coordinator: ReplayCoordinator) -> dict[int, Array]:
+def play(config: TrainConfig, coordinator: ReplayCoordinator) -> dict[int, Array]:
     """First images [`EPISODES`, ...] of each environment, by its index in the whole run."""
     spaces, count = spaces_of(config.env), config.resources.envs_per_worker
     starts: dict[int, Array] = {}

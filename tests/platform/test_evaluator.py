@@ -11,7 +11,7 @@ import pytest
 
 from reverie import registry
 from reverie.agent_actor import AgentActor
-from reverie.config import ExperimentConfig, resolve_config
+from reverie.config import TrainConfig, resolve_config
 from reverie.env_factory import spaces_of
 from reverie.errors import ConfigError, EnvFailed
 from reverie.evaluator import (
@@ -40,7 +40,7 @@ def vector_of(*lengths: int) -> Any:
 
 
 def scored(
-    config: ExperimentConfig,
+    config: TrainConfig,
     agent: Agent,
     counters: Counters | None = None,
     mode: Mode | None = None,

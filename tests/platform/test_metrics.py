@@ -111,6 +111,12 @@ def test_reading_after_two_resumes_keeps_the_last(tmp_path: Path) -> None:
     assert [(row["env_steps"], row["x"]) for row in rows] == [(10, 3), (20, 3)]
 
 
+def test_a_line_without_its_counters_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"env_steps": 3, "grad_updates": "two"}\n')
+    with pytest.raises(ValueError, match="expected a number as grad_updates, got 'two'"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
 def test_torn_last_line_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "metrics.jsonl"
     only_jsonl(tmp_path).write({"x": 1}, at(1))

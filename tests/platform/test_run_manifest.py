@@ -12,13 +12,14 @@ from typing import Any, cast
 import pytest
 
 from reverie import run_manifest
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
+from reverie.errors import DocumentError
 from reverie.run_manifest import hardware, installed_versions, read_git, write_run_manifest
 from reverie.types import ActionSpec, ArraySpec, Spaces
 
 SPACES = Spaces({"image": ArraySpec((8, 8, 3), "uint8")}, ActionSpec("discrete", (4,)))
 CONFIG = cast(
-    ExperimentConfig,
+    TrainConfig,
     types.SimpleNamespace(seed=7, to_dict=lambda: {"seed": 7, "env": {"suite": "toy"}}),
 )
 VARIABLES = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
@@ -160,6 +161,13 @@ def test_resume_is_appended(
 def test_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "run_manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"run_manifest\.json: expected JSON"):
+        write(tmp_path)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_manifest_of_another_kind_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run_manifest.json").write_text('{"resumed": []}')
+    with pytest.raises(DocumentError, match=r"run_manifest\.json\.versions"):
         write(tmp_path)
 
 

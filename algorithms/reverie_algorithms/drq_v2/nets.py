@@ -47,7 +47,7 @@ class ImageEncoder(nn.Module):
         height, width = shape[:2]
         if min(height, width) < SMALLEST_SIDE:
             raise ValueError(
-                f"observation {name!r}: expected an image of at least {SMALLEST_SIDE} pixels,"
+                f"observation {name!r}: expected sides of at least {SMALLEST_SIDE} pixels,"
                 f" got {height} x {width}"
             )
         widths = [shape[2] * stack, *[channels] * len(STRIDES)]

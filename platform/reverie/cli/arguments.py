@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn, Protocol
 
 MISSING = "the following arguments are required: "
 """How argparse begins where an argument is missing."""
@@ -21,18 +22,37 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+class Commands(Protocol):
+    """What `Parser.add_subparsers` returns; argparse has no public name for it."""
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,
+        description: str | None = None,
+        epilog: str | None = None,
+        formatter_class: type[argparse.HelpFormatter] = argparse.HelpFormatter,
+    ) -> Parser: ...
+
+
 def add_command(
-    commands: Any, name: str, run: Any, text: str, example: str = "", **options: Any
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+    example: str = "",
+    epilog: str | None = None,
 ) -> Parser:
     """Add the command `name`, which calls `run` with its arguments; `text` says what it does and
     `example` how it is called.
     """
-    parser: Parser = commands.add_parser(
+    parser = commands.add_parser(
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        **options,
+        epilog=epilog,
     )
     parser.set_defaults(command=run)
     parser.example = f", e.g. `reverie {example}`" if example else ""

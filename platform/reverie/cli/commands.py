@@ -13,12 +13,16 @@ import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from reverie.cli.arguments import Parser, add_command, add_overrides, at_least_one
+from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
 from reverie.config import load_config
 from reverie.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from reverie.settings import TrainConfig
+    from reverie.trainer import Resume
 
 CONFIG_HELP = "YAML file, or the name of a preset, e.g. dreamerv3/catch"
 TRAIN_EXAMPLE = "train dreamerv3/catch"
@@ -96,7 +100,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def _add_train(commands: Any) -> None:
+def _add_train(commands: Commands) -> None:
     parser = add_command(
         commands, "train", _train, "train an agent", TRAIN_EXAMPLE, epilog=TRAIN_EXAMPLES
     )
@@ -113,7 +117,7 @@ def _add_train(commands: Any) -> None:
     )
 
 
-def _add_resume(commands: Any) -> None:
+def _add_resume(commands: Commands) -> None:
     text = "resume a run from its latest checkpoint"
     parser = add_command(commands, "resume", _resume, text, "resume runs/first")
     parser.add_argument("run", metavar="RUN", help="run folder, e.g. runs/first")
@@ -121,7 +125,7 @@ def _add_resume(commands: Any) -> None:
     _add_where(parser)
 
 
-def _add_eval(commands: Any) -> None:
+def _add_eval(commands: Commands) -> None:
     text = "score the latest checkpoint of a run"
     parser = add_command(commands, "eval", _eval, text, "eval runs/first")
     parser.add_argument("run", metavar="RUN", help="run folder, e.g. runs/first")
@@ -140,7 +144,7 @@ def _add_eval(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_describe(commands: Any) -> None:
+def _add_describe(commands: Commands) -> None:
     text = "show what a configuration builds, without running it"
     parser = add_command(commands, "describe", _describe, text, "describe dreamerv3/catch")
     parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
@@ -148,7 +152,7 @@ def _add_describe(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_doctor(commands: Any) -> None:
+def _add_doctor(commands: Commands) -> None:
     text = "check this machine: packages, GPU, graphics libraries, disk"
     parser = add_command(commands, "doctor", _doctor, text)
     parser.add_argument(
@@ -178,7 +182,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     return _run(config, arguments, "must")
 
 
-def _run(config: Any, arguments: argparse.Namespace, resume: Any) -> int:
+def _run(config: TrainConfig, arguments: argparse.Namespace, resume: Resume) -> int:
     from reverie.cli.progress import ProgressLine, summary_text
     from reverie.trainer import Trainer
 

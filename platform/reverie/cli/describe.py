@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
-from itertools import zip_longest
-from typing import Any
+from collections.abc import Mapping
+from typing import TypedDict
 
 from reverie import env_factory, evaluator, registry
-from reverie.cli.list_suites import WHOLE, first_line, terminal_width
-from reverie.config import ExperimentConfig
+from reverie.cli.list_suites import first_line, terminal_width
+from reverie.config import TrainConfig
 from reverie.policy import make_agent
-from reverie.protocols import Agent
+
+Figures = Mapping[str, str | float]
 
 ACTS = {
     "mode": "the policy's mode",
@@ -20,7 +22,26 @@ ACTS = {
 """What is done in each mode, in words."""
 
 
-def describe(config: ExperimentConfig) -> dict[str, Any]:
+class Description(TypedDict):
+    """What a configuration stands for."""
+
+    algorithm: str
+    dialect: str | None
+    env: str
+    modules: dict[str, int]
+    """Trainable parameters."""
+    total: int
+    targets: dict[str, int]
+    """Parameters of slow copies."""
+    observations: Figures
+    action: str
+    streams: dict[str, Figures]
+    budget: Figures
+    ratio: Figures
+    evaluation: Figures
+
+
+def describe(config: TrainConfig) -> Description:
     """Networks with their trainable parameters, spaces, budgets and ratios; JSON-able."""
     spaces = env_factory.spaces_of(config.env)
     agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
@@ -71,7 +92,7 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
     }
 
 
-def describe_text(found: dict[str, Any]) -> str:
+def describe_text(found: Description) -> str:
     """`describe` for a terminal."""
     dialect = f" ({found['dialect']})" if found["dialect"] else ""
     lines = [f"{found['algorithm']}{dialect} on {found['env']}", "", "trainable parameters"]
@@ -79,7 +100,7 @@ def describe_text(found: dict[str, Any]) -> str:
     lines += [f"  {'total':12} {found['total']:>14,}"]
     lines += [f"  {name:12} {count:>14,}  (slow copy)" for name, count in found["targets"].items()]
     evaluation = dict(found["evaluation"])
-    evaluation["actions"] = ACTS[evaluation.pop("mode")]
+    evaluation["actions"] = ACTS[str(evaluation.pop("mode"))]
     for section in ("observations", "budget", "ratio", "evaluation"):
         rows = evaluation if section == "evaluation" else found[section]
         lines += ["", section]
@@ -94,17 +115,22 @@ def list_algorithms() -> str:
     names, lines = sorted(registry.algorithm_names()), list[str]()
     left = max(map(len, names)) + 2
     for name in names:
-        agent: type[Agent] = registry.algorithm(name)
+        agent = registry.algorithm(name)
         sizes, variants = getattr(agent, "SIZES", {}), getattr(agent, "VARIANTS", {})
         rows = {"paper": getattr(agent, "PAPER", ""), "sizes": ", ".join(sizes), **variants}
         texts = [first_line(agent), *(f"{key}: {text}" for key, text in rows.items() if text)]
         room = terminal_width() - left
-        parts = [part for text in texts for part in textwrap.wrap(text, room, **WHOLE)]
-        lines += [f"{head:{left}}{part}" for head, part in zip_longest([name], parts, fillvalue="")]
+        parts = [
+            part for text in texts for part in textwrap.wrap(text, room, break_on_hyphens=False)
+        ]
+        lines += [
+            f"{head:{left}}{part}"
+            for head, part in itertools.zip_longest([name], parts, fillvalue="")
+        ]
     return "\n".join(lines)
 
 
-def _figure(value: Any) -> str:
+def _figure(value: str | float) -> str:
     """A number with at most three decimals, and none where it is whole."""
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".")

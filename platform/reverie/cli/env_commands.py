@@ -9,11 +9,15 @@ import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from reverie import registry
-from reverie.cli.arguments import add_command, at_least_one, not_negative
+from reverie.cli.arguments import Commands, add_command, at_least_one, not_negative
 from reverie.errors import ConfigError
+
+if TYPE_CHECKING:
+    from reverie.cli.film import Episode
+    from reverie.settings import EnvConfig
 
 PLAY_EXAMPLES = """\
 examples:
@@ -26,7 +30,7 @@ PLAYED = Path("runs/play")
 FILM_STEPS, SHEET_STEPS = 1000, 100
 
 
-def add_env_commands(commands: Any) -> None:
+def add_env_commands(commands: Commands) -> None:
     """Add the commands to the command line."""
     _add_envs(commands)
     _add_env(commands)
@@ -43,7 +47,7 @@ def add_env_commands(commands: Any) -> None:
     )
 
 
-def _add_envs(commands: Any) -> None:
+def _add_envs(commands: Commands) -> None:
     parser = add_command(commands, "envs", _envs, "list environment suites and their tasks")
     parser.add_argument(
         "suite", metavar="SUITE", nargs="?", help="show only this suite: its tasks and options"
@@ -51,7 +55,7 @@ def _add_envs(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_env(commands: Any) -> None:
+def _add_env(commands: Commands) -> None:
     parser = commands.add_parser("env", help="install suites whose packages clash with ours")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     text = "create a separate virtual environment for a suite"
@@ -60,7 +64,7 @@ def _add_env(commands: Any) -> None:
     install.add_argument("--python", default="", help="Python interpreter to create it with")
 
 
-def _add_play(commands: Any) -> None:
+def _add_play(commands: Commands) -> None:
     text = "record a video of an environment, played by a random or trained policy"
     parser = add_command(commands, "play", _play, text, epilog=PLAY_EXAMPLES)
     parser.add_argument(
@@ -186,7 +190,7 @@ def _play_all(arguments: argparse.Namespace) -> int:
     return 0 if fine else 2
 
 
-def _picture_path(arguments: argparse.Namespace, config: Any) -> Path:
+def _picture_path(arguments: argparse.Namespace, config: EnvConfig) -> Path:
     """Where the picture goes; its suffix says of which kind it is.
 
     Raises:
@@ -221,7 +225,7 @@ def _checked_folder(folder: Path) -> Path:
     return folder
 
 
-def _write(path: Path, label: str, played: list[Any]) -> Path:
+def _write(path: Path, label: str, played: list[Episode]) -> Path:
     from reverie import video
 
     films = [video.side_by_side(episode.films) for episode in played]

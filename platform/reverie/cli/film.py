@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,8 +24,13 @@ from reverie.env_factory import BUILD_S, LIMIT, explained, make_env
 from reverie.errors import ConfigError
 from reverie.seeds import derive_seed, make_rng
 from reverie.settings import EnvConfig
-from reverie.types import Array, Rows, Spaces
+from reverie.types import Array, JsonTree, Rows, Spaces
 from reverie.video import shrunk
+
+if TYPE_CHECKING:
+    import gymnasium
+
+T = TypeVar("T")
 
 DRAWS = {"obs": "env.obs=both", "render": "env.render=true"}
 """Option that a suite may have -> what to write so that its environments show a picture."""
@@ -85,7 +90,7 @@ def choose_env(name: str | None, overrides: list[str], run: Path | None = None) 
         ConfigError: an unknown suite, task or option, or nothing to play.
         FileNotFoundError: `run` is no run folder.
     """
-    tree: dict[str, Any] = {}
+    tree: JsonTree = {}
     if run is not None:
         from reverie.policy import config_file
 
@@ -193,7 +198,7 @@ class Stage:
 
         def step() -> tuple[Rows, float, bool]:
             obs, reward, terminated, truncated, _ = self._env.step(action)
-            return self._look(obs), reward, terminated or truncated
+            return self._look(obs), float(reward), terminated or truncated
 
         return self._call(step)
 
@@ -204,7 +209,7 @@ class Stage:
                 self._thread.call(self._env.close)
         self._thread.stop()
 
-    def _build(self) -> tuple[Any, Spaces]:
+    def _build(self) -> tuple[gymnasium.Env[Rows, Array], Spaces]:
         env = registry.load(registry.STANDARDISE)(make_env(self._config))
         return env, registry.load(registry.SPACES_OF)(env)
 
@@ -224,7 +229,7 @@ class Stage:
             )
         return shrunk(frame, MAX_SIDE)
 
-    def _call(self, function: Callable[[], Any], at_least_s: float = 0.0) -> Any:
+    def _call(self, function: Callable[[], T], at_least_s: float = 0.0) -> T:
         """Run `function` in the environment's thread; what it raises becomes ours."""
         try:
             return self._thread.call(function, at_least_s)

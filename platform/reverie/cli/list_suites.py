@@ -7,8 +7,9 @@ import re
 import shutil
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
-from typing import Any
+from typing import TypedDict
 
 from reverie import registry
 from reverie.errors import ConfigError
@@ -19,11 +20,23 @@ WIDTHS = (12, 7, 14, 19)
 MOST_LINES = 2
 """Lines of every cell in the table of all."""
 NARROWEST, WIDEST = 80, 120
-WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
 COMMAND, NO_BREAK = re.compile(r"(reverie env|pip) install \S+"), "\xa0"
+wrap = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
 
 
-def facts(name: str) -> dict[str, Any]:
+class Facts(TypedDict):
+    """What is known of one suite."""
+
+    description: str
+    missing: str | None
+    rendering: str
+    deterministic: bool | None
+    extra: str | None
+    tasks: Sequence[str]
+    options: Sequence[str]
+
+
+def facts(name: str) -> Facts:
     """What is known of one suite; JSON-able. Nothing is built, the suite's file is imported."""
     try:
         suite = registry.suite(name)
@@ -38,7 +51,7 @@ def facts(name: str) -> dict[str, Any]:
     return _facts(text, lack, rendering, suite.deterministic, suite.extra, suite.tasks(), options)
 
 
-def facts_of_all(name: str | None = None) -> dict[str, dict[str, Any]]:
+def facts_of_all(name: str | None = None) -> dict[str, Facts]:
     """`facts` by suite, of one or of all. Raises: ConfigError: no such suite."""
     names = sorted(registry.env_names())
     if name is not None and name not in names:
@@ -61,7 +74,7 @@ def table(width: int | None = None) -> str:
             lines += _wrapped(lack, width, "    ")
     lines += [
         "",
-        "reverie envs <suite> lists all its tasks; reverie play <suite>/<task> shows one.",
+        "reverie envs SUITE lists all its tasks; reverie play SUITE/TASK shows one.",
     ]
     return "\n".join(lines)
 
@@ -85,7 +98,7 @@ def suite_text(name: str, width: int | None = None) -> str:
     return "\n".join([*lines, *_grid(found["tasks"], width)])
 
 
-def first_line(thing: Any) -> str:
+def first_line(thing: type) -> str:
     """The first line of a docstring."""
     return (thing.__doc__ or "").strip().splitlines()[0]
 
@@ -98,7 +111,7 @@ def _facts(
     extra: str | None,
     tasks: Sequence[str],
     options: Sequence[str],
-) -> dict[str, Any]:
+) -> Facts:
     return {
         "description": description,
         "missing": missing,
@@ -114,7 +127,7 @@ def _columns(cells: Sequence[str], width: int) -> list[str]:
     """One row of the table, each cell wrapped in its column and shortened to `MOST_LINES`."""
     sizes = (*WIDTHS, width - sum(WIDTHS))
     columns = [
-        textwrap.wrap(cell, size - 1, max_lines=MOST_LINES, placeholder=" ...", **WHOLE)
+        wrap(cell, size - 1, max_lines=MOST_LINES, placeholder=" ...")
         for cell, size in zip(cells, sizes, strict=True)
     ]
     lines = zip_longest(*columns, fillvalue="")
@@ -138,7 +151,7 @@ def _grid(names: Sequence[str], width: int) -> list[str]:
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
     """Lines of at most `width` characters that keep commands for pip and reverie whole."""
     kept = COMMAND.sub(lambda found: found[0].replace(" ", NO_BREAK), text)
-    lines = textwrap.wrap(kept, width, initial_indent=indent, subsequent_indent=indent, **WHOLE)
+    lines = wrap(kept, width, initial_indent=indent, subsequent_indent=indent)
     return [line.replace(NO_BREAK, " ") for line in lines]
 
 

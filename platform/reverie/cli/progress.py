@@ -6,11 +6,15 @@ import logging
 import sys
 import time
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 import numpy as np
 
 from reverie.run_record import Progress, Summary
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two lines where the output is no terminal."""
@@ -26,7 +30,7 @@ class ProgressLine:
     """A live line on a terminal; a plain line now and then elsewhere (or without rich)."""
 
     def __init__(self) -> None:
-        self._live: Any = None
+        self._live: Live | None = None
         self._next_plain = 0.0
 
     def __enter__(self) -> ProgressLine:
@@ -152,14 +156,20 @@ def _duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
-def _move_log(old: Any, new: Any) -> None:
+def _move_log(old: TextIO, new: TextIO) -> None:
     """Point the root logger's handlers that write to `old` at `new`."""
     for handler in logging.getLogger().handlers:
-        if getattr(handler, "stream", None) is old:
-            cast(Any, handler).setStream(new)
+        if _writes_to(handler, old):
+            handler.setStream(new)
 
 
-def _make_live() -> Any:
+def _writes_to(
+    handler: logging.Handler, stream: TextIO
+) -> TypeGuard[logging.StreamHandler[TextIO]]:
+    return getattr(handler, "stream", None) is stream
+
+
+def _make_live() -> Live | None:
     try:
         from rich.live import Live
     except ImportError:
@@ -169,7 +179,7 @@ def _make_live() -> Any:
     return live
 
 
-def _live_text(progress: Progress) -> Any:
+def _live_text(progress: Progress) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 

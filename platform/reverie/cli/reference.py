@@ -13,10 +13,10 @@ import re
 import sys
 import textwrap
 import typing
-from typing import Any
 
 from reverie import registry
-from reverie.settings import SECTIONS, EnvConfig, ExperimentConfig, key_of
+from reverie.settings import EnvConfig, TrainConfig, key_of, sections_of
+from reverie.types import Json
 
 HEADER = """\
 # Reference: every configuration key
@@ -43,7 +43,10 @@ class Entry:
 def page() -> str:
     """The whole page as Markdown."""
     parts = [HEADER, _section("General", [_seed()])]
-    parts += [_section(_title(cls, name), entries(cls, name)) for name, cls in SECTIONS.items()]
+    parts += [
+        _section(_title(cls, name), entries(cls, name))
+        for name, cls in sections_of(TrainConfig).items()
+    ]
     ours = [entry for entry in entries(EnvConfig, "env") if entry.key != "env.options"]
     parts.append(_section(_title(EnvConfig, "env"), ours))
     for name in registry.ENVS:
@@ -103,7 +106,7 @@ def _title(cls: type, name: str) -> str:
     return f"`{name}`: {(cls.__doc__ or '').strip().splitlines()[0]}"
 
 
-def _default(field: Any) -> str:
+def _default(field: dataclasses.Field[Json]) -> str:
     if field.default is not dataclasses.MISSING:
         value = field.default
     elif field.default_factory is not dataclasses.MISSING:
@@ -113,11 +116,10 @@ def _default(field: Any) -> str:
     return f"`{_as_yaml(value)}`"
 
 
-def _as_yaml(value: Any) -> str:
+def _as_yaml(value: Json) -> str:
     """One line of YAML, with underscores in long numbers."""
     if isinstance(value, tuple):
-        items = typing.cast(tuple[Any, ...], value)
-        return f"[{', '.join(_as_yaml(item) for item in items)}]"
+        return f"[{', '.join(_as_yaml(item) for item in value)}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
@@ -135,7 +137,7 @@ def _split_source(text: str, source: str) -> tuple[str, str]:
 
 
 def _seed() -> Entry:
-    return Entry("seed", "`0`", field_docs(ExperimentConfig)["seed"], "")
+    return Entry("seed", "`0`", field_docs(TrainConfig)["seed"], "")
 
 
 def _cell(text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from reverie import registry
 from reverie.cli.contact_sheet import Strip, draw_sheet
@@ -13,6 +12,7 @@ from reverie.cli.film import RandomPlayer, film_episodes
 from reverie.cli.list_suites import facts
 from reverie.config import resolve_env
 from reverie.errors import ConfigError, EnvFailed
+from reverie.types import Json
 from reverie.video import is_blank, side_by_side, spread, write_picture
 
 EXAMPLES = 4
@@ -66,7 +66,7 @@ def draw_suites(names: Sequence[str], folder: Path, *, steps: int, seed: int, sa
     return not failed
 
 
-def examples_of(name: str) -> list[tuple[str, Mapping[str, Any]]]:
+def examples_of(name: str) -> list[tuple[str, Mapping[str, Json]]]:
     """The tasks that stand for a suite, each with its options: its own choice, or some spread
     evenly over `tasks()`.
     """
@@ -95,7 +95,7 @@ def _show_suite(name: str, steps: int, seed: int, say: Say) -> Shown:
 
 
 def _show_task(
-    suite: str, task: str, options: Mapping[str, Any], steps: int, seed: int
+    suite: str, task: str, options: Mapping[str, Json], steps: int, seed: int
 ) -> tuple[Strip, bool]:
     """Play one example; whether it worked, a missing package apart."""
     label = f"{suite}/{task}"

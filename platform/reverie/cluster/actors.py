@@ -7,27 +7,25 @@ by name.
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 
 from reverie import wiring
 from reverie.allocator import keep_memory
 from reverie.cluster.links import CoordinatorLink, WeightStoreLink, shard_links
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.env_worker import EnvWorker
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
 from reverie.learner import Learner
-from reverie.types import Spaces
+from reverie.types import Spaces, Tensors
 
 
 class EnvWorkerActor(EnvWorker):
     """An environment worker as an actor."""
 
-    def __init__(
-        self, run_id: str, config: ExperimentConfig, spaces: Spaces, worker_id: int
-    ) -> None:
+    def __init__(self, run_id: str, config: TrainConfig, spaces: Spaces, worker_id: int) -> None:
         _prepare_to_act(config)
         super().__init__(
             config,
@@ -49,7 +47,7 @@ class LearnerActor(Learner):
     def __init__(
         self,
         run_id: str,
-        config: ExperimentConfig,
+        config: TrainConfig,
         spaces: Spaces,
         device: str,
         threads: int,
@@ -70,7 +68,9 @@ class LearnerActor(Learner):
     def __repr__(self) -> str:
         return f"Learner({self.__dict__.get('_device', 'starting')})"
 
-    def begin(self, state: Any, batches: int | None, source: Source | None) -> int:
+    def begin(
+        self, state: Mapping[str, Tensors] | None, batches: int | None, source: Source | None
+    ) -> int:
         """Load `state`, or else start from `source`; publish; return the updates so far."""
         if state is not None:
             self.load_state_dict(state, batches=batches)
@@ -83,12 +83,12 @@ class LearnerActor(Learner):
 class EvaluatorActor(Evaluator):
     """The evaluator as an actor."""
 
-    def __init__(self, run_id: str, config: ExperimentConfig, spaces: Spaces) -> None:
+    def __init__(self, run_id: str, config: TrainConfig, spaces: Spaces) -> None:
         _prepare_to_act(config)
         super().__init__(config, spaces, WeightStoreLink(run_id))
 
 
-def _prepare_to_act(config: ExperimentConfig) -> None:
+def _prepare_to_act(config: TrainConfig) -> None:
     _pin_threads(config.resources.worker_threads)
     keep_memory()
 

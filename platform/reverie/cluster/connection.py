@@ -15,8 +15,9 @@ from typing import Any
 
 import ray
 
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.errors import PlacementError
+from reverie.types import JsonTree
 
 NAMESPACE = "reverie"
 PROCESS_ENV = {
@@ -25,7 +26,7 @@ PROCESS_ENV = {
 }
 
 
-def connect(config: ExperimentConfig, address: str | None) -> bool:
+def connect(config: TrainConfig, address: str | None) -> bool:
     """Join the cluster at `address`, or start one here; returns whether one was started.
 
     A process that has joined a cluster already stays with it.
@@ -58,9 +59,9 @@ def _extend_pythonpath(folder: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
 
 
-def _runtime_env(config: ExperimentConfig) -> dict[str, Any]:
+def _runtime_env(config: TrainConfig) -> JsonTree:
     """Environment of the actors on a cluster; ships the file of `env.factory` along."""
-    runtime_env: dict[str, Any] = {"env_vars": PROCESS_ENV}
+    runtime_env: JsonTree = {"env_vars": PROCESS_ENV}
     if config.env.factory is not None:
         runtime_env["working_dir"] = _stage_module(config.env.factory.partition(":")[0])
     return runtime_env

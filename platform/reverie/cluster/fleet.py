@@ -5,114 +5,95 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import ActorAlreadyExistsError, RayTaskError
 
-from reverie import wiring
-from reverie.cluster.actors import EnvWorkerActor, EvaluatorActor, LearnerActor
 from reverie.cluster.connection import NAMESPACE
-from reverie.cluster.light_actors import CoordinatorActor, ShardActor, WeightStoreActor
 from reverie.cluster.links import actor_name
-from reverie.cluster.placement import Placement
-from reverie.config import ExperimentConfig
 from reverie.errors import RunError
-from reverie.protocols import StreamSpec
-from reverie.types import Spaces
 
-Key = tuple[str, int]
-"""(role, index) of an actor."""
 NAME_PATIENCE_S = 30.0
 """Seconds a dead actor's name may take to become free."""
-ASKING_ROLES = ("learner", "env_worker", "evaluator")
-"""Roles that call others; they end first, so that nobody waits for a dead actor."""
+READY = "__ray_ready__"
+"""A method of every actor: it answers once the actor is built."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Key:
+    """One part of a run."""
+
+    role: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.index}"
+
+
+class Ask(NamedTuple):
+    """A call to a part, not sent yet."""
+
+    key: Key
+    method: str
+    arguments: tuple[Any, ...] = ()
+
+
+Steps = Generator[Ask | None, Any, None]
+"""A procedure nobody waits for: it yields the call whose answer it wants sent back, or None to be
+continued a little later. A call is repeated if its part dies and is replaced before it answered."""
 
 
 class Fleet:
-    """Launches the parts of one run and calls them; knows how each is built, not what for."""
+    """Launches the actors of one run and calls them; knows neither what they are nor what for."""
 
-    def __init__(
-        self,
-        config: ExperimentConfig,
-        spaces: Spaces,
-        specs: dict[str, StreamSpec],
-        run_id: str,
-        placement: Placement,
-    ) -> None:
-        self._config, self._spaces, self._specs = config, spaces, specs
-        self._run_id, self._placement = run_id, placement
-        self.actors: dict[Key, Any] = {}
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self.actors: dict[Key, ActorHandle[Any]] = {}
 
-    def start(self, role: str, index: int, *arguments: Any) -> None:
-        """Launch an actor, in place of one that died; waits until the dead one's name is free.
-
-        `arguments` are what only this launch needs, behind what the role always gets.
-        """
-        maker, fixed = self._recipe(role, index)
-        name = actor_name(self._run_id, role, index)
-        options = self._placement.options(role) | {"name": name, "namespace": NAMESPACE}
-        if (role, index) in self.actors:
-            self.kill(role, index)  # one that is merely unreachable keeps its name otherwise
+    def launch(
+        self, key: Key, maker: type, arguments: tuple[Any, ...], options: dict[str, Any]
+    ) -> Steps:
+        """Launch an actor, in place of one that died, once the dead one's name is free."""
+        name = actor_name(self._run_id, key.role, key.index)
+        if key in self.actors:
+            self.kill(key)  # one that is merely unreachable keeps its name otherwise
         deadline = time.monotonic() + NAME_PATIENCE_S
+        remote: Any = ray.remote(maker).options(**options, name=name, namespace=NAMESPACE)
         while True:
             try:
-                actor: Any = ray.remote(maker).options(**options).remote(*fixed, *arguments)
+                self.actors[key] = remote.remote(*arguments)
             except ActorAlreadyExistsError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.1)
+                yield None
             else:
-                self.actors[role, index] = actor
                 return
 
-    def call(self, role: str, index: int, method: str, *arguments: Any) -> Any:
+    def send(self, ask: Ask) -> ray.ObjectRef[Any]:
         """Call an actor; returns the future of its answer."""
-        return getattr(self.actors[role, index], method).remote(*arguments)
+        return getattr(self.actors[ask.key], ask.method).remote(*ask.arguments)
 
-    def ask(self, role: str, index: int, method: str, *arguments: Any) -> Any:
-        """Call an actor and wait for its answer.
+    def kill(self, key: Key) -> None:
+        """End an actor at once; it stays known, to be launched again."""
+        ray.kill(self.actors[key])
 
-        Raises:
-            RunError: the actor's own, as it was raised there.
-            RayActorError: the actor is dead.
-        """
-        return fetch(self.call(role, index, method, *arguments))
-
-    def kill(self, role: str, index: int) -> None:
-        """End an actor at once; it stays known, to be started again."""
-        ray.kill(self.actors[role, index])
-
-    def forget(self, role: str, index: int) -> None:
+    def forget(self, key: Key) -> None:
         """Let go of an actor that is dead and not needed now."""
-        del self.actors[role, index]
+        del self.actors[key]
 
-    def close(self) -> None:
-        """End all actors, those that call others first."""
-        last = [role for role, _ in self.actors]
-        for wanted in (*ASKING_ROLES, *last):
-            for role, index in [key for key in self.actors if key[0] == wanted]:
-                self.kill(role, index)
-                self.forget(role, index)
-
-    def _recipe(self, role: str, index: int) -> tuple[type, tuple[Any, ...]]:
-        """The class of a role and the arguments every launch of it gets."""
-        config, spaces, run_id = self._config, self._spaces, self._run_id
-        if role == "coordinator":
-            return CoordinatorActor, (wiring.coordinator_arguments(config, self._specs),)
-        if role == "weight_store":
-            return WeightStoreActor, ()
-        if role == "replay_shard":
-            return ShardActor, (wiring.shard_arguments(config, self._specs, index),)
-        if role == "learner":
-            device, threads = self._placement.device, config.resources.learner_threads
-            return LearnerActor, (run_id, config, spaces, device, threads)
-        if role == "env_worker":
-            return EnvWorkerActor, (run_id, config, spaces, index)
-        return EvaluatorActor, (run_id, config, spaces)
+    def close(self, roles: Iterable[str]) -> None:
+        """End all actors, role by role."""
+        for role in roles:
+            for key in [key for key in self.actors if key.role == role]:
+                self.kill(key)
+                self.forget(key)
 
 
-def fetch(ref: Any) -> Any:
+def fetch(ref: ray.ObjectRef[Any]) -> Any:
     """`ray.get`, with our own errors as themselves instead of wrapped in a remote traceback."""
     try:
         return ray.get(ref)

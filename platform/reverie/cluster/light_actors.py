@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reverie.replay.coordinator import Grant, Quota, ReplayCoordinator, StreamTicket
 from reverie.replay.shard import ReplayShard
-from reverie.types import Array, Counters, Version
+from reverie.types import Array, Chunk, Counters, Json, JsonTree, Version, Window
 from reverie.weight_store import State, WeightStore
 
 T = TypeVar("T")
@@ -26,8 +26,8 @@ QUOTA_PATIENCE_S = 1.0
 class CoordinatorActor:
     """The coordinator, with calls that wait until something changes."""
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
-        self._plain = ReplayCoordinator(**arguments)
+    def __init__(self, plain: ReplayCoordinator) -> None:
+        self._plain = plain
         self._changed = asyncio.Condition()
 
     async def request_steps(self, worker: int, most: int) -> Quota:
@@ -93,10 +93,6 @@ class CoordinatorActor:
         self._plain.unpause()
         await self._wake()
 
-    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._plain.load_state_dict(state)
-        await self._wake()
-
     async def open_stream(self, worker: int, env: int) -> StreamTicket:
         return self._plain.open_stream(worker, env)
 
@@ -108,9 +104,6 @@ class CoordinatorActor:
 
     async def outstanding(self) -> int:
         return self._plain.outstanding()
-
-    async def overdue(self, seconds: float) -> list[int]:
-        return self._plain.overdue(seconds)
 
     async def finished(self) -> bool:
         return self._plain.finished()
@@ -124,7 +117,7 @@ class CoordinatorActor:
     async def facts(self) -> dict[str, int | float]:
         return self._plain.facts()
 
-    async def state_dict(self) -> dict[str, Any]:
+    async def state_dict(self) -> JsonTree:
         return self._plain.state_dict()
 
     async def _wake(self) -> None:
@@ -145,18 +138,43 @@ class CoordinatorActor:
                     return ask()
 
 
-class ShardActor(ReplayShard):
+class ShardActor:
     """A shard as an actor; restored from `fragment` before it answers anyone."""
 
     def __init__(
-        self, arguments: dict[str, Any], folder: str, fragment: dict[str, Any] | None
+        self, shard: ReplayShard, folder: str, fragment: Mapping[str, Json] | None
     ) -> None:
-        super().__init__(**arguments)
+        self._shard = shard
         if fragment is not None:
-            self.load(folder, fragment)
+            shard.load(folder, fragment)
 
     def __repr__(self) -> str:
-        return f"ReplayShard({self.shard_id})"
+        return f"ReplayShard({self._shard.shard_id})"
+
+    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+        return self._shard.insert(chunks)
+
+    def sample(
+        self,
+        name: str,
+        count: int,
+        batch_number: int,
+        trained_batches: int,
+        slots: range | None,
+    ) -> list[Window]:
+        return self._shard.sample(name, count, batch_number, trained_batches, slots)
+
+    def write_back(self, step_ids: Array, values: Mapping[str, Array]) -> int:
+        return self._shard.write_back(step_ids, values)
+
+    def masses(self) -> dict[str, float]:
+        return self._shard.masses()
+
+    def stats(self) -> dict[str, int]:
+        return self._shard.stats()
+
+    def save(self, folder: str) -> JsonTree:
+        return self._shard.save(folder)
 
 
 class WeightStoreActor(WeightStore):

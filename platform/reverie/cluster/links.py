@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError
 
 from reverie.cluster.connection import NAMESPACE
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.errors import ReplayLost
 from reverie.replay.coordinator import Grant, Quota, StreamTicket
 from reverie.types import Array, Chunk, Counters, Version, Window
@@ -177,14 +177,14 @@ class WeightStoreLink(ActorLink):
     def newer_than(self, version: Version | None) -> tuple[Version, State] | None:
         return self.call("newer_than", version)
 
-    def pinned(self, env_steps: int) -> Pinned:
+    def pinned(self, env_steps: int) -> Pinned | None:
         return self.call("pinned", env_steps)
 
     def unpin(self, env_steps: int) -> None:
         self.call("unpin", env_steps)
 
 
-def shard_links(run_id: str, config: ExperimentConfig) -> list[ShardActorLink]:
+def shard_links(run_id: str, config: TrainConfig) -> list[ShardActorLink]:
     """Links to all shards of a run; in lockstep they wait for what is written back."""
     wait = config.run.lockstep
     shards = range(config.resources.num_shards)

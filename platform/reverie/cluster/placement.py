@@ -14,7 +14,7 @@ from ray.util import get_current_placement_group
 from ray.util.placement_group import placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from reverie.config import ExperimentConfig
+from reverie.config import TrainConfig
 from reverie.errors import PlacementError
 
 Resources = Mapping[str, float]
@@ -77,26 +77,12 @@ def find_room() -> Room:
     return Room("the placement group", held, {"scheduling_strategy": strategy})
 
 
-def choose_device(config: ExperimentConfig, room: Room) -> str:
+def choose_device(config: TrainConfig, room: Room) -> str:
     """Where the learner trains: `auto` takes a GPU where the room has one."""
     wanted = config.resources.device
     if wanted == "auto":
         return "cuda" if room.total("GPU") > 0 else "cpu"
     return wanted
-
-
-def place_run(config: ExperimentConfig, room: Room) -> Placement:
-    """Fit what learner and workers reserve into the room; the other parts reserve nothing.
-
-    Raises:
-        PlacementError: what is asked for can never be placed.
-    """
-    wanted, device = config.resources, choose_device(config, room)
-    gpus = {"GPU": wanted.num_gpus_per_learner} if device == "cuda" else {}
-    learner = {"CPU": wanted.num_cpus_per_learner} | gpus
-    worker = {"CPU": wanted.num_cpus_per_env_worker}
-    parts = [("learner", 1, learner), ("env_worker", wanted.num_env_workers, worker)]
-    return plan_placement(room, device, parts)
 
 
 def plan_placement(

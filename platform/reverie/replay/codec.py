@@ -12,15 +12,19 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 
 from reverie.storage import whole_file
-from reverie.types import Array, Rows
+from reverie.types import Array, JsonTree, Rows
 
-pa = cast(Any, pyarrow)
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+pa: ModuleType = pyarrow
 
 CODECS = ("none", "lz4", "zstd")
 CRC_BLOCK = 1 << 20
@@ -30,7 +34,7 @@ CRC_BLOCK = 1 << 20
 class Packed(NamedTuple):
     """One compressed array."""
 
-    data: bytes
+    data: bytes | memoryview
     codec: str
     dtype: str
     shape: tuple[int, ...]
@@ -41,7 +45,34 @@ class Packed(NamedTuple):
 
 
 Encoded = dict[str, Array | Packed]
-Record = tuple[dict[str, Any], Mapping[str, Array | Packed]]
+Record = tuple[JsonTree, Mapping[str, Array | Packed]]
+
+
+class _Form(TypedDict):
+    """What a header tells of one array."""
+
+    dtype: str
+    shape: Sequence[int]
+    codec: str
+
+
+class _Value(Protocol):
+    """A `pyarrow.Scalar` of text or of bytes."""
+
+    def as_py(self) -> str: ...
+    def as_buffer(self) -> Buffer: ...
+
+
+class _Column(Protocol):
+    """A `pyarrow.Array` of one value."""
+
+    def __getitem__(self, index: int, /) -> _Value: ...
+
+
+class _Batch(Protocol):
+    """A `pyarrow.RecordBatch` of one row."""
+
+    def column(self, name: str, /) -> _Column: ...
 
 
 class FileInfo(NamedTuple):
@@ -88,11 +119,11 @@ def write_records(path: Path, records: Sequence[Record]) -> FileInfo:
         sink = _CheckedSink(file)
         with pa.ipc.new_file(sink, schema) as writer:
             for header, arrays in records:
-                writer.write_batch(_record_batch(header, arrays, names, schema))
+                writer.write_batch(_record_batch(header, arrays, names))
     return FileInfo(path.name, sink.num_bytes, sink.crc32)
 
 
-def read_records(folder: Path, info: FileInfo) -> Iterator[tuple[dict[str, Any], Rows]]:
+def read_records(folder: Path, info: FileInfo) -> Iterator[tuple[JsonTree, Rows]]:
     """Yield headers and read-only arrays of a file's records, in order; checks the file first.
 
     The arrays are views into the mapped file: copy what is to be kept.
@@ -114,21 +145,21 @@ def _pack(array: Array, codec: str) -> Packed:
 
 
 def _record_batch(
-    header: dict[str, Any], arrays: Mapping[str, Array | Packed], names: list[str], schema: Any
-) -> Any:
+    header: JsonTree, arrays: Mapping[str, Array | Packed], names: list[str]
+) -> _Batch:
     form = {name: _form(value) for name, value in arrays.items()}
     text = json.dumps({**header, "arrays": form})
     columns = [_column(arrays.get(name)) for name in names]
-    return pa.record_batch([pa.array([text]), *columns], schema=schema)
+    return pa.record_batch([pa.array([text]), *columns], names=["header", *names])
 
 
-def _form(value: Array | Packed) -> dict[str, Any]:
+def _form(value: Array | Packed) -> _Form:
     if isinstance(value, Packed):
         return {"dtype": value.dtype, "shape": value.shape, "codec": value.codec}
     return {"dtype": value.dtype.str, "shape": value.shape, "codec": "none"}
 
 
-def _column(value: Array | Packed | None) -> Any:
+def _column(value: Array | Packed | None) -> _Column:
     """A column of one binary value that shares the array's memory; null for None."""
     if value is None:
         return pa.nulls(1, pa.large_binary())
@@ -138,13 +169,14 @@ def _column(value: Array | Packed | None) -> Any:
     return pa.Array.from_buffers(pa.large_binary(), 1, buffers)
 
 
-def _unpack_record(batch: Any) -> tuple[dict[str, Any], Rows]:
-    header = cast("dict[str, Any]", json.loads(batch.column("header")[0].as_py()))
-    forms = cast("dict[str, dict[str, Any]]", header.pop("arrays"))
-    return header, {n: _array(batch.column(n)[0].as_buffer(), f) for n, f in forms.items()}
+def _unpack_record(batch: _Batch) -> tuple[JsonTree, Rows]:
+    header = json.loads(batch.column("header")[0].as_py())
+    forms: dict[str, _Form] = header.pop("arrays")
+    blocks = {name: memoryview(batch.column(name)[0].as_buffer()) for name in forms}
+    return header, {name: _array(blocks[name], form) for name, form in forms.items()}
 
 
-def _array(data: Any, form: dict[str, Any]) -> Array:
+def _array(data: memoryview, form: _Form) -> Array:
     shape = tuple(form["shape"])
     if form["codec"] != "none":
         return decode(Packed(data, form["codec"], form["dtype"], shape))
@@ -170,12 +202,12 @@ class _CheckedSink:
 
     closed = False
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.num_bytes = 0
         self.crc32 = 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Buffer) -> int:
         block = memoryview(data)
         self.crc32 = zlib.crc32(block, self.crc32)
         self.num_bytes += block.nbytes

@@ -7,17 +7,17 @@ caller asks again after the next change.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from reverie.documents import parse
 from reverie.protocols import StreamSpec
 from reverie.replay.rate_limiter import RateLimiter
 from reverie.seeds import SHARES, make_rng
-from reverie.types import Counters, StreamId
+from reverie.types import Counters, Json, JsonTree, StreamId
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,19 @@ class Grant:
         return found
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Saved:
+    """What `ReplayCoordinator.state_dict` returned."""
+
+    limiter: dict[str, int]
+    incarnations: list[tuple[int, int, int]]
+    """(worker, env, incarnations handed out)."""
+    streams: int
+    episodes: int
+    env_failures: int
+    late_reports: int
+
+
 class ReplayCoordinator:
     """The run's limiter, stream registry and masses of the shards.
 
@@ -87,7 +100,6 @@ class ReplayCoordinator:
         ratio, prefill, pretrain_batches, budget, chunk_length: as for `RateLimiter`.
         seed: of the draws over shards.
         action_repeat: env frames per env step.
-        clock: seconds, for `overdue`.
 
     Raises:
         ValueError: no streams, a first stream that is not drawn every update, or a bad count.
@@ -107,7 +119,6 @@ class ReplayCoordinator:
         num_shards: int,
         seed: int = 0,
         action_repeat: int = 1,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._specs = dict(specs)
         batch_steps = _batch_steps(self._specs)
@@ -121,10 +132,9 @@ class ReplayCoordinator:
             num_streams=envs_per_worker * num_workers,
         )
         self._envs_per_worker, self._num_shards = envs_per_worker, num_shards
-        self._seed, self._action_repeat, self._clock = seed, action_repeat, clock
+        self._seed, self._action_repeat = seed, action_repeat
         self._masses: list[dict[str, float]] = [{} for _ in range(num_shards)]
         self._incarnations: dict[tuple[int, int], int] = {}
-        self._since: dict[int, float] = {}
         self._num_streams = self._episodes = self._failures = self._late_reports = 0
         self._paused = False
 
@@ -152,7 +162,6 @@ class ReplayCoordinator:
             return Quota(
                 steps=0, random=False, done=self.limiter.is_spent(), counters=self.counters()
             )
-        self._since[worker] = self._clock()
         return Quota(steps=held.steps, random=held.random, done=False, counters=self.counters())
 
     def report(
@@ -177,7 +186,6 @@ class ReplayCoordinator:
         for shard, found in masses.items():
             self.set_masses(shard, found)
         self._failures += failed
-        self._since.pop(worker, None)
         if in_time:
             self._episodes += episodes
         elif env_steps:
@@ -186,13 +194,7 @@ class ReplayCoordinator:
 
     def worker_lost(self, worker: int) -> int:
         """Count the worker's quota as consumed; returns the env steps lost."""
-        self._since.pop(worker, None)
         return self.limiter.worker_lost(worker)
-
-    def overdue(self, seconds: float) -> list[int]:
-        """Workers that have held a quota for more than `seconds`."""
-        now = self._clock()
-        return [worker for worker, since in self._since.items() if now - since > seconds]
 
     def outstanding(self) -> int:
         """Env steps granted and not reported."""
@@ -278,7 +280,7 @@ class ReplayCoordinator:
             "streams": self._num_streams,
         }
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> JsonTree:
         """JSON-able state. Pause and drain first: what is outstanding counts as never granted."""
         return {
             "limiter": self.limiter.state_dict(),
@@ -289,14 +291,17 @@ class ReplayCoordinator:
             "late_reports": self._late_reports,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`; masses are the shards' to tell, by `set_masses`."""
-        self.limiter.load_state_dict(state["limiter"])
-        self._incarnations = {(worker, env): n for worker, env, n in state["incarnations"]}
-        self._num_streams, self._episodes = int(state["streams"]), int(state["episodes"])
-        self._failures = int(state["env_failures"])
-        self._late_reports = int(state["late_reports"])
-        self._since.clear()
+    def load_state_dict(self, state: Mapping[str, Json]) -> None:
+        """Go on from `state`; masses are the shards' to tell, by `set_masses`.
+
+        Raises:
+            DocumentError: a state that lacks something.
+        """
+        saved = parse(_Saved, state, "coordinator")
+        self.limiter.load_state_dict(saved.limiter)
+        self._incarnations = {(worker, env): count for worker, env, count in saved.incarnations}
+        self._num_streams, self._episodes = saved.streams, saved.episodes
+        self._failures, self._late_reports = saved.env_failures, saved.late_reports
 
     def _counters(self, grad_updates: int, trained_steps: int) -> Counters:
         steps = self.limiter.env_steps

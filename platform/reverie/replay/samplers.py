@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,26 @@ from numpy.typing import NDArray
 from reverie.protocols import StreamSpec
 from reverie.replay.chunk import Segment, Span
 from reverie.replay.row_index import RowIndex
+from reverie.types import JsonTree
 
 Draw = tuple[Segment, int]
 """A window by its segment and first row."""
 Find = Callable[[int, int], Segment | None]
 """(stream number, row) -> the segment that holds the row, if it is stored."""
+Name = tuple[int, int]
+"""A stored draw as stream number and first row."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerState:
+    """What a sampler cannot tell from the stored chunks, as it was saved."""
+
+    queue: list[Name] = field(default_factory=list[Name])
+    """New windows, in the order in which they are drawn."""
+    pending: list[tuple[int, list[Name]]] = field(default_factory=list[tuple[int, list[Name]]])
+    """New windows drawn for batches (by number) that may not have been trained."""
+    next: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+    """Per segment (stream number, first row): where its next new window begins."""
 
 
 class Sampler(Protocol):
@@ -45,11 +61,11 @@ class Sampler(Protocol):
         """
         ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """What cannot be told from the stored chunks; JSON-able."""
+    def state_dict(self) -> JsonTree:
+        """The fields of `SamplerState` that it needs; JSON-able."""
         ...
 
-    def load_state_dict(self, state: Mapping[str, Any], find: Find) -> None:
+    def load_state_dict(self, state: SamplerState, find: Find) -> None:
         """Restore `state` after the chunks are back."""
         ...
 
@@ -109,10 +125,10 @@ class Uniform:
         draws = self._starts.draw(rng, count)
         return [(segment, segment.start_row + index) for segment, index in draws]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> JsonTree:
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any], find: Find) -> None:
+    def load_state_dict(self, state: SamplerState, find: Find) -> None:
         """Nothing to restore: the chunks tell all."""
 
 
@@ -153,17 +169,17 @@ class Freshest(Uniform):
         self._pending[batch_number] = fresh
         return fresh + super().sample(rng, count - len(fresh))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> JsonTree:
         return {
             "queue": _names(self._queue),
             "pending": [[number, _names(draws)] for number, draws in self._pending.items()],
             "next": sorted([s.number, s.start_row, row] for s, row in self._next.items()),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], find: Find) -> None:
-        self._queue = deque(_find_draws(state["queue"], find))
-        self._pending = {number: _find_draws(names, find) for number, names in state["pending"]}
-        for number, start_row, row in state["next"]:
+    def load_state_dict(self, state: SamplerState, find: Find) -> None:
+        self._queue = deque(_find_draws(state.queue, find))
+        self._pending = {number: _find_draws(names, find) for number, names in state.pending}
+        for number, start_row, row in state.next:
             segment = find(number, start_row)
             assert segment is not None, (number, start_row)
             self._next[segment] = row
@@ -223,10 +239,10 @@ class Episodes:
         draws = self._counts.draw(rng, count)
         return [self._window_in(rng, self._episodes[s][index]) for s, index in draws]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> JsonTree:
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any], find: Find) -> None:
+    def load_state_dict(self, state: SamplerState, find: Find) -> None:
         """Nothing to restore: the chunks tell all."""
 
     def _window_in(self, rng: np.random.Generator, episode: Span) -> Draw:
@@ -260,6 +276,6 @@ def _names(draws: deque[Draw] | list[Draw]) -> list[list[int]]:
     return [[segment.number, row] for segment, row in draws if row >= segment.start_row]
 
 
-def _find_draws(names: list[list[int]], find: Find) -> list[Draw]:
+def _find_draws(names: Sequence[Name], find: Find) -> list[Draw]:
     found = [(find(number, row), row) for number, row in names]
     return [(segment, row) for segment, row in found if segment is not None]

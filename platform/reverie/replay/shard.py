@@ -9,22 +9,74 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reverie.documents import parse
 from reverie.errors import ReplayLost
 from reverie.protocols import StreamSpec
 from reverie.replay.chunk import StoredChunk, freeze, verify
 from reverie.replay.codec import FileInfo, Record, read_records, write_records
-from reverie.replay.samplers import make_sampler
+from reverie.replay.samplers import SamplerState, make_sampler
 from reverie.replay.store import ChunkStore, StreamState
 from reverie.seeds import make_rng
-from reverie.types import Array, Chunk, Rows, StreamId, Window
+from reverie.types import Array, Chunk, Json, JsonTree, Rows, StreamId, Window
 
 FORMAT = 1
 """Version of the fragment and of the files it names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _File:
+    name: str
+    size: int
+    """Bytes."""
+    crc32: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stream:
+    number: int
+    stream: StreamId
+    last_sequence: int
+    stop_row: int
+    trims: list[tuple[int, int]]
+    """Where its segments' first chunks are trimmed: (chunk's first row, first row left)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fragment:
+    """What `ReplayShard.save` returned."""
+
+    files: list[_File]
+    chunks: dict[str, list[tuple[int, int]]]
+    """By file name, the [start, stop) runs of the records that are still stored."""
+    side: str | None
+    """File of the side table."""
+    side_forms: dict[str, tuple[tuple[int, ...], str]]
+    streams: list[_Stream]
+    samplers: dict[str, SamplerState]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ChunkHeader:
+    """What a file tells of a chunk beside its rows."""
+
+    stream: StreamId
+    number: int
+    sequence: int
+    start_row: int
+    checksum: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SideHeader:
+    """Which chunk the side values in a file belong to."""
+
+    number: int
+    sequence: int
 
 
 @dataclass(slots=True)
@@ -153,7 +205,7 @@ class ReplayShard:
             "ignored_ids": store.ignored_ids,
         }
 
-    def save(self, folder: str | Path) -> dict[str, Any]:
+    def save(self, folder: str | Path) -> JsonTree:
         """Write what is not on disk yet and return the JSON-able fragment `load` wants.
 
         At most two new files: the new chunks and the whole side table. `fragment["files"]` names
@@ -180,7 +232,7 @@ class ReplayShard:
             "counts": {key: getattr(self._store, key) for key in COUNTS},
         }
 
-    def load(self, folder: str | Path, fragment: Mapping[str, Any]) -> None:
+    def load(self, folder: str | Path, fragment: Mapping[str, Json]) -> None:
         """Restore what `save` described, into a shard that is still empty.
 
         Afterwards the shard draws and evicts as the saved one would have. Waits for the disk.
@@ -188,17 +240,19 @@ class ReplayShard:
         Raises:
             ValueError: the shard is not empty, or a file is missing or corrupted, with its name;
                 the shard is then of no use.
+            DocumentError: a fragment that lacks something.
         """
         if len(self._store) or self._store.streams:
             raise ValueError(f"replay shard {self.shard_id}: load into a new shard, not a used one")
-        if fragment["format"] != FORMAT:
-            raise ValueError(f"replay fragment: expected format {FORMAT}, got {fragment['format']}")
+        if (form := fragment.get("format")) != FORMAT:
+            raise ValueError(f"replay fragment: expected format {FORMAT}, got {form}")
+        saved = parse(_Fragment, fragment, "replay fragment")
         self._folder = Path(folder)
-        infos = {f["name"]: FileInfo(f["name"], f["size"], f["crc32"]) for f in fragment["files"]}
-        self._load_chunks(fragment, infos)
-        self._load_streams(fragment)
-        self._load_side(fragment, infos)
-        for name, state in fragment["samplers"].items():
+        infos = {file.name: FileInfo(file.name, file.size, file.crc32) for file in saved.files}
+        self._load_chunks(saved, infos)
+        self._load_streams(saved)
+        self._load_side(saved, infos)
+        for name, state in saved.samplers.items():
             if name in self._samplers:
                 self._samplers[name].load_state_dict(state, self._store.find)
         self._store.evict_surplus()
@@ -240,11 +294,9 @@ class ReplayShard:
             live.setdefault(stored.saved[0], []).append(stored.saved[1])
         return live
 
-    def _load_chunks(self, fragment: Mapping[str, Any], infos: Mapping[str, FileInfo]) -> None:
-        trims = {
-            (s["number"], first): row for s in fragment["streams"] for first, row in s["trims"]
-        }
-        for name, ranges in fragment["chunks"].items():
+    def _load_chunks(self, saved: _Fragment, infos: Mapping[str, FileInfo]) -> None:
+        trims = {(s.number, first): row for s in saved.streams for first, row in s.trims}
+        for name, ranges in saved.chunks.items():
             self._files[name] = infos[name]
             for index, (header, rows) in self._live(infos[name], ranges):
                 chunk = freeze(_chunk_of(header, rows))
@@ -253,30 +305,29 @@ class ReplayShard:
                 self._store.restore(chunk, start).saved = name, index
 
     def _live(
-        self, info: FileInfo, ranges: list[list[int]]
-    ) -> Iterator[tuple[int, tuple[dict[str, Any], Rows]]]:
+        self, info: FileInfo, ranges: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, tuple[JsonTree, Rows]]]:
         assert self._folder is not None
         wanted = {index for start, stop in ranges for index in range(start, stop)}
         for index, record in enumerate(read_records(self._folder, info)):
             if index in wanted:
                 yield index, record
 
-    def _load_streams(self, fragment: Mapping[str, Any]) -> None:
-        for saved in fragment["streams"]:
-            stream = StreamId(*saved["stream"])
-            state = self._store.streams.setdefault(saved["number"], StreamState(stream))
-            state.last_sequence, state.stop_row = saved["last_sequence"], saved["stop_row"]
-        for key, count in fragment["counts"].items():
+    def _load_streams(self, saved: _Fragment) -> None:
+        for each in saved.streams:
+            state = self._store.streams.setdefault(each.number, StreamState(each.stream))
+            state.last_sequence, state.stop_row = each.last_sequence, each.stop_row
+        for key, count in saved.counts.items():
             setattr(self._store, key, count)
 
-    def _load_side(self, fragment: Mapping[str, Any], infos: Mapping[str, FileInfo]) -> None:
-        forms = fragment["side_forms"].items()
-        self._store.side_forms = {name: (tuple(shape), dtype) for name, (shape, dtype) in forms}
-        if fragment["side"] is not None:
+    def _load_side(self, saved: _Fragment, infos: Mapping[str, FileInfo]) -> None:
+        self._store.side_forms = saved.side_forms
+        if saved.side is not None:
             assert self._folder is not None
             stored = {chunk.key: chunk for chunk in self._store}
-            for header, rows in read_records(self._folder, infos[fragment["side"]]):
-                side = self._store.side_of(stored[header["number"], header["sequence"]])
+            for tree, rows in read_records(self._folder, infos[saved.side]):
+                header = parse(_SideHeader, tree, saved.side)
+                side = self._store.side_of(stored[header.number, header.sequence])
                 side.update({name: array.copy() for name, array in rows.items()})
 
 
@@ -301,18 +352,19 @@ def _side_record(stored: StoredChunk) -> Record:
     return {"number": stored.number, "sequence": stored.sequence}, stored.side
 
 
-def _chunk_of(header: dict[str, Any], rows: Rows) -> Chunk:
+def _chunk_of(tree: JsonTree, rows: Rows) -> Chunk:
+    header = parse(_ChunkHeader, tree, "stored chunk")
     return Chunk(
-        stream=StreamId(*header["stream"]),
-        number=header["number"],
-        sequence=header["sequence"],
-        start_row=header["start_row"],
+        stream=header.stream,
+        number=header.number,
+        sequence=header.sequence,
+        start_row=header.start_row,
         data=rows,
-        checksum=header["checksum"],
+        checksum=header.checksum,
     )
 
 
-def _stream_json(number: int, state: StreamState) -> dict[str, Any]:
+def _stream_json(number: int, state: StreamState) -> JsonTree:
     """A stream, and where its segments' first chunks are trimmed: [chunk's first row, row]."""
     starts = [(s.chunks[0].start_row, s.start_row) for s in state.segments]
     return {

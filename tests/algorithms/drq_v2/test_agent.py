@@ -84,7 +84,7 @@ def test_weights_start_orthogonal_and_biases_at_zero():
         ({"num_steps": 0}, r"algorithm.num_steps: expected at least 1, got 0"),
         (
             {"obs": {"image": ArraySpec((14, 64, 3), "uint8")}},
-            r"'image': expected an image of at least 15 pixels a side, got 14 x 64",
+            r"'image': expected sides of at least 15 pixels, got 14 x 64",
         ),
     ],
 )

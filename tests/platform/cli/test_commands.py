@@ -24,6 +24,7 @@ from tests.platform.commands import Cli, assert_refused
         ("env=toy/catc", "env.task: unknown task 'catc' of toy; did you mean catch?"),
         ("env=gym/CartPol-v1", "unknown task 'CartPol-v1' of suite 'gym'; did you mean CartPole"),
         ("env=pong", "env: expected SUITE/TASK, got 'pong'; did you mean atari100k/pong?"),
+        ("env=5", "env: expected SUITE/TASK, got 5"),
         ("algorithm.name=dreamer", "unknown algorithm 'dreamer'; did you mean dreamerv"),
         ("algorithm.nan_ta=1", "algorithm.nan_ta: unknown key; did you mean nan_at?"),
         ("learner.batchsize=1", "learner.batchsize: unknown key; did you mean batch_size"),

@@ -11,6 +11,7 @@ import pytest
 from reverie import registry
 from reverie.cli import reference
 from reverie.config import load_config
+from reverie.settings import TrainConfig, sections_of
 from tests.conftest import ROOT
 
 
@@ -33,7 +34,7 @@ def test_every_key_of_a_resolved_configuration_stands_on_the_page() -> None:
 def test_every_key_has_a_meaning() -> None:
     configs = [(registry.algorithm(name).Config, "algorithm") for name in registry.ALGORITHMS]
     configs += [(registry.suite(name).Config, "env") for name in registry.ENVS]
-    configs += [(cls, name) for name, cls in reference.SECTIONS.items()]
+    configs += [(cls, name) for name, cls in sections_of(TrainConfig).items()]
     for cls, prefix in configs:
         for entry in reference.entries(cls, prefix):
             assert entry.meaning, entry.key

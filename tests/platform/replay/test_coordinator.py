@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from reverie.errors import DocumentError
 from reverie.protocols import StreamSpec
 from reverie.replay.chunk import make_chunk
 from reverie.replay.coordinator import Grant, ReplayCoordinator, StreamTicket
@@ -60,6 +61,12 @@ def test_incarnations_and_counts_survive_a_checkpoint():
     assert two.request_batch() is None, "masses are the shards' to tell"
     two.set_masses(0, full())
     assert two.request_batch().number == 1
+
+
+def test_a_state_that_lacks_something_is_refused():
+    state = coordinator().state_dict()
+    with pytest.raises(DocumentError, match=r"coordinator\.episodes: .*got 'many'"):
+        coordinator().load_state_dict(state | {"episodes": "many"})
 
 
 def test_quotas_say_random_done_and_wait():
@@ -152,21 +159,6 @@ def test_the_run_stalls_rather_than_ends_when_the_last_rows_are_gone():
         assert not one.finished()
         one.batch_trained(grant.number)
     assert one.finished()
-
-
-def test_overdue_workers_are_named():
-    now = [0.0]
-    one = coordinator(clock=lambda: now[0])
-    one.request_steps(0, 4)
-    now[0] = 5.0
-    one.request_steps(1, 4)
-    now[0] = 11.0
-    assert one.overdue(10.0) == [0]
-    one.report(0, 4, 0, {})
-    assert one.overdue(10.0) == []
-    assert one.overdue(5.0) == [1]
-    one.worker_lost(1)
-    assert one.overdue(0.0) == []
 
 
 def test_a_late_report_changes_masses_only():

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from reverie.errors import ReplayLost
+from reverie.errors import DocumentError, ReplayLost
 from reverie.protocols import StreamSpec
 from reverie.replay.chunk import make_chunk
 from reverie.replay.shard import ReplayShard
@@ -190,6 +190,17 @@ def test_only_an_empty_shard_can_be_loaded(tmp_path):
     one.insert(chunks(0, 20))
     with pytest.raises(ValueError, match="a new shard"):
         one.load(tmp_path, one.save(tmp_path))
+
+
+def test_a_fragment_that_lacks_something_is_refused(tmp_path):
+    one = shard()
+    one.insert(chunks(0, 20))
+    fragment = saved(one, tmp_path)
+    del fragment["streams"][0]["stop_row"]
+    with pytest.raises(DocumentError, match=r"replay fragment\.streams\.0\.stop_row"):
+        shard().load(tmp_path, fragment)
+    with pytest.raises(ValueError, match="expected format 1, got None"):
+        shard().load(tmp_path, {})
 
 
 def test_a_smaller_capacity_after_a_restart_evicts(tmp_path):

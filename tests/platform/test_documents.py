@@ -1,0 +1,58 @@
+"""What is read from JSON is checked where it comes in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pytest
+
+from reverie.documents import parse
+from reverie.errors import DocumentError
+from reverie.types import ActionSpec, ArraySpec, Spaces
+
+
+class Pair(NamedTuple):
+    first: int
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    pairs: list[Pair]
+    count: int = 3
+    names: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+
+
+def test_plain_values_become_what_was_asked_for() -> None:
+    text = json.dumps({"pairs": [[1, "a"]], "names": {"x": [4, 5]}, "unknown": 0})
+    assert parse(Saved, json.loads(text), "run") == Saved([Pair(1, "a")], 3, {"x": (4, 5)})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({}, r"run\.pairs: .*required"),
+        ({"pairs": [[1, "a"], ["b", "c"]]}, r"run\.pairs\.1\.0: .*integer.*, got 'b'"),
+        ({"pairs": [], "count": 0.5}, r"run\.count: .*got 0\.5"),
+        ([], r"run: .*got \[\]"),
+    ],
+)
+def test_what_does_not_belong_there_is_named(value, message) -> None:
+    with pytest.raises(DocumentError, match=message):
+        parse(Saved, value, "run")
+
+
+def test_spaces_come_back_from_json() -> None:
+    obs = {"image": ArraySpec((64, 64, 3), "uint8"), "proprio": ArraySpec((5,), "float32")}
+    for action in (ActionSpec("box", width=2), ActionSpec("multidiscrete", (3, 4))):
+        spaces = Spaces(obs, action)
+        assert Spaces.from_json(json.loads(json.dumps(spaces.to_json()))) == spaces
+
+
+def test_spaces_of_another_kind_are_refused() -> None:
+    tree = Spaces({}, ActionSpec("box", width=2)).to_json()
+    tree["action"] = {"kind": "text", "num": [], "width": 2}
+    with pytest.raises(DocumentError, match=r"spaces\.action\.kind: .*got 'text'"):
+        Spaces.from_json(tree)
