@@ -120,13 +120,10 @@ def list_algorithms() -> str:
         rows = {"paper": getattr(agent, "PAPER", ""), "sizes": ", ".join(sizes), **variants}
         texts = [first_line(agent), *(f"{key}: {text}" for key, text in rows.items() if text)]
         room = terminal_width() - left
-        parts = [
-            part for text in texts for part in textwrap.wrap(text, room, break_on_hyphens=False)
-        ]
-        lines += [
-            f"{head:{left}}{part}"
-            for head, part in itertools.zip_longest([name], parts, fillvalue="")
-        ]
+        wrapped = [textwrap.wrap(text, room, break_on_hyphens=False) for text in texts]
+        heads = itertools.chain([name], itertools.repeat(""))
+        parts = itertools.chain.from_iterable(wrapped)
+        lines += [f"{head:{left}}{part}" for part, head in zip(parts, heads, strict=False)]
     return "\n".join(lines)
 
 
