@@ -57,5 +57,5 @@ def test_a_preset_trains_from_a_wheel_in_an_empty_folder(unpacked: Path, tmp_pat
         text=True,
     )
     assert found.returncode == 0, found.stderr
-    assert "env steps        60 (" in found.stdout, found.stdout
+    assert "env steps         60 (" in found.stdout, found.stdout
     assert sorted(os.listdir(tmp_path)) == ["run"]
