@@ -69,12 +69,12 @@ def test_windows_equal_the_inserted_rows_while_busy_shards_answer_many_requests(
 
     settings = {"ratio": 0, "prefill": 8, "pretrain_batches": 60, "budget": 100}
     shape = {"chunk_length": CHUNK, "envs_per_worker": ENVS, "num_workers": 1, "num_shards": 2}
-    actors = [start(CoordinatorActor, "coordinator", 0, {"specs": SPECS} | settings | shape)]
+    plain = ReplayCoordinator(SPECS, **settings, **shape)
+    actors = [start(CoordinatorActor, "coordinator", 0, plain)]
     # Small enough that old chunks are evicted while others are drawn.
-    arguments = {"specs": SPECS, "capacity_rows": 10 * CHUNK}
     for index in range(2):
-        own = arguments | {"shard_id": index}
-        actors.append(start(ShardActor, "replay_shard", index, own, "", None))
+        shard = ReplayShard(index, SPECS, capacity_rows=10 * CHUNK)
+        actors.append(start(ShardActor, "replay_shard", index, shard, "", None))
     coordinator = CoordinatorLink(run)
     links = [ShardActorLink(run, index, wait_for_feedback=False) for index in range(2)]
     writers, inserted = [Writer(number) for number in range(ENVS)], {}
