@@ -102,7 +102,7 @@ def up_kernels(name: str, shape: Sequence[int]) -> tuple[list[tuple[int, int]], 
 def _check_sides(name: str, shape: Sequence[int]) -> None:
     if min(shape[:2]) < SMALLEST_SIDE:
         raise ValueError(
-            f"observation {name!r}: expected an image of at least {SMALLEST_SIDE} pixels a side,"
+            f"observation {name!r}: expected sides of at least {SMALLEST_SIDE} pixels,"
             f" got {shape[0]} x {shape[1]}; resize it"
         )
 
