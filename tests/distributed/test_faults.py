@@ -196,6 +196,35 @@ def test_a_bug_in_an_actor_is_reported_with_its_traceback(tmp_path: Path, ray_lo
 
 
 @pytest.mark.ray
+def test_what_a_learner_trained_that_dies_before_the_first_checkpoint_stays_counted(
+    tmp_path: Path, ray_local: None
+) -> None:
+    trainer = make(tmp_path, env__delay_s=0.005)
+    while trainer.progress.trained_steps < 100:
+        trainer.step()
+    os.kill(process_of(trainer, "learner"), signal.SIGKILL)
+    finished = False
+    while not finished:
+        finished = trainer.step().finished
+    trainer.finish()
+    trained = trainer.facts()["trained_steps"]
+    trainer.close()
+    assert trainer.progress.faults == 1
+    assert trainer.progress.trained_steps == trained
+
+
+@pytest.mark.ray
+def test_a_run_without_its_coordinator_ends_in_one_line(tmp_path: Path, ray_local: None) -> None:
+    trainer = make(tmp_path, env__delay_s=0.01, run__env_steps=10_000)
+    while trainer.progress.env_steps < 100:
+        trainer.step()
+    os.kill(process_of(trainer, "coordinator"), signal.SIGKILL)
+    with pytest.raises(WorkerLost, match="coordinator 0 died, and the run cannot go on") as error:
+        trainer.run()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.ray
 def test_an_actor_that_keeps_dying_stops_the_run(tmp_path: Path, ray_local: None) -> None:
     kill = {"kill_at": 3, "kill_flag": str(tmp_path / "flag")}
     trainer = make(tmp_path, algorithm=kill, run__max_actor_restarts=0)

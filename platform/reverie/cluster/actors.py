@@ -69,13 +69,18 @@ class LearnerActor(Learner):
         return f"Learner({self.__dict__.get('_device', 'starting')})"
 
     def begin(
-        self, state: Mapping[str, Tensors] | None, batches: int | None, source: Source | None
+        self, state: Mapping[str, Tensors] | None, batches: int, source: Source | None
     ) -> int:
-        """Load `state`, or else start from `source`; publish; return the updates so far."""
+        """Load `state`, or else start from `source`; publish; return the updates so far.
+
+        `batches` is the limiter's count: what a learner that died had trained stays counted.
+        """
         if state is not None:
             self.load_state_dict(state, batches=batches)
-        elif source is not None:
-            self.initialise(source)
+        else:
+            self._batches = batches
+            if source is not None:
+                self.initialise(source)
         self.publish_first()
         return self.version.grad_updates
 

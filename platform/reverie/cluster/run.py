@@ -109,11 +109,7 @@ class RayRun:
 
     def quiesce(self) -> Events:
         """Hold quotas and training back and wait until everything granted has arrived."""
-        self._site.quiet = True
-        self._ask_coordinator("pause")
-        # A part that was given up never reports what it was granted.
-        while self.parts.is_busy() or (self.parts.is_whole() and self._outstanding()):
-            self.parts.pump(0.2)
+        self._rest()
         return self.parts.pop_events()
 
     def save(self, *, go_on: bool = True) -> Saved:
@@ -143,19 +139,18 @@ class RayRun:
 
     def finish(self) -> Events:
         """Play the evaluations that are still pinned and one of the last weights."""
-        events = self.quiesce()
+        self._rest()
         while True:
             try:
                 self.parts.ask(LEARNER, "pin", self.counters().env_steps)
-                events.trained.append(self.parts.ask(LEARNER, "train"))
+                last = self.parts.ask(LEARNER, "train")
                 break
             except PartLost as error:
                 log.warning("the last evaluation is prepared again: %s", error)
         while self._see_pins() or self.parts.works(EVALUATOR):
             self._evaluate()
-        later = self.parts.pop_events()
-        events.evaluated += later.evaluated
-        events.faults += later.faults
+        events = self.parts.pop_events()
+        events.trained.append(last)
         return events
 
     def counters(self) -> Counters:
@@ -172,6 +167,13 @@ class RayRun:
         self.parts.close()
         if self._started_ray:
             ray.shutdown()
+
+    def _rest(self) -> None:
+        self._site.quiet = True
+        self._ask_coordinator("pause")
+        # A part that was given up never reports what it was granted.
+        while self.parts.is_busy() or (self.parts.is_whole() and self._outstanding()):
+            self.parts.pump(0.2)
 
     def _lockstep_step(self) -> Events:
         """One worker's quota, all due updates, pinned evaluations, one after the other."""

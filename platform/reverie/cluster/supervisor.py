@@ -22,21 +22,23 @@ import ray
 from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
-    RayActorError,
     RayError,
     RayTaskError,
     WorkerCrashedError,
 )
 
 from reverie.cluster.fleet import Ask, Key, Steps, fetch
+from reverie.cluster.links import GONE
 from reverie.cluster.roles import Role, Site
 from reverie.errors import PartLost, WorkerLost
 from reverie.wiring import Events, Fault
 
 log = logging.getLogger(__name__)
 
-DEATHS = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
-"""What Ray raises for a call whose actor is gone."""
+DEATHS = (*GONE, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
+"""What Ray raises for a call whose actor is gone. A part that failed because one that it called is
+gone raises the same and is replaced too: what it had been granted is then settled.
+"""
 CHECK_EVERY_S = 1.0
 """Seconds between two looks at parts that only answer, and at those that may hang."""
 POLL_S = 0.1
@@ -207,8 +209,6 @@ class Supervisor:
         try:
             result = fetch(ref)
         except DEATHS as error:
-            if isinstance(error, RayTaskError):  # it lives; what it called does not
-                raise
             self._lost(call, error)
             return
         except Exception as error:
@@ -282,9 +282,9 @@ class Supervisor:
         count, most = self._deaths[key], self._site.config.run.max_actor_restarts
         if role.vital or count > most:
             self._mending.pop(key, None)
-            self._given_up[key] = WorkerLost(
-                f"{key} died {count} times (run.max_actor_restarts={most}): {error}{role.remedy}"
-            )
+            often = f" {count} times (run.max_actor_restarts={most})"
+            why = ", and the run cannot go on without it" if role.vital else often
+            self._given_up[key] = WorkerLost(f"{key} died{why}: {_first_line(error)}{role.remedy}")
             raise self._given_up[key]
         if role.on_demand:
             self._mending.pop(key, None)
@@ -323,6 +323,8 @@ class Supervisor:
             return  # begun anew meanwhile
         if wanted is None:
             self._advance(mending, None)
+        elif wanted.key in self._given_up:
+            raise self._given_up[wanted.key]
         elif wanted.key != mending.key and wanted.key in self._mending:
             self._polled.append(mending)
         else:
@@ -335,4 +337,5 @@ class Supervisor:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return str(cause).splitlines()[0]
