@@ -92,7 +92,8 @@ class Summary:
     uncounted_steps: int
     """Env steps taken while nothing could be sampled; the ratio does not count them."""
     checkpoint: str
-    tensorboard: str
+    tensorboard: str | None
+    """Folder of its event files, if any were written."""
     videos: list[str]
     suite_scores: dict[str, float] = field(default_factory=dict[str, float])
     """The benchmark's own figures: `episode/<name>` over all episodes of training, `eval/<name>`
@@ -202,6 +203,7 @@ class RunRecord:
         progress, last = self.progress, self.progress.last_eval
         env_steps = int(facts["env_steps"])
         counters = self.counters()
+        board = folder / "tensorboard"
         return Summary(
             run=str(folder),
             env_steps=env_steps,
@@ -225,7 +227,7 @@ class RunRecord:
             lost_updates=self._lost["updates"],
             uncounted_steps=int(facts["uncounted_steps"]),
             checkpoint=str(folder / "checkpoints" / f"{checkpoint:08d}"),
-            tensorboard=str(folder / "tensorboard"),
+            tensorboard=str(board) if board.is_dir() else None,
             videos=self.videos,
             suite_scores=self._training_scores() | _evaluation_scores(last),
         )

@@ -33,6 +33,8 @@ from reverie.wiring import Events
 
 log = logging.getLogger(__name__)
 Resume = Literal["never", "auto", "must"]
+STARTING = "starting: environments, replay, learner ..."
+"""Said once nothing is left to refuse but by the cluster."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -237,7 +239,6 @@ class Trainer:
         try:
             if self._checkpoint is not None:
                 self._metrics.resumed(self._record.counters())
-            log.info("starting: environments, replay, learner ...")
             self._backend = self._make_backend(local, address, source)
         except BaseException:
             self._metrics.close()
@@ -303,6 +304,7 @@ class Trainer:
         if local:
             from reverie.local_run import LocalRun
 
+            log.info(STARTING)
             return LocalRun(*parts)
         try:
             from reverie.cluster.run import RayRun
@@ -311,6 +313,7 @@ class Trainer:
                 raise
             message = 'ray is not installed: pip install "reverie[ray]", or run with --local'
             raise ImportError(message) from error
+        log.info(STARTING)
         return RayRun(*parts, address=address)
 
 

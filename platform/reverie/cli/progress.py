@@ -93,7 +93,9 @@ def summary_text(summary: Summary) -> str:
         f"workers {summary.worker_idle_share:.0%}",
         "recovered faults": _faults(summary),
         "checkpoint": summary.checkpoint,
-        "TensorBoard": f"tensorboard --logdir {summary.tensorboard}",
+        "TensorBoard": f"tensorboard --logdir {summary.tensorboard}"
+        if summary.tensorboard
+        else "no files",
         "imagined | real": summary.videos[-1] if summary.videos else "no video",
         "next": f"reverie eval {summary.run} --video",
     }

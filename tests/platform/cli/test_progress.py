@@ -123,6 +123,13 @@ def test_the_summary_says_everything_a_person_asks_for() -> None:
         assert words in text
 
 
+def test_the_summary_names_no_files_that_were_not_written() -> None:
+    text = summary_text(summary(tensorboard=None, videos=[]))
+    assert "--logdir" not in text
+    assert "TensorBoard       no files" in text
+    assert "no video" in text
+
+
 def test_the_summary_counts_what_was_lost() -> None:
     faults = {"restarts": {"learner": 1, "env_worker": 2}, "lost_steps": 8, "lost_updates": 5}
     text = summary_text(summary(**faults))
