@@ -4,7 +4,7 @@ python benchmarks/replay.py [--json]       # limits: insert 15,000 steps/s, samp
 
 Beside it, in the same run, the floor: slice copies out of one numpy array into a reused buffer.
 And is it flat? Windows of small rows are drawn and rows evicted from 10^4 to 10^6 rows, for 1 and
-64 streams and chunks of 8 and 64; limit: 1.3 x from the smallest to the largest.
+64 streams and chunks of 8 and 64, the three sizes in turns; limit: 1.3 x from the smallest on.
 """
 
 from __future__ import annotations
@@ -86,31 +86,47 @@ def flatness() -> list[dict[str, float | str]]:
     ]
     found: list[dict[str, float | str]] = []
     for sampler, streams, length in [*cases, ("episodes", 1, 8)]:
-        costs = [_costs(sampler, rows, streams, length) for rows in ROWS]
-        for rows, cost in zip(ROWS, costs, strict=True):
-            growth = {f"{key}_growth": round(cost[key] / costs[0][key], 2) for key in cost}
-            rounded = {key: round(value, 3) for key, value in cost.items()}
+        made = [_small_rows(sampler, rows, streams, length) for rows in ROWS]
+        # What was built stays: the collector need not walk it again while a call is timed.
+        gc.collect()
+        gc.freeze()
+        draws = in_turns([_draw(shard) for _, shard in made], 300)
+        evictions = in_turns([_evict(store) for store, _ in made], 9)
+        gc.unfreeze()
+        for rows, draw, evicted in zip(ROWS, draws, evictions, strict=True):
+            figures = {
+                "sample_ms": round(draw[0], 3),
+                "evict_us": round(evicted[0] / EVICTED * 1e3, 3),
+                "sample_ms_growth": round(draw[1], 2),
+                "evict_us_growth": round(evicted[1], 2),
+            }
             where = {"sampler": sampler, "rows": rows, "streams": streams, "chunk": length}
-            found.append({**where, **rounded, **growth})
+            found.append({**where, **figures})
     return found
 
 
-def _costs(sampler: SamplerName, rows: int, streams: int, length: int) -> dict[str, float]:
-    """CPU milliseconds of a draw, microseconds of an evicted row, from a store of `rows` rows."""
-    store, shard = _small_rows(sampler, rows, streams, length)
-    # What was built stays: the collector need not walk it again while a call is timed.
-    gc.collect()
-    gc.freeze()
-    numbers = iter(range(10**6))
-    sample = cpu_ms(lambda: shard.sample("replay", BATCH, next(numbers), 0), 300)
+def in_turns(works: list[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
+    """Median CPU milliseconds of each, and the median of its ratios to the first.
 
+    The works alternate call by call: what slows the machine down meets all of them.
+    """
+    times = np.array([[cpu_ms(work, 1) for work in works] for _ in range(rounds)])
+    medians = np.median(times, axis=0)
+    ratios = np.median(times / times[:, :1], axis=0)
+    return [(float(ms), float(ratio)) for ms, ratio in zip(medians, ratios, strict=True)]
+
+
+def _draw(shard: ReplayShard) -> Callable[[], object]:
+    numbers = iter(range(10**6))
+    return lambda: shard.sample("replay", BATCH, next(numbers), 0)
+
+
+def _evict(store: ChunkStore) -> Callable[[], object]:
     def evict() -> None:
         store.capacity_rows -= EVICTED
         store.evict_surplus()
 
-    evicted = cpu_ms(evict, 9) / EVICTED * 1e3
-    gc.unfreeze()
-    return {"sample_ms": sample, "evict_us": evicted}
+    return evict
 
 
 def _small_rows(
