@@ -12,11 +12,11 @@ import pytest
 import ray
 
 from reverie.cluster.fleet import Ask, Key, Steps
-from reverie.cluster.roles import COORDINATOR, ROLES, Role, Site
+from reverie.cluster.roles import COORDINATOR, LEARNER, ROLES, Role, Site
 from reverie.cluster.run import RayRun
 from reverie.config import resolve_config
 from reverie.env_factory import spaces_of
-from reverie.errors import PartLost
+from reverie.errors import PartLost, WorkerLost
 from reverie.wiring import Events
 from tests.fakes import tree
 
@@ -153,4 +153,24 @@ def test_whoever_asks_a_dead_part_is_told_and_may_ask_again(
         run.parts.ask(Key("replay_shard", 0), "stats")
     assert run.parts.ask(Key("replay_shard", 0), "stats")["rows"] >= 0
     assert run.parts.ask(COORDINATOR, "counters").env_steps >= 0
+    run.close()
+
+
+@pytest.mark.ray
+def test_nobody_waits_for_a_part_that_was_given_up(tmp_path: Path, ray_local: None) -> None:
+    def mend(role: Role, site: Site, index: int) -> Steps:
+        yield from site.launch(role, index)
+        yield Ask(LEARNER, "publish_first")
+
+    role = Role(name=COUNTER.role, make=lambda site, index: (Counter, ()), mend=mend)
+    run = make(tmp_path / "run", role, run__max_actor_restarts=1)
+    run.parts._deaths[LEARNER] = 1
+    ray.kill(run.fleet.actors[LEARNER])
+    with pytest.raises(WorkerLost, match="learner 0 died 2 times"):
+        run.parts.ask(LEARNER, "train")
+    ray.kill(run.fleet.actors[COUNTER])
+    with pytest.raises(PartLost):
+        run.parts.ask(COUNTER, "count")
+    with pytest.raises(WorkerLost, match="learner 0 died 2 times"):
+        run.quiesce()
     run.close()
