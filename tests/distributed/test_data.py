@@ -75,7 +75,7 @@ def test_windows_equal_the_inserted_rows_while_busy_shards_answer_many_requests(
     for index in range(2):
         shard = ReplayShard(index, SPECS, capacity_rows=10 * CHUNK)
         actors.append(start(ShardActor, "replay_shard", index, shard, "", None))
-    coordinator = CoordinatorLink(run)
+    coordinator = CoordinatorLink(run, life=0)
     links = [ShardActorLink(run, index, wait_for_feedback=False) for index in range(2)]
     writers, inserted = [Writer(number) for number in range(ENVS)], {}
 

@@ -25,13 +25,15 @@ from reverie.types import Spaces, Tensors
 class EnvWorkerActor(EnvWorker):
     """An environment worker as an actor."""
 
-    def __init__(self, run_id: str, config: TrainConfig, spaces: Spaces, worker_id: int) -> None:
+    def __init__(
+        self, run_id: str, config: TrainConfig, spaces: Spaces, worker_id: int, life: int
+    ) -> None:
         _prepare_to_act(config)
         super().__init__(
             config,
             spaces,
             worker_id,
-            CoordinatorLink(run_id),
+            CoordinatorLink(run_id, life),
             shard_links(run_id, config),
             WeightStoreLink(run_id),
         )
@@ -55,7 +57,8 @@ class LearnerActor(Learner):
     ) -> None:
         _pin_threads(threads)
         specs = wiring.agent_streams(config, spaces)
-        coordinator, shards = CoordinatorLink(run_id), shard_links(run_id, config)
+        coordinator = CoordinatorLink(run_id, incarnation)
+        shards = shard_links(run_id, config)
         super().__init__(
             config,
             spaces,

@@ -24,28 +24,39 @@ QUOTA_PATIENCE_S = 1.0
 
 
 class CoordinatorActor:
-    """The coordinator, with calls that wait until something changes."""
+    """The coordinator, with calls that wait until something changes.
+
+    Calls that ask for a grant, or tell what became of one, name the life of their caller: how many
+    parts stood in its place before. A call of an earlier life than the present one changes
+    nothing, be it sent before its caller died and answered after.
+    """
 
     def __init__(self, plain: ReplayCoordinator) -> None:
         self._plain = plain
+        self._worker_lives: dict[int, int] = {}
+        self._learner_life = 0
         self._changed = asyncio.Condition()
 
-    async def request_steps(self, worker: int, most: int) -> Quota:
+    async def request_steps(self, life: int, worker: int, most: int) -> Quota:
         """Waits until a quota is granted, the budget is spent, or patience ends."""
-        return await self._until(
-            lambda: self._plain.request_steps(worker, most),
-            lambda quota: quota.steps > 0 or quota.done,
-            QUOTA_PATIENCE_S,
-        )
+
+        def ask() -> Quota:
+            if life < self._worker_lives.get(worker, 0):
+                return Quota(steps=0, random=False, done=True, counters=self._plain.counters())
+            return self._plain.request_steps(worker, most)
+
+        return await self._until(ask, lambda quota: quota.steps > 0 or quota.done, QUOTA_PATIENCE_S)
 
     async def await_batch(self, patience: float) -> bool:
         """Waits until a batch would be granted; False after `patience` seconds."""
         return await self._until(self._plain.can_grant, bool, patience)
 
-    async def trained_up_to(self, count: int) -> None:
+    async def trained_up_to(self, life: int, count: int) -> None:
         """Confirm the batches below `count`. Async actors may run calls out of their order, so
         the learner says how far it is instead of which batch it finished.
         """
+        if life < self._learner_life:
+            return
         limiter = self._plain.limiter
         while limiter.trained_batches < count and limiter.in_flight:
             self._plain.batch_trained(limiter.trained_batches)
@@ -58,18 +69,25 @@ class CoordinatorActor:
 
     async def report(
         self,
+        life: int,
         worker: int,
         env_steps: int,
         episodes: int,
         masses: Mapping[int, Mapping[str, float]],
         failed: bool = False,
     ) -> None:
-        self._plain.report(worker, env_steps, episodes, masses, failed)
+        if life < self._worker_lives.get(worker, 0):
+            # Its steps are counted as lost already; its rows are there all the same.
+            for shard, found in masses.items():
+                self._plain.set_masses(shard, found)
+        else:
+            self._plain.report(worker, env_steps, episodes, masses, failed)
         await self._wake()
 
-    async def refund(self, count: int) -> None:
-        self._plain.refund(count)
-        await self._wake()
+    async def refund(self, life: int, count: int) -> None:
+        if life >= self._learner_life:
+            self._plain.refund(count)
+            await self._wake()
 
     async def set_masses(self, shard: int, masses: Mapping[str, float]) -> None:
         self._plain.set_masses(shard, masses)
@@ -79,12 +97,16 @@ class CoordinatorActor:
         self._plain.shard_lost(shard)
         await self._wake()
 
-    async def worker_lost(self, worker: int) -> int:
+    async def worker_lost(self, worker: int, life: int) -> int:
+        """A new part of this life stands in for the worker; returns the env steps lost."""
+        self._worker_lives[worker] = life
         lost = self._plain.worker_lost(worker)
         await self._wake()
         return lost
 
-    async def learner_lost(self) -> int:
+    async def learner_lost(self, life: int) -> int:
+        """A new part of this life stands in for the learner; returns the batches trained."""
+        self._learner_life = life
         trained = self._plain.learner_lost()
         await self._wake()
         return trained
@@ -96,8 +118,8 @@ class CoordinatorActor:
     async def open_stream(self, worker: int, env: int) -> StreamTicket:
         return self._plain.open_stream(worker, env)
 
-    async def request_batch(self) -> Grant | None:
-        return self._plain.request_batch()
+    async def request_batch(self, life: int) -> Grant | None:
+        return self._plain.request_batch() if life >= self._learner_life else None
 
     async def pause(self) -> None:
         self._plain.pause()

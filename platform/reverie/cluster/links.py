@@ -73,16 +73,22 @@ class ActorLink:
 
 
 class CoordinatorLink(ActorLink):
-    """The coordinator as workers and the learner see it."""
+    """The coordinator as workers and the learner see it.
 
-    def __init__(self, run_id: str) -> None:
+    Args:
+        life: how many parts stood in the caller's place before it. What it is granted is its own:
+            a call that arrives after its caller was replaced is void.
+    """
+
+    def __init__(self, run_id: str, life: int) -> None:
         super().__init__(run_id, "coordinator")
+        self._life = life
 
     def open_stream(self, worker: int, env: int) -> StreamTicket:
         return ray.get(self.handle().open_stream.remote(worker, env))
 
     def request_steps(self, worker: int, most: int) -> Quota:
-        return ray.get(self.handle().request_steps.remote(worker, most))
+        return ray.get(self.handle().request_steps.remote(self._life, worker, most))
 
     def report(
         self,
@@ -92,19 +98,20 @@ class CoordinatorLink(ActorLink):
         masses: Mapping[int, Mapping[str, float]],
         failed: bool = False,
     ) -> None:
-        ray.get(self.handle().report.remote(worker, env_steps, episodes, masses, failed))
+        done = (self._life, worker, env_steps, episodes, masses, failed)
+        ray.get(self.handle().report.remote(*done))
 
     def request_batch(self) -> Grant | None:
-        return ray.get(self.handle().request_batch.remote())
+        return ray.get(self.handle().request_batch.remote(self._life))
 
     def await_batch(self, patience: float) -> bool:
         return ray.get(self.handle().await_batch.remote(patience))
 
     def refund(self, count: int) -> None:
-        ray.get(self.handle().refund.remote(count))
+        ray.get(self.handle().refund.remote(self._life, count))
 
     def batch_trained(self, number: int) -> None:
-        self.handle().trained_up_to.remote(number + 1)
+        self.handle().trained_up_to.remote(self._life, number + 1)
 
     def counters(self) -> Counters:
         return ray.get(self.handle().counters.remote())

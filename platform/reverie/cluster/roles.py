@@ -80,6 +80,10 @@ class Site:
         yield from self.fleet.launch(key, maker, arguments, self.placement.options(role.name))
         yield Ask(key, READY)
 
+    def life(self, key: Key) -> int:
+        """How many actors stood in a part's place before the present one."""
+        return self.launches[key] - 1
+
     def tell(self, key: Key, method: str, *arguments: Any) -> None:
         """Call a part, if it is there, without asking for an answer."""
         if key in self.fleet.actors:
@@ -208,7 +212,7 @@ def _mend_learner(role: Role, site: Site, index: int) -> Steps:
     It publishes its weights as it begins, so that workers act with them.
     """
     yield from site.launch(role, index)
-    batches = yield Ask(COORDINATOR, "learner_lost")
+    batches = yield Ask(COORDINATOR, "learner_lost", (site.life(LEARNER),))
     state = site.checkpoint.tensors("learner") if site.checkpoint else None
     source = None if site.checkpoint else site.source
     updates = yield Ask(LEARNER, "begin", (state, batches, source))
@@ -228,7 +232,8 @@ def _take_trained(site: Site, index: int, result: TrainStats, events: Events) ->
 
 
 def _make_env_worker(site: Site, index: int) -> Built:
-    return EnvWorkerActor, (site.run_id, site.config, site.spaces, index)
+    life = site.launches[Key(ENV_WORKER, index)]
+    return EnvWorkerActor, (site.run_id, site.config, site.spaces, index, life)
 
 
 def _worker_resources(config: TrainConfig, device: str) -> Resources:
@@ -238,8 +243,9 @@ def _worker_resources(config: TrainConfig, device: str) -> Resources:
 def _mend_env_worker(role: Role, site: Site, index: int) -> Steps:
     """Count the quota it held as consumed; the new one opens new streams."""
     yield from site.launch(role, index)
-    lost = yield Ask(COORDINATOR, "worker_lost", (index,))
-    site.lost[Key(ENV_WORKER, index)]["lost_steps"] += lost
+    key = Key(ENV_WORKER, index)
+    lost = yield Ask(COORDINATOR, "worker_lost", (index, site.life(key)))
+    site.lost[key]["lost_steps"] += lost
 
 
 def _collect(site: Site, index: int) -> Work | None:
