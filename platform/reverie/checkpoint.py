@@ -18,7 +18,7 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from reverie.checkpoint_format import (
@@ -26,6 +26,7 @@ from reverie.checkpoint_format import (
     FORMAT,
     MANIFEST,
     REPLAY,
+    SET_ASIDE,
     CheckpointError,
     FileEntry,
     Manifest,
@@ -160,11 +161,12 @@ class CheckpointStore:
         self._broken.discard(number)
         self._tidy(number, before)
 
-    def latest(self) -> Checkpoint | None:
+    def latest(self, parts: Collection[str] | None = None) -> Checkpoint | None:
         """Find the newest checkpoint that is complete and uncorrupted; None where there is none.
 
-        Reads every part once to verify it; of further files, existence and size. Each newer
-        checkpoint that is not usable is logged as an error.
+        Reads every part, or those of the file names `parts`, once to verify it. Further files
+        are not looked at: the replay does without those that are damaged. Each newer checkpoint
+        that is not usable is logged as an error.
 
         Raises:
             CheckpointError: there are checkpoints, but each is broken; names the broken files.
@@ -172,7 +174,7 @@ class CheckpointStore:
         faults: list[str] = []
         for number in reversed(self.numbers()):
             try:
-                found = self.load(number)
+                found = self.load(number, parts)
             except CheckpointError as error:
                 faults.append(str(error))
                 continue
@@ -184,21 +186,45 @@ class CheckpointStore:
             raise CheckpointError("; ".join([where, *faults]))
         return None
 
-    def load(self, number: int) -> Checkpoint:
-        """Verify and open one checkpoint. Raises: CheckpointError naming the broken file."""
+    def load(self, number: int, parts: Collection[str] | None = None) -> Checkpoint:
+        """Verify and open one checkpoint, or just `parts` of it.
+
+        Raises:
+            CheckpointError: naming the broken file, or the checkpoints there are.
+        """
+        if number not in (numbers := self.numbers()):
+            raise CheckpointError(
+                f"{self._storage.uri}: no checkpoint {number}; there are {numbers}"
+            )
         try:
             manifest = self._read_manifest(number)
-            for entry in manifest.parts:
+            entries = _wanted(manifest, parts)
+            for entry in entries:
                 name = f"{folder_of(number)}/{entry.name}"
                 found = measure(self._storage, name)
                 compare(name, entry, found.size, found.crc32)
-            self._check_files(manifest.files)
         except (CheckpointError, OSError) as error:
             self._broken.add(number)
             raise CheckpointError(f"checkpoint {number} is broken: {error}") from error
-        self._usable[number] = manifest
+        if len(entries) == len(manifest.parts):
+            self._usable[number] = manifest
         self._broken.discard(number)
         return Checkpoint(self._storage, manifest)
+
+    def set_aside(self, above: int) -> list[int]:
+        """Unmake the checkpoints above `above`, from which the run does not go on.
+
+        Their files stay until the next save; renamed back to `manifest.json`, the manifest makes
+        such a checkpoint usable again. Returns their numbers.
+        """
+        numbers = [number for number in self.numbers() if number > above]
+        for number in numbers:
+            folder = folder_of(number)
+            manifest = self._storage.read(f"{folder}/{MANIFEST}")
+            self._storage.write_atomic(f"{folder}/{SET_ASIDE}", manifest)
+            self._storage.delete(f"{folder}/{MANIFEST}")
+            self._usable.pop(number, None)
+        return numbers
 
     def _check_number(self, number: int) -> None:
         taken = [n for n in self.numbers() if n >= number and n not in self._broken]
@@ -319,10 +345,13 @@ class CheckpointStore:
             raise CheckpointError(f"{name}: expected number {number}, got {manifest.number}")
         return manifest
 
-    def _check_files(self, files: Iterable[FileEntry]) -> None:
-        sizes = self._storage.sizes(REPLAY)
-        for entry in files:
-            size = sizes.get(entry.name)
-            if size is None:
-                size = self._storage.size(entry.name)
-            compare(entry.name, entry, size, entry.crc32)
+
+def _wanted(manifest: Manifest, parts: Collection[str] | None) -> list[FileEntry]:
+    """The entries of `parts`, or of all."""
+    if parts is None:
+        return list(manifest.parts)
+    entries = {entry.name: entry for entry in manifest.parts}
+    for name in parts:
+        if name not in entries:
+            raise CheckpointError(f"{folder_of(manifest.number)}/{name}: no such part")
+    return [entries[name] for name in parts]

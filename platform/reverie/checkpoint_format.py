@@ -8,6 +8,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from reverie.errors import RunError
@@ -18,6 +19,8 @@ FORMAT = 1
 FOLDER = "checkpoints"
 REPLAY = "replay"
 MANIFEST = "manifest.json"
+SET_ASIDE = "manifest.set_aside.json"
+"""Name of the manifest of a checkpoint that the run was taken back behind."""
 BLOCK = 8 << 20
 """Bytes read at once when a file is verified."""
 
@@ -59,8 +62,17 @@ class Manifest:
         if tree["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, got {tree['format']}")
         parts, files = (tuple(FileEntry(**e) for e in tree[key]) for key in ("parts", "files"))
+        for entry in parts:
+            _check_inside(entry.name, len(PurePosixPath(entry.name).parts) == 1)
+        for entry in files:
+            _check_inside(entry.name, entry.name.startswith(f"{REPLAY}/"))
         number, seconds = int(tree["number"]), float(tree["time"])
         return cls(format=FORMAT, number=number, time=seconds, parts=parts, files=files)
+
+
+def _check_inside(name: str, is_right_folder: bool) -> None:
+    if not is_right_folder or ".." in PurePosixPath(name).parts or name.startswith("/"):
+        raise ValueError(f"expected names of parts and of files in {REPLAY}/, got {name!r}")
 
 
 def folder_of(number: int) -> str:

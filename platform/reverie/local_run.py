@@ -74,6 +74,7 @@ class LocalRun:
         device = pick_device(config.resources.device)
         batches = wiring.make_batches(config, specs, self.coordinator, self._links, device)
         self.learner = Learner(config, spaces, batches, self._weights, device=device)
+        self._faults: list[Fault] = []
         if checkpoint is not None:
             self._load(checkpoint)
         elif source is not None:
@@ -85,7 +86,8 @@ class LocalRun:
 
     def step(self) -> Events:
         """One worker's quota, all due updates, pinned evaluations."""
-        events = Events()
+        events = Events(faults=self._faults)
+        self._faults = []
         worker = self.workers[self._turn % len(self.workers)]
         self._turn += 1
         stats = worker.collect()
@@ -94,7 +96,8 @@ class LocalRun:
             events.faults.append(Fault(role="env", index=stats.worker, text=stats.fault))
         events.trained.append(self.learner.train())
         self._evaluate(events)
-        events.finished = self.coordinator.finished()
+        # Stalled: the rows that are owed batches are lost, nothing more can come.
+        events.finished = self.coordinator.finished() or self.coordinator.stalled()
         return events
 
     def finish(self) -> Events:
@@ -134,7 +137,8 @@ class LocalRun:
         self.learner.load_state_dict(checkpoint.tensors("learner"))
         fragments = checkpoint.document("replay")
         for index, (shard, fragment) in enumerate(zip(self.shards, fragments, strict=True)):
-            shard.load(self._replay_folder, fragment)
+            damage = shard.load(self._replay_folder, fragment)
+            self._faults += wiring.damage_faults(index, damage, damage.lost_rows)
             self.coordinator.set_masses(index, shard.masses())
 
     def _make_worker(self, index: int) -> EnvWorker:

@@ -86,7 +86,7 @@ class Summary:
     lost_steps: int
     """Env steps granted to workers that died; they count as consumed."""
     lost_rows: int
-    """Replay rows that were in no checkpoint when their shard died."""
+    """Replay rows that were in no checkpoint when their shard died, or in a damaged file."""
     lost_updates: int
     """Updates since the last checkpoint when the learner died."""
     uncounted_steps: int
@@ -254,7 +254,8 @@ class RunRecord:
         self.progress.faults += 1
         if fault.role == "env_worker":
             self.progress.env_steps += fault.lost_steps
-        self._restarts[fault.role] = self._restarts.get(fault.role, 0) + 1
+        if fault.restarted:
+            self._restarts[fault.role] = self._restarts.get(fault.role, 0) + 1
         self._lost["updates"] += fault.lost_updates
         if fault.role == "replay_shard":
             self._lost["rows"] += fault.lost_steps

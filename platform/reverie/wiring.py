@@ -19,7 +19,7 @@ from reverie.links import Batches, Grants, Shards
 from reverie.policy import load_learner, make_agent
 from reverie.protocols import Initialised, StreamSpec
 from reverie.replay.coordinator import ReplayCoordinator
-from reverie.replay.shard import ReplayShard
+from reverie.replay.shard import Damage, ReplayShard
 from reverie.types import Json, Spaces, Tensors
 
 REPLAY_FOLDER = "replay"
@@ -36,6 +36,8 @@ class Fault:
     lost_steps: int = 0
     """Env steps or replay rows that went with it."""
     lost_updates: int = 0
+    restarted: bool = True
+    """Whether a part was replaced; not where only what it keeps on disk was damaged."""
 
 
 @dataclass(slots=True)
@@ -120,6 +122,17 @@ def replay_files(fragments: list[dict[str, Any]]) -> list[FileEntry]:
         FileEntry(f"{REPLAY_FOLDER}/{entry['name']}", entry["size"], entry["crc32"])
         for fragment in fragments
         for entry in fragment["files"]
+    ]
+
+
+def damage_faults(shard: int, damage: Damage, lost_rows: int) -> list[Fault]:
+    """What a shard had to leave out as it was loaded, `lost_rows` in all; none where nothing."""
+    if not damage.texts:
+        return []
+    text = f"{lost_rows} replay rows are lost, the run goes on without them: "
+    text += "; ".join(damage.texts)
+    return [
+        Fault(role="replay_shard", index=shard, text=text, lost_steps=lost_rows, restarted=False)
     ]
 
 

@@ -142,6 +142,10 @@ def empty(path: Path) -> None:
     path.write_bytes(b"{}")
 
 
+def leave_folder(path: Path) -> None:
+    path.write_text(path.read_text().replace("learner.pt", "../../x.pt"))
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -151,8 +155,7 @@ def empty(path: Path) -> None:
         (part(3, "run.json"), flip),
         (part(3, "manifest.json"), truncate),
         (part(3, "manifest.json"), empty),
-        (chunk_name(3), Path.unlink),
-        (chunk_name(3), truncate),
+        (part(3, "manifest.json"), leave_folder),
     ],
 )
 def test_damaged_checkpoint_falls_back_to_the_one_before(
@@ -166,6 +169,42 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(
     assert name in caplog.text
     assert "checkpoint 3 is broken" in caplog.text
     assert "checkpoint 2 is used" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, flip])
+def test_a_damaged_replay_file_breaks_no_checkpoint(
+    damage: Any, three: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert three.local_path is not None
+    damage(three.local_path / chunk_name(3))
+    check(CheckpointStore(three, 3).latest(), 3)
+    assert not caplog.records
+
+
+def test_only_the_parts_that_are_needed_are_verified(three: Storage) -> None:
+    assert three.local_path is not None
+    flip(three.local_path / part(3, "learner.pt"))
+    found = CheckpointStore(three, 3).latest(["run.json"])
+    assert found is not None
+    assert found.document("run") == {"number": 3}
+    check(CheckpointStore(three, 3).latest(), 2)
+    with pytest.raises(CheckpointError, match="policy.pt: no such part"):
+        CheckpointStore(three, 3).latest(["policy.pt"])
+
+
+def test_a_number_that_is_not_there_is_refused_with_those_that_are(three: Storage) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint 7; there are \[1, 2, 3\]"):
+        CheckpointStore(three, 3).load(7)
+
+
+def test_what_is_set_aside_counts_no_longer_and_goes_with_the_next_save(three: Storage) -> None:
+    store = CheckpointStore(three, keep=2)
+    check(store.load(1), 1)
+    assert store.set_aside(1) == [2, 3]
+    check(store.latest(), 1)
+    save(store, three, store.next_number(), [4])
+    assert store.numbers() == [1, 4]
+    assert not [name for name in three.list("checkpoints") if "0000003" in name]
 
 
 def test_without_manifest_it_does_not_exist(

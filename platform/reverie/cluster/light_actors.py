@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from reverie.replay.coordinator import Grant, Quota, ReplayCoordinator, StreamTicket
-from reverie.replay.shard import ReplayShard
+from reverie.replay.shard import Damage, ReplayShard
 from reverie.types import Array, Chunk, Counters, Json, JsonTree, Version, Window
 from reverie.weight_store import State, WeightStore
 
@@ -167,11 +167,14 @@ class ShardActor:
         self, shard: ReplayShard, folder: str, fragment: Mapping[str, Json] | None
     ) -> None:
         self._shard = shard
-        if fragment is not None:
-            shard.load(folder, fragment)
+        self._damage = Damage() if fragment is None else shard.load(folder, fragment)
 
     def __repr__(self) -> str:
         return f"ReplayShard({self._shard.shard_id})"
+
+    def damage(self) -> Damage:
+        """What could not be loaded."""
+        return self._damage
 
     def insert(self, chunks: list[Chunk]) -> dict[str, float]:
         return self._shard.insert(chunks)

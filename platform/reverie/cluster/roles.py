@@ -64,6 +64,8 @@ class Site:
     """What went with a part that is being mended: fields of `Fault`."""
     rows: Counter[int] = field(default_factory=Counter[int])
     """Rows in each shard when it was asked last."""
+    faults: list[Fault] = field(default_factory=list[Fault])
+    """What was mended without a part's death, until the next events take it along."""
     grad_updates: int = 0
     done_workers: set[int] = field(default_factory=set[int])
     """Workers whose budget is spent."""
@@ -185,7 +187,11 @@ def _mend_shard(role: Role, site: Site, index: int) -> Steps:
     yield from site.launch(role, index)
     masses = yield Ask(key, "masses")
     yield Ask(COORDINATOR, "set_masses", (index, masses))
+    damage = yield Ask(key, "damage")
     kept = (yield Ask(key, "stats"))["rows"]
+    # Rows that are known to have been there count once, whatever they were lost by.
+    lost = 0 if index in site.rows else damage.lost_rows
+    site.faults += wiring.damage_faults(index, damage, lost)
     site.lost[key]["lost_steps"] += max(0, site.rows[index] - kept)
     site.rows[index] = kept
 

@@ -186,7 +186,8 @@ class RayRun:
             log.warning("the turn of %s is cut short: %s", worker, error)
         while self._see_pins():
             self._evaluate()
-        finished = self._ask_coordinator("finished")
+        # Stalled: the rows that are owed batches are lost, nothing more can come.
+        finished = any(self._ask_coordinator(each) for each in ("finished", "stalled"))
         events = self.parts.pop_events()
         events.finished = finished
         return events

@@ -112,6 +112,8 @@ class Supervisor:
     def pop_events(self) -> Events:
         """What happened since the last call."""
         events, self._events = self._events, Events()
+        events.faults += self._site.faults
+        self._site.faults = []
         return events
 
     def is_busy(self) -> bool:

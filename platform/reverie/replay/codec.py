@@ -193,7 +193,7 @@ def _check_file(path: Path, info: FileInfo) -> None:
     if (size, crc) != (info.num_bytes, info.crc32):
         raise ValueError(
             f"{path}: corrupted, got {size} bytes with CRC-32 {crc:#010x}, expected"
-            f" {info.num_bytes} with {info.crc32:#010x}; restore it or resume an older checkpoint"
+            f" {info.num_bytes} with {info.crc32:#010x}; restore it from a copy if there is one"
         )
 
 

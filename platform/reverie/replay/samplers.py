@@ -177,12 +177,25 @@ class Freshest(Uniform):
         }
 
     def load_state_dict(self, state: SamplerState, find: Find) -> None:
-        self._queue = deque(_find_draws(state.queue, find))
-        self._pending = {number: _find_draws(names, find) for number, names in state.pending}
-        for number, start_row, row in state.next:
-            segment = find(number, start_row)
-            assert segment is not None, (number, start_row)
-            self._next[segment] = row
+        self._queue = deque(self._find_draws(state.queue, find))
+        self._pending = {n: self._find_draws(names, find) for n, names in state.pending}
+        # A segment of which rows are missing is now several; each begins no earlier than it did.
+        starts: dict[int, list[tuple[int, int]]] = {}
+        for number, start_row, row in sorted(state.next):
+            starts.setdefault(number, []).append((start_row, row))
+        for segment in self._next:
+            for start_row, row in starts.get(segment.number, []):
+                if start_row <= segment.start_row:
+                    self._next[segment] = max(row, segment.start_row)
+
+    def _find_draws(self, names: Sequence[Name], find: Find) -> list[Draw]:
+        """The windows of which all rows are there."""
+        found = [(find(number, row), row) for number, row in names]
+        return [
+            (segment, row)
+            for segment, row in found
+            if segment is not None and row + self._length <= segment.stop_row
+        ]
 
     def _settle(self, batch_number: int, trained_batches: int) -> None:
         """Forget the trained batches, and put back what the untrained ones from here on drew."""
@@ -274,8 +287,3 @@ def make_sampler(spec: StreamSpec) -> Sampler:
 def _names(draws: deque[Draw] | list[Draw]) -> list[list[int]]:
     """Stored draws as [stream number, first row]."""
     return [[segment.number, row] for segment, row in draws if row >= segment.start_row]
-
-
-def _find_draws(names: Sequence[Name], find: Find) -> list[Draw]:
-    found = [(find(number, row), row) for number, row in names]
-    return [(segment, row) for segment, row in found if segment is not None]

@@ -7,7 +7,7 @@ so a restored shard repeats the draws of every batch that had not been trained.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,8 @@ class _Fragment:
     streams: list[_Stream]
     samplers: dict[str, SamplerState]
     counts: dict[str, int]
+    rows: int | None = None
+    """Rows that were stored; fragments of earlier versions do not say it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,15 @@ class _SideHeader:
 
     number: int
     sequence: int
+
+
+@dataclass(slots=True)
+class Damage:
+    """What `ReplayShard.load` had to leave out."""
+
+    lost_rows: int = 0
+    texts: list[str] = field(default_factory=list[str])
+    """One per file or record, with its name."""
 
 
 @dataclass(slots=True)
@@ -230,16 +241,22 @@ class ReplayShard:
             "streams": [_stream_json(n, state) for n, state in self._store.streams.items()],
             "samplers": {name: s.state_dict() for name, s in self._samplers.items()},
             "counts": {key: getattr(self._store, key) for key in COUNTS},
+            "rows": self._store.num_rows,
         }
 
-    def load(self, folder: str | Path, fragment: Mapping[str, Json]) -> None:
+    def load(self, folder: str | Path, fragment: Mapping[str, Json]) -> Damage:
         """Restore what `save` described, into a shard that is still empty.
 
-        Afterwards the shard draws and evicts as the saved one would have. Waits for the disk.
+        Afterwards the shard draws and evicts as the saved one would have. A file that is missing,
+        cut or changed is left out with all its rows, and so is a record that is not what was
+        written; segments end at the gap. Without the side table all side values are unset. Waits
+        for the disk.
+
+        Returns:
+            What was left out.
 
         Raises:
-            ValueError: the shard is not empty, or a file is missing or corrupted, with its name;
-                the shard is then of no use.
+            ValueError: the shard is not empty.
             DocumentError: a fragment that lacks something.
         """
         if len(self._store) or self._store.streams:
@@ -249,13 +266,17 @@ class ReplayShard:
         saved = parse(_Fragment, fragment, "replay fragment")
         self._folder = Path(folder)
         infos = {file.name: FileInfo(file.name, file.size, file.crc32) for file in saved.files}
-        self._load_chunks(saved, infos)
+        damage = Damage()
+        self._load_chunks(saved, infos, damage)
         self._load_streams(saved)
-        self._load_side(saved, infos)
+        self._load_side(saved, infos, damage)
         for name, state in saved.samplers.items():
             if name in self._samplers:
                 self._samplers[name].load_state_dict(state, self._store.find)
+        if damage.texts:
+            damage.lost_rows = max(0, _num_rows(saved) - self._store.num_rows)
         self._store.evict_surplus()
+        return damage
 
     def _rng(self, name: str, batch_number: int) -> np.random.Generator:
         stream = list(self._specs).index(name)
@@ -294,41 +315,74 @@ class ReplayShard:
             live.setdefault(stored.saved[0], []).append(stored.saved[1])
         return live
 
-    def _load_chunks(self, saved: _Fragment, infos: Mapping[str, FileInfo]) -> None:
+    def _load_chunks(self, saved: _Fragment, infos: Mapping[str, FileInfo], damage: Damage) -> None:
         trims = {(s.number, first): row for s in saved.streams for first, row in s.trims}
         for name, ranges in saved.chunks.items():
+            try:
+                for index, record in self._live(name, infos, ranges):
+                    self._load_chunk(name, index, record, trims, damage)
+            except (OSError, ValueError) as error:
+                damage.texts.append(str(error))
+                for stored in self._store:
+                    if stored.saved and stored.saved[0] == name:
+                        stored.saved = None  # the next save writes it anew
+                continue
             self._files[name] = infos[name]
-            for index, (header, rows) in self._live(infos[name], ranges):
-                chunk = freeze(_chunk_of(header, rows))
-                verify(chunk)
-                start = trims.get((chunk.number, chunk.start_row), chunk.start_row)
-                self._store.restore(chunk, start).saved = name, index
+
+    def _load_chunk(
+        self,
+        name: str,
+        index: int,
+        record: tuple[JsonTree, Rows],
+        trims: Mapping[tuple[int, int], int],
+        damage: Damage,
+    ) -> None:
+        try:
+            chunk = freeze(_chunk_of(*record))
+            verify(chunk)
+        except ValueError as error:
+            damage.texts.append(f"{name}: record {index}: {error}")
+            return
+        start = trims.get((chunk.number, chunk.start_row), chunk.start_row)
+        self._store.restore(chunk, start).saved = name, index
 
     def _live(
-        self, info: FileInfo, ranges: list[tuple[int, int]]
+        self, name: str, infos: Mapping[str, FileInfo], ranges: list[tuple[int, int]]
     ) -> Iterator[tuple[int, tuple[JsonTree, Rows]]]:
-        assert self._folder is not None
         wanted = {index for start, stop in ranges for index in range(start, stop)}
-        for index, record in enumerate(read_records(self._folder, info)):
+        for index, record in enumerate(self._read(name, infos)):
             if index in wanted:
                 yield index, record
+
+    def _read(self, name: str, infos: Mapping[str, FileInfo]) -> Iterator[tuple[JsonTree, Rows]]:
+        """Records of a file. Raises: ValueError, OSError: it is not what was written."""
+        assert self._folder is not None
+        if name not in infos or Path(name).name != name:
+            raise ValueError(f"{self._folder}: expected a file of its own, got {name!r}")
+        return read_records(self._folder, infos[name])
 
     def _load_streams(self, saved: _Fragment) -> None:
         for each in saved.streams:
             state = self._store.streams.setdefault(each.number, StreamState(each.stream))
             state.last_sequence, state.stop_row = each.last_sequence, each.stop_row
-        for key, count in saved.counts.items():
-            setattr(self._store, key, count)
+        for key in COUNTS:
+            setattr(self._store, key, saved.counts[key])
 
-    def _load_side(self, saved: _Fragment, infos: Mapping[str, FileInfo]) -> None:
+    def _load_side(self, saved: _Fragment, infos: Mapping[str, FileInfo], damage: Damage) -> None:
+        """Side values of chunks that were left out are left out with them."""
         self._store.side_forms = saved.side_forms
-        if saved.side is not None:
-            assert self._folder is not None
-            stored = {chunk.key: chunk for chunk in self._store}
-            for tree, rows in read_records(self._folder, infos[saved.side]):
+        if saved.side is None:
+            return
+        stored = {chunk.key: chunk for chunk in self._store}
+        try:
+            for tree, rows in self._read(saved.side, infos):
                 header = parse(_SideHeader, tree, saved.side)
-                side = self._store.side_of(stored[header.number, header.sequence])
-                side.update({name: array.copy() for name, array in rows.items()})
+                chunk = stored.get((header.number, header.sequence))
+                if chunk is not None:
+                    side = self._store.side_of(chunk)
+                    side.update({name: array.copy() for name, array in rows.items()})
+        except (OSError, ValueError) as error:
+            damage.texts.append(f"{error}; side values are unset")
 
 
 COUNTS = ("evicted_rows", "duplicates", "ignored_ids")
@@ -341,6 +395,13 @@ def _check_capacity(specs: Mapping[str, StreamSpec], capacity_rows: int) -> None
                 f"replay.capacity: expected at least one window of stream {name!r}"
                 f" ({spec.window_length} rows) per shard, got {capacity_rows} rows"
             )
+
+
+def _num_rows(saved: _Fragment) -> int:
+    """Rows that were stored; at most these where the fragment does not say it."""
+    if saved.rows is not None:
+        return saved.rows
+    return sum(each.stop_row for each in saved.streams) - saved.counts["evicted_rows"]
 
 
 def _chunk_record(stored: StoredChunk) -> Record:

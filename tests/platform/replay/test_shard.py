@@ -162,17 +162,100 @@ def test_the_side_table_is_saved_whole_and_restored(tmp_path):
     assert two.write_back(ids, {"latent": np.zeros((len(ids), 2), np.float16)}) == 0
 
 
-@pytest.mark.parametrize("which", ["shard0-000000.arrow", "shard0-side-000000.arrow"])
-def test_a_corrupted_file_is_named(tmp_path, which):
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def delete(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [flip, cut, delete])
+@pytest.mark.parametrize("sampler", ["uniform", "freshest", "episodes"])
+def test_without_a_damaged_file_the_shard_goes_on(tmp_path, sampler, damage):
+    one, history = shard(sampler, capacity=10_000), chunks(5, 120)
+    number = 0
+    for begin in (0, 30, 60):
+        one.insert(history[begin : begin + 30])
+        fragment = saved(one, tmp_path)
+        one.sample("main", 3, number, number)
+        number += 1
+    fragment = saved(one, tmp_path)
+    damage(tmp_path / "shard0-000001.arrow")
+    two = shard(sampler, capacity=10_000)
+    found = two.load(tmp_path, fragment)
+    lost = sum(chunk.num_rows for chunk in history[30:60])
+    assert found.lost_rows == lost == one.stats()["rows"] - two.stats()["rows"]
+    assert len(found.texts) == 1
+    assert "shard0-000001.arrow" in found.texts[0]
+    # Every window is one of consecutive rows that are left.
+    gone = {(c.number, c.start_row + i) for c in history[30:60] for i in range(c.num_rows)}
+    for batch in range(number, number + 40):
+        for window in two.sample("main", 8, batch, batch):
+            rows = [
+                (p.number, p.start_row + i) for p in window for i in range(len(p.data["reward"]))
+            ]
+            assert rows == [(rows[0][0], rows[0][1] + i) for i in range(LENGTH)]
+            assert not gone.intersection(rows)
+    # It goes on as any shard, and its next state is whole.
+    two.insert(history[90:])
+    three = shard(sampler, capacity=10_000)
+    assert three.load(tmp_path, saved(two, tmp_path)).texts == []
+    assert three.stats() == two.stats()
+    draws = [s.sample("main", 8, 99, 99) for s in (two, three)]
+    assert plain(draws[0]) == plain(draws[1])
+
+
+def test_a_damaged_record_is_left_out_alone(tmp_path):
+    one, history = shard(capacity=10_000), chunks(0, 20)
+    one.insert(history)
+    stored = [*one._store]
+    stored[7].checksum ^= 1  # as if memory had changed before it was written
+    found = shard(capacity=10_000).load(tmp_path, saved(one, tmp_path))
+    assert found.lost_rows == history[7].num_rows
+    assert "shard0-000000.arrow: record 7" in found.texts[0]
+
+
+def test_without_its_side_table_a_shard_keeps_its_rows(tmp_path):
     one, history = shard(), chunks(0, 20)
     one.insert(history)
-    one.write_back(step_ids(history[0].number, history[0].start_row, 1), {"x": np.ones(1)})
+    ids = step_ids(history[0].number, history[0].start_row, 1)
+    one.write_back(ids, {"x": np.ones(1)})
     fragment = saved(one, tmp_path)
-    data = bytearray((tmp_path / which).read_bytes())
-    data[len(data) // 2] ^= 1
-    (tmp_path / which).write_bytes(data)
-    with pytest.raises(ValueError, match=which):
-        shard().load(tmp_path, fragment)
+    flip(tmp_path / "shard0-side-000000.arrow")
+    two = shard()
+    found = two.load(tmp_path, fragment)
+    assert "shard0-side-000000.arrow" in found.texts[0]
+    assert found.lost_rows == 0
+    assert two.stats()["rows"] == one.stats()["rows"]
+    pieces = [piece for window in two.sample("main", 50, 0, 0) for piece in window]
+    assert not any(piece.data["side/valid"].any() for piece in pieces)
+
+
+def test_rows_are_counted_where_the_fragment_does_not_tell_them(tmp_path):
+    one = shard(capacity=100)
+    one.insert([each for each in chunks(0, 60) if each.number == 0])
+    fragment = saved(one, tmp_path)
+    del fragment["rows"]
+    delete(tmp_path / "shard0-000000.arrow")
+    assert shard(capacity=100).load(tmp_path, fragment).lost_rows == one.stats()["rows"]
+
+
+def test_a_file_outside_the_folder_is_not_read(tmp_path):
+    one = shard()
+    one.insert(chunks(0, 20))
+    text = json.dumps(one.save(tmp_path / "a"))
+    (tmp_path / "a/shard0-000000.arrow").rename(tmp_path / "shard0-000000.arrow")
+    fragment = json.loads(text.replace("shard0-0", "../shard0-0"))
+    found = shard().load(tmp_path / "a", fragment)
+    assert found.lost_rows == one.stats()["rows"]
+    assert "'../shard0-000000.arrow'" in found.texts[0]
 
 
 def test_duplicates_are_known_after_a_restart_even_if_they_were_evicted(tmp_path):
