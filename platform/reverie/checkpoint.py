@@ -12,7 +12,6 @@ tensors are saved or loaded.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
@@ -32,6 +31,7 @@ from reverie.checkpoint_format import (
     Manifest,
     check_loadable,
     compare,
+    decode_tensors,
     encode_documents,
     encode_tensors,
     folder_of,
@@ -66,11 +66,25 @@ class Checkpoint:
         return [entry.name for entry in self.manifest.files]
 
     def tensors(self, name: str, map_location: str = "cpu") -> dict[str, Any]:
-        """Load the state dict saved as `name`. Raises: KeyError, CheckpointError."""
-        import torch
+        """Load the state dict saved as `name`.
 
-        data = self._part(f"{name}.pt")
-        return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
+        Raises:
+            KeyError: there is none.
+            CheckpointError: it is damaged, holds more than tensors and plain values, or a tensor
+                that is not finite.
+        """
+        from reverie.finite import first_not_finite
+
+        state = decode_tensors(self._part(f"{name}.pt"), self._where(name), map_location)
+        if (spoiled := first_not_finite(state, name)) is not None:
+            raise CheckpointError(
+                f"{self._where(name)}: tensor {spoiled} is NaN or infinite; choose an earlier"
+                " checkpoint: --checkpoint NUMBER"
+            )
+        return state
+
+    def _where(self, name: str) -> str:
+        return f"{self._storage.uri}/{folder_of(self.number)}/{name}.pt"
 
     def document(self, name: str) -> Any:
         """Load the document saved as `name`. Raises: KeyError, CheckpointError."""
@@ -125,6 +139,8 @@ class CheckpointStore:
         tensors: Mapping[str, Mapping[str, Tensors]],
         documents: Mapping[str, Json],
         files: Iterable[str | FileEntry] = (),
+        *,
+        after_error: bool = False,
     ) -> None:
         """Write a checkpoint, then delete what it makes superfluous.
 
@@ -138,6 +154,8 @@ class CheckpointStore:
             documents: whatever JSON can hold, by part name.
             files: further files of the run, already durable and never changed again. A bare name
                 is read once for its crc32; an entry is believed.
+            after_error: what is saved may be of no use; it does not count towards `keep`, and
+                goes with the next save.
 
         Raises:
             CheckpointError: from the OSError of a full or failing disk; the checkpoints before
@@ -152,7 +170,7 @@ class CheckpointStore:
         try:
             before = self._storage.list(REPLAY)
             self._delete(number)
-            self._usable[number] = self._write(number, tensors, encoded, files)
+            self._usable[number] = self._write(number, tensors, encoded, files, after_error)
         except BaseException as error:
             self._remove_partial(number)
             if isinstance(error, OSError):
@@ -240,13 +258,19 @@ class CheckpointStore:
         tensors: Mapping[str, Mapping[str, Tensors]],
         documents: Mapping[str, bytes],
         files: Iterable[str | FileEntry],
+        after_error: bool,
     ) -> Manifest:
         entries = self._entries(files)
         parts = [self._write_part(number, f"{n}.json", data) for n, data in documents.items()]
         for name, state in tensors.items():
             parts.append(self._write_part(number, f"{name}.pt", encode_tensors(state)))
         manifest = Manifest(
-            format=FORMAT, number=number, time=time.time(), parts=tuple(parts), files=entries
+            format=FORMAT,
+            number=number,
+            time=time.time(),
+            parts=tuple(parts),
+            files=entries,
+            after_error=after_error,
         )
         self._storage.write_atomic(f"{folder_of(number)}/{MANIFEST}", manifest.to_bytes())
         return manifest
@@ -293,15 +317,18 @@ class CheckpointStore:
         """Delete all but `keep` usable checkpoints up to `newest`; return what is left.
 
         A broken one between them stays until it is older than all of them: perhaps its disk was
-        only out of reach. Newer ones are broken too, and what they led to was not used.
+        only out of reach. Newer ones are broken too, and what they led to was not used. One that
+        was saved after an error counts for nothing and stays only while it is the newest.
         """
         complete = [n for n in reversed(self.numbers()) if n <= newest]
         kept: list[int] = []
         usable = 0
         for number in complete:
+            if number != newest and self._is_after_error(number):
+                continue
             if usable < self._keep:
                 kept.append(number)
-                usable += self._is_usable(number)
+                usable += self._is_usable(number) and not self._is_after_error(number)
         for number in self._folders(".*"):
             if number not in kept:
                 self._delete(number)
@@ -314,6 +341,14 @@ class CheckpointStore:
             except CheckpointError as error:
                 logger.warning("not counted as kept: %s", error)
         return number in self._usable
+
+    def _is_after_error(self, number: int) -> bool:
+        if number in self._usable:
+            return self._usable[number].after_error
+        try:
+            return self._read_manifest(number).after_error
+        except CheckpointError:
+            return False
 
     def _named_files(self, number: int) -> tuple[FileEntry, ...]:
         if number in self._usable:

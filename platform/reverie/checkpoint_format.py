@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ class Manifest:
     """Files of the checkpoint's own folder, named within it."""
     files: tuple[FileEntry, ...]
     """Further files of the run, named from its root."""
+    after_error: bool = False
+    """It was saved as the run ended with an error."""
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
@@ -67,7 +70,14 @@ class Manifest:
         for entry in files:
             _check_inside(entry.name, entry.name.startswith(f"{REPLAY}/"))
         number, seconds = int(tree["number"]), float(tree["time"])
-        return cls(format=FORMAT, number=number, time=seconds, parts=parts, files=files)
+        return cls(
+            format=FORMAT,
+            number=number,
+            time=seconds,
+            parts=parts,
+            files=files,
+            after_error=bool(tree.get("after_error")),
+        )
 
 
 def _check_inside(name: str, is_right_folder: bool) -> None:
@@ -117,6 +127,24 @@ def encode_tensors(state: Mapping[str, Tensors]) -> memoryview:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getbuffer()
+
+
+def decode_tensors(data: bytes, where: str, map_location: str) -> dict[str, Any]:
+    """Read what `encode_tensors` wrote.
+
+    Raises:
+        CheckpointError: it holds something else; none of it is executed.
+    """
+    import torch
+
+    try:
+        return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{where}: expected tensors and plain values only, got something else ({reason});"
+            " use a checkpoint that this program wrote"
+        ) from error
 
 
 def check_loadable(value: Any, where: str) -> None:

@@ -17,6 +17,7 @@ from reverie.allocator import keep_memory
 from reverie.compiling import begin_update, compile_agent
 from reverie.config import TrainConfig
 from reverie.errors import ConfigError, NonFiniteLoss
+from reverie.finite import first_not_finite, first_not_finite_array
 from reverie.group import ALONE, Group
 from reverie.init_from import Source, initialise
 from reverie.links import Batches, Ready, Weights
@@ -24,7 +25,7 @@ from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
 from reverie.protocols import Metrics, StreamSpec, Videos
 from reverie.seeds import LEARNING, derive_seed
-from reverie.types import Counters, Spaces, Tensors, Version
+from reverie.types import Array, Counters, Spaces, Tensors, Version
 
 LOSS_PREFIX = "loss/"
 
@@ -139,7 +140,7 @@ class Learner:
         """Hand the newest weights to the weight store, if they are newer than the last."""
         if self._published < self._grad_updates:
             self._check_finite()
-            self._weights.publish(self.version, self.agent.policy_state())
+            self._weights.publish(self.version, self._policy_state())
             self._published = self._grad_updates
 
     def publish_first(self) -> None:
@@ -150,7 +151,7 @@ class Learner:
     def pin(self, env_steps: int) -> None:
         """Pin the present weights for an evaluation and look at the latest batch."""
         self._check_finite()
-        self._weights.pin(self.version, env_steps, self.agent.policy_state())
+        self._weights.pin(self.version, env_steps, self._policy_state())
         if self._latest is not None and self._config.eval.video:
             videos, metrics = self.agent.report(self._latest.batches)
             self._reports.append(Report(env_steps=env_steps, videos=videos, metrics=_read(metrics)))
@@ -159,13 +160,16 @@ class Learner:
         """Everything a resumed learner needs; the policy's weights apart, for `reverie.load`.
 
         Raises:
-            NonFiniteLoss: rather than saving weights that a NaN has spoiled.
+            NonFiniteLoss: rather than saving a state that a NaN has spoiled.
         """
         self._check_finite()
         self._stream.settle()
-        policy = {k: torch.from_numpy(v.copy()) for k, v in self.agent.policy_state().items()}
+        policy = {k: torch.from_numpy(v.copy()) for k, v in self._policy_state().items()}
+        agent = self.agent.state_dict()
+        if (name := first_not_finite(agent, "agent")) is not None:
+            raise NonFiniteLoss(self._spoiled(f"tensor {name}"))
         learner = {
-            "agent": self.agent.state_dict(),
+            "agent": agent,
             "grad_updates": self._grad_updates,
             "batches": self._batches,
             "next_pin": self._next_pin,
@@ -236,10 +240,20 @@ class Learner:
         flags = cast(list[bool], self._group.any(stacked).tolist())
         names = [name for name, bad in zip(self._bad, flags, strict=True) if bad]
         if names:
-            raise NonFiniteLoss(
-                f"{', '.join(names)} became NaN or infinite by update {self._grad_updates}; the "
-                "last checkpoint is kept: resume from it with a smaller learning rate or float32"
-            )
+            raise NonFiniteLoss(self._spoiled(", ".join(names)))
+
+    def _policy_state(self) -> dict[str, Array]:
+        """What acting needs. Raises: NonFiniteLoss, rather than acting with what is spoiled."""
+        state = dict(self.agent.policy_state())
+        if (name := first_not_finite_array(state)) is not None:
+            raise NonFiniteLoss(self._spoiled(f"tensor policy/{name}"))
+        return state
+
+    def _spoiled(self, what: str) -> str:
+        return (
+            f"{what} became NaN or infinite by update {self._grad_updates}; the last checkpoint"
+            " is kept: resume from it with a smaller learning rate or learner.precision=float32"
+        )
 
     def _stats(self, updates: int, waited: float, worked: float) -> TrainStats:
         reports, self._reports = self._reports, []

@@ -136,16 +136,19 @@ class Trainer:
         self._log()
         return events
 
-    def save(self, *, go_on: bool = True) -> None:
+    def save(self, *, go_on: bool = True, after_error: bool = False) -> None:
         """Write a checkpoint now; the previous one stays valid until this one is durable.
 
-        With `go_on=False` the parts stay at rest after it: the run is about to end.
+        With `go_on=False` the parts stay at rest after it: the run is about to end. One that is
+        written `after_error` takes no other one's place.
         """
         self._take(self._backend.quiesce())
         saved = self._backend.save(go_on=go_on)
         documents = {**saved.documents, "record": self._record.to_json()}
         self._number = self._store.next_number()
-        self._store.save(self._number, saved.tensors, documents, saved.files)
+        self._store.save(
+            self._number, saved.tensors, documents, saved.files, after_error=after_error
+        )
         self._last_save = time.perf_counter()
 
     def facts(self) -> dict[str, int | float]:
@@ -214,7 +217,7 @@ class Trainer:
 
     def _save_what_is_left(self) -> None:
         try:
-            self.save(go_on=False)
+            self.save(go_on=False, after_error=True)
         except Exception as error:
             log.warning("no last checkpoint could be written (%s); the previous one stands", error)
 

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import pickle
 import random
 import subprocess
 import sys
@@ -188,7 +187,7 @@ def test_only_the_parts_that_are_needed_are_verified(three: Storage) -> None:
     assert found is not None
     assert found.document("run") == {"number": 3}
     check(CheckpointStore(three, 3).latest(), 2)
-    with pytest.raises(CheckpointError, match="policy.pt: no such part"):
+    with pytest.raises(CheckpointError, match=r"policy\.pt: no such part"):
         CheckpointStore(three, 3).latest(["policy.pt"])
 
 
@@ -482,9 +481,29 @@ def test_nothing_is_unpickled(
     torch.save({"x": Malicious()}, buffer)
     monkeypatch.setattr("reverie.checkpoint.encode_tensors", lambda _: buffer.getbuffer())
     store.save(1, {"learner": {}}, {})
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointError, match=r"00000001/learner\.pt: expected tensors"):
         store.load(1).tensors("learner")
     assert not (tmp_path / "pickle_was_executed").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_what_is_not_finite_is_not_loaded(storage: Storage, value: float) -> None:
+    store = CheckpointStore(storage, 1)
+    moments = [{"exp_avg": torch.tensor([0.0, value])}]
+    store.save(1, {"learner": {"net": torch.ones(2), "moments": moments}}, {})
+    with pytest.raises(CheckpointError, match=r"learner/moments/0/exp_avg is NaN.*--checkpoint"):
+        store.load(1).tensors("learner")
+
+
+def test_what_is_saved_after_an_error_takes_no_good_one_s_place(three: Storage) -> None:
+    store = CheckpointStore(three, keep=2)
+    for number in (4, 5, 6):  # a job that is requeued and fails as soon
+        store.save(number, {"learner": state(number)}, {"run": {}}, after_error=True)
+        assert store.numbers() == [2, 3, number]
+        store = CheckpointStore(three, keep=2)
+    assert three.exists(chunk_name(3))
+    save(store, three, 7, [7])
+    assert store.numbers() == [3, 7]
 
 
 def test_keep_must_be_positive(storage: Storage) -> None:

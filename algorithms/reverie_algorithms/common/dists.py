@@ -101,7 +101,8 @@ class TwoHot(nn.Module):
         position = (symlog(target).clamp(-self.limit, self.limit) + self.limit) / self.spacing
         lower = position.floor().clamp(max=self.bins.shape[0] - 2)
         upper_weight = (position - lower).unsqueeze(-1)
-        index = lower.long().unsqueeze(-1)
+        # NaN is no index: its loss is NaN, and the learner names it.
+        index = lower.long().clamp(min=0, max=self.bins.shape[0] - 2).unsqueeze(-1)
         log_probs = torch.log_softmax(logits.float(), -1)
         low, high = log_probs.gather(-1, index), log_probs.gather(-1, index + 1)
         return -torch.lerp(low, high, upper_weight).squeeze(-1)
@@ -140,7 +141,7 @@ class SymexpTwoHot(nn.Module):
     def _cross_entropy(self, log_probs: Tensor, target: Tensor) -> Tensor:
         target = torch.minimum(torch.maximum(target, self.bins[0]), self.bins[-1]).contiguous()
         lower = torch.searchsorted(self.bins, target, right=True) - 1
-        lower = lower.clamp(max=len(self.bins) - 2)
+        lower = lower.clamp(min=0, max=len(self.bins) - 2)  # NaN included: its loss is NaN
         low, high = self.bins[lower], self.bins[lower + 1]
         upper_weight = ((target - low) / (high - low)).unsqueeze(-1)
         index = lower.unsqueeze(-1)
