@@ -66,7 +66,9 @@ def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> JsonTree:
         ConfigError: naming the file that is wrong, or that asks for a base which is missing.
     """
     try:
-        tree = parse_value(path.read_text())
+        tree = parse_value(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text, got {error}; save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not _is_mapping(tree):

@@ -11,16 +11,17 @@ import numpy as np
 from reverie import evaluator, wiring
 from reverie.agent_actor import make_agent_actor
 from reverie.batch_stream import Assembler, Batch
-from reverie.checkpoint import Checkpoint
+from reverie.checkpoint import Checkpoint, CheckpointError
 from reverie.config import TrainConfig, load_config
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
 from reverie.policy import (
+    POLICY_FILE,
     config_file,
+    find_checkpoint,
     load_learner,
     load_policy,
     make_agent,
-    newest_checkpoint,
     read_spaces,
 )
 from reverie.protocols import Mode, StreamSpec, Videos
@@ -33,25 +34,32 @@ EPISODE_FPS = 30
 
 
 def evaluate_checkpoint(
-    run: Path, episodes: int | None, mode: Mode | None, *, video: bool
+    run: Path,
+    episodes: int | None,
+    mode: Mode | None,
+    *,
+    video: bool,
+    number: int | None = None,
 ) -> JsonTree:
     """Play the protocol's episodes (or `episodes`) and append the score to evaluations.jsonl.
 
-    With `video` it also writes the first episode, and imagined beside real futures of windows
-    from the checkpoint's replay.
+    `number` chooses a checkpoint, by default the newest. Of it only the policy is needed. With
+    `video` it also writes the first episode, and imagined beside real futures of windows from the
+    checkpoint's replay.
 
     Raises:
         FileNotFoundError: no run folder, or no checkpoint in it yet.
         ConfigError: the checkpoint does not fit the run's configuration.
+        CheckpointError: no such checkpoint, none that is whole, or weights that are not finite.
     """
     config, spaces = load_config(config_file(run)), read_spaces(run)
-    checkpoint = newest_checkpoint(run)
+    # A video also shows what the whole agent imagines.
+    checkpoint = find_checkpoint(run, number, None if video else [POLICY_FILE])
     protocol = evaluator.protocol_of(config, mode)
     seed = derive_seed(config.seed, SCORING)
     actor = make_agent_actor(config, spaces, seed=seed, mode=protocol.mode)
     load_policy(actor.agent, checkpoint)
-    progress = checkpoint.document("record")["progress"]
-    counters = Counters(env_steps=progress["env_steps"], grad_updates=progress["grad_updates"])
+    counters = _counters(checkpoint)
     actor.counters = counters
     result = evaluator.score(config, actor, protocol, counters, episodes=episodes, record=video)
     found = _figures(run, checkpoint, result)
@@ -65,6 +73,15 @@ def evaluate_checkpoint(
             *_write(run, imagined, result.env_steps, IMAGINED_FPS),
         ]
     return found
+
+
+def _counters(checkpoint: Checkpoint) -> Counters:
+    try:
+        progress = checkpoint.document("record")["progress"]
+    except (CheckpointError, KeyError) as error:
+        log.warning("how far the run was is not known and shown as 0 steps: %s", error)
+        return Counters()
+    return Counters(env_steps=progress["env_steps"], grad_updates=progress["grad_updates"])
 
 
 def imagined_videos(
@@ -88,7 +105,8 @@ def _draw(
         wiring.make_shard(config, specs, index) for index in range(config.resources.num_shards)
     ]
     for shard, fragment in zip(shards, checkpoint.document("replay"), strict=True):
-        shard.load(run / wiring.REPLAY_FOLDER, fragment)
+        for text in shard.load(run / wiring.REPLAY_FOLDER, fragment).texts:
+            log.warning("nothing is imagined from a damaged file: %s", text)
     windows: dict[str, list[Window]] = {}
     for name, spec in specs.items():
         masses = [shard.masses()[name] for shard in shards]

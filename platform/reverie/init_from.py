@@ -102,7 +102,8 @@ def _find_checkpoint(name: str) -> tuple[str, Checkpoint]:
         raise ConfigError(f"init.from: {root}: not a run folder with a checkpoint")
     if one and int(one[2]) not in numbers:
         raise ConfigError(f"init.from: {root} holds no checkpoint {one[2]}; it holds {numbers}")
-    found = store.load(int(one[2])) if one else store.latest()
+    parts = ["learner.pt"]
+    found = store.load(int(one[2]), parts) if one else store.latest(parts)
     assert found is not None, numbers
     return root, found
 

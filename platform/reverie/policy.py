@@ -6,7 +6,7 @@ Imports neither ray nor gymnasium: a robot or a notebook needs torch and numpy o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from reverie.types import FLAG_KEYS, Array, Counters, Rows, Spaces
 
 CONFIG_FILE = "config.yaml"
 SPACES_FILE = "spaces.json"
+POLICY_FILE = "policy.pt"
+"""The part of a checkpoint that acting needs."""
 
 
 def make_agent(
@@ -70,26 +72,44 @@ def _without_memory() -> AbstractContextManager[Any]:
     return torch.device("meta")
 
 
-def load(run: str | Path, *, mode: Mode = "mode", device: str = "cpu", seed: int = 0) -> Policy:
-    """Load the policy of the newest usable checkpoint of a run folder.
+def load(
+    run: str | Path,
+    *,
+    mode: Mode = "mode",
+    device: str = "cpu",
+    seed: int = 0,
+    checkpoint: int | None = None,
+) -> Policy:
+    """Load the policy of the newest usable checkpoint of a run folder, or of the one named.
+
+    Reads `config.yaml`, `spaces.json` and the checkpoint's `policy.pt`, nothing else.
 
     Raises:
         FileNotFoundError: `run` is not a run folder or holds no checkpoint yet.
         ConfigError: the checkpoint does not fit the run's configuration.
+        CheckpointError: no such checkpoint, none that is whole, or weights that are not finite.
     """
     config, spaces = _acting_config(Path(run)), read_spaces(run)
     agent = make_agent(config, spaces, seed=seed, training=False, device=device)
-    load_policy(agent, newest_checkpoint(run))
+    load_policy(agent, find_checkpoint(run, checkpoint, [POLICY_FILE]))
     return Policy(agent, spaces, mode)
 
 
-def newest_checkpoint(run: str | Path) -> Checkpoint:
-    """The newest usable checkpoint of a run folder.
+def find_checkpoint(
+    run: str | Path, number: int | None = None, parts: Collection[str] | None = None
+) -> Checkpoint:
+    """The newest usable checkpoint of a run folder, or the one of that number.
+
+    Only `parts` (file names) of it are verified where they are given.
 
     Raises:
         FileNotFoundError: there is none yet.
+        CheckpointError: no such checkpoint, or none that is whole.
     """
-    checkpoint = CheckpointStore(Storage(str(run)), keep=1).latest()
+    store = CheckpointStore(Storage(str(run)), keep=1)
+    if number is not None:
+        return store.load(number, parts)
+    checkpoint = store.latest(parts)
     if checkpoint is None:
         raise FileNotFoundError(f"{run}: no checkpoint yet; wait for the first or resume the run")
     return checkpoint
@@ -108,15 +128,30 @@ def config_file(run: str | Path) -> Path:
 
 
 def read_spaces(run: str | Path) -> Spaces:
-    """The spaces a run folder was started with."""
-    return Spaces.from_json(json.loads((Path(run) / SPACES_FILE).read_text()))
+    """The spaces a run folder was started with.
+
+    Raises:
+        ConfigError: their file is missing or broken.
+    """
+    path = Path(run) / SPACES_FILE
+    remedy = "resume the run, which writes it anew, or copy it from a run of the same environment"
+    try:
+        return Spaces.from_json(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: expected the run's spaces, got no file; {remedy}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected the run's spaces: {error}; {remedy}") from None
 
 
 def _acting_config(run: Path) -> ExperimentConfig:
     """What acting needs of a run's configuration; the suite is left alone, so that a machine
     without environments can act.
     """
-    tree = read_yaml(config_file(run))
+    path = config_file(run)
+    tree = read_yaml(path)
+    for section in ("algorithm", "learner"):
+        if section not in tree:
+            raise ConfigError(f"{path}: expected a section {section!r}, got {sorted(tree)}")
     return ExperimentConfig(
         algorithm=resolve_algorithm(tree["algorithm"]),
         learner=build(LearnerConfig, tree["learner"], "learner"),

@@ -22,6 +22,7 @@ from pydantic import JsonValue
 
 from reverie.config import TrainConfig
 from reverie.documents import parse
+from reverie.errors import DocumentError
 from reverie.storage import Storage
 from reverie.types import JsonTree, Spaces
 
@@ -80,12 +81,15 @@ def write_run_manifest(
 
     Raises:
         OSError: the folder cannot be written.
-        ValueError: an existing manifest that is not JSON, or lacks what each one holds.
+        DocumentError: an existing manifest that is not JSON, or lacks what each one holds.
     """
     path = folder / MANIFEST_FILE
     if path.exists():
         tree = _read(path)
-        earlier = parse(_Earlier, tree, str(path))
+        try:
+            earlier = parse(_Earlier, tree, str(path))
+        except DocumentError as error:
+            raise DocumentError(f"{error}; move the file away") from None
         tree["resumed"] = [*earlier.resumed, _restart(folder, argv, earlier)]
     else:
         tree = _start(folder, argv, "git.diff")
@@ -184,7 +188,7 @@ def _read(path: Path) -> JsonTree:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, got {error}; move the file away") from None
+        raise DocumentError(f"{path}: expected JSON, got {error}; move the file away") from None
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, list[str | None]]:

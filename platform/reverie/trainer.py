@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -20,6 +20,7 @@ from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import TrainConfig
 from reverie.errors import ConfigError, NonFiniteLoss, PartLost, RunError
 from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
+from reverie.lease import LEASE_FILE, FolderTaken, Lease, holder
 from reverie.links import Backend
 from reverie.metrics import MetricsLogger
 from reverie.policy import CONFIG_FILE, SPACES_FILE
@@ -27,7 +28,7 @@ from reverie.protocols import Initialised, Videos
 from reverie.run_manifest import write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
 from reverie.storage import Storage
-from reverie.types import Counters
+from reverie.types import Counters, Json
 from reverie.video import IMAGINED_FPS, can_film, write_run_video
 from reverie.wiring import Events
 
@@ -57,9 +58,13 @@ class Trainer:
     Args:
         address: Ray cluster to join; None starts one on this machine.
         resume: `auto` goes on if the run folder holds a checkpoint, `must` insists on one.
+        checkpoint: number of the one to go on from, instead of the newest; later ones are gone
+            with the first new one.
 
     Raises:
         ConfigError: the run folder exists already, or cannot be made.
+        FolderTaken: another process writes it.
+        CheckpointError: no such checkpoint, or none that is usable.
     """
 
     def __init__(
@@ -69,17 +74,23 @@ class Trainer:
         local: bool = False,
         address: str | None = None,
         resume: Resume = "never",
+        checkpoint: int | None = None,
     ) -> None:
         self.config = config
         self._checkpoint: Checkpoint | None = None
+        self._goes_back = checkpoint is not None
+        made = config.run.dir is None or not Path(config.run.dir).exists()
         self.folder = run_folder(config)
         self._store = CheckpointStore(Storage(str(self.folder)), config.run.keep_checkpoints)
         is_new = self._claim_folder(resume)
         try:
+            if not is_new and resume != "never":
+                self._find_checkpoint(resume, checkpoint)
             self._begin(local, address)
         except BaseException:
-            if is_new:  # a run that never began leaves no folder that is in the way
-                shutil.rmtree(self.folder)
+            self._lease.release()
+            if is_new:  # a run that never began leaves nothing that is in the way
+                _clear(self.folder, whole=made)
             raise
         self._number = self._checkpoint.number if self._checkpoint else 0
         self._last_log = self._last_save = time.perf_counter()
@@ -91,6 +102,7 @@ class Trainer:
 
     def step(self) -> Events:
         """Let the run go on for a moment: at most about one second on Ray, one quota locally."""
+        self._lease.check()
         events = self._backend.step()
         self._take(events)
         if time.perf_counter() - self._last_log >= self.config.run.log_every_s:
@@ -119,7 +131,7 @@ class Trainer:
             self.finish()
             self.save(go_on=False)
             return self._sum_up()
-        except (Interrupted, NonFiniteLoss):
+        except (Interrupted, NonFiniteLoss, FolderTaken):
             raise
         except Exception:
             self._save_what_is_left()
@@ -142,9 +154,14 @@ class Trainer:
         With `go_on=False` the parts stay at rest after it: the run is about to end. One that is
         written `after_error` takes no other one's place.
         """
+        self._lease.check()
         self._take(self._backend.quiesce())
         saved = self._backend.save(go_on=go_on)
-        documents = {**saved.documents, "record": self._record.to_json()}
+        documents = {
+            **saved.documents,
+            "record": self._record.to_json(),
+            "config": self.config.to_dict(),
+        }
         self._number = self._store.next_number()
         self._store.save(
             self._number, saved.tensors, documents, saved.files, after_error=after_error
@@ -158,6 +175,7 @@ class Trainer:
     def close(self) -> None:
         self._backend.close()
         self._metrics.close()
+        self._lease.release()
 
     def _take(self, events: Events) -> None:
         self._record.take(events)
@@ -237,6 +255,8 @@ class Trainer:
         self._write_files()
         if source is not None and taken is not None:
             self._note_start(source, taken)
+        if self._goes_back:
+            self._leave_later()
         self._record = RunRecord(self.config, self._checkpoint)
         self._metrics = self._make_logger()
         try:
@@ -248,22 +268,63 @@ class Trainer:
             raise
 
     def _claim_folder(self, resume: Resume) -> bool:
-        """Make the run folder or find the checkpoint in it; True if the folder was empty."""
-        exists = (self.folder / CONFIG_FILE).exists()
-        is_empty = not self.folder.exists() or not any(self.folder.iterdir())
+        """Take the run folder, made if need be; True if nothing was in it."""
+        is_empty = _is_empty(self.folder)
         if resume == "never" and not is_empty:
-            raise ConfigError(
-                f"run.dir: {self.folder} exists; choose another, or resume it: "
-                f"reverie resume {self.folder}"
-            )
-        if exists and resume != "never":
-            self._checkpoint = self._store.latest()
-        if resume == "must" and self._checkpoint is None:
-            raise ConfigError(f"{self.folder}: nothing to resume: no checkpoint in it")
-        if self._checkpoint is not None:
-            self._check_shards(self._checkpoint)
+            raise self._exists()
+        if resume == "must" and is_empty:
+            raise self._nothing_to_resume()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lease = Lease(self.folder)
+        if resume == "never" and not _is_empty(self.folder):
+            self._lease.release()  # another was faster, and has ended already
+            raise self._exists()
         return is_empty
+
+    def _exists(self) -> ConfigError:
+        owner = holder(self.folder) if (self.folder / LEASE_FILE).exists() else None
+        return ConfigError(
+            f"run.dir: {self.folder} exists"
+            + (f" and {owner} writes it" if owner else "")
+            + f"; choose another, or resume it: reverie resume {self.folder}"
+        )
+
+    def _nothing_to_resume(self) -> ConfigError:
+        return ConfigError(f"{self.folder}: nothing to resume: no checkpoint in it")
+
+    def _find_checkpoint(self, resume: Resume, number: int | None) -> None:
+        """Find what the run goes on from, and say how its configuration has changed since."""
+        if (self.folder / CONFIG_FILE).exists():
+            self._checkpoint = self._store.latest() if number is None else self._store.load(number)
+        if self._checkpoint is None:
+            if resume == "must":
+                raise self._nothing_to_resume()
+            return
+        self._check_shards(self._checkpoint)
+        if "config.json" in self._checkpoint.parts:
+            told = _flat(self._checkpoint.document("config"))
+            for key, value in _flat(self.config.to_dict()).items():
+                if told.get(key) != value and key != "run.dir":
+                    log.warning(
+                        "config: %s is %s now; checkpoint %d was trained with %s",
+                        key,
+                        json.dumps(value),
+                        self._checkpoint.number,
+                        json.dumps(told.get(key)),
+                    )
+
+    def _leave_later(self) -> None:
+        """Take later checkpoints away that the run does not go on from."""
+        if self._checkpoint is None:
+            return
+        number = self._checkpoint.number
+        if later := self._store.set_aside(number):
+            log.warning(
+                "going on from checkpoint %d: %s set aside (manifest.set_aside.json), gone with"
+                " the next checkpoint",
+                number,
+                later,
+            )
 
     def _check_shards(self, checkpoint: Checkpoint) -> None:
         had, wanted = len(checkpoint.document("replay")), self.config.resources.num_shards
@@ -318,6 +379,37 @@ class Trainer:
             raise ImportError(message) from error
         log.info(STARTING)
         return RayRun(*parts, address=address)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but leases, or is not there."""
+    return not folder.exists() or all(LEASE_FILE in path.name for path in folder.iterdir())
+
+
+def _clear(folder: Path, *, whole: bool) -> None:
+    """Remove what a start has written; the folder itself only if it was made then."""
+    try:
+        if whole:
+            shutil.rmtree(folder)
+            return
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    except OSError as error:  # why the start failed is what counts
+        log.warning("%s: what the start wrote could not be removed: %s", folder, error)
+
+
+def _flat(tree: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
+    """Leaves of a tree by dotted key."""
+    flat: dict[str, Json] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
 
 
 def run_folder(config: TrainConfig) -> Path:

@@ -200,7 +200,7 @@ def test_a_failed_save_does_not_hide_why_the_run_stopped(
 ) -> None:
     trainer = make(tmp_path, env={"fault": "raise", "at": 60}, run__max_env_restarts=0)
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(CheckpointStore, "save", full)

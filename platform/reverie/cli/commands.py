@@ -1,4 +1,4 @@
-"""The command line: `reverie train|resume|eval|describe|algorithms|doctor`.
+"""The command line: `reverie train|resume|eval|export|describe|algorithms|doctor`.
 
 Commands about environments stand in `env_commands`.
 """
@@ -93,6 +93,7 @@ def make_parser() -> Parser:
     _add_train(commands)
     _add_resume(commands)
     _add_eval(commands)
+    _add_export(commands)
     _add_describe(commands)
     add_env_commands(commands)
     add_command(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")
@@ -122,6 +123,7 @@ def _add_resume(commands: Commands) -> None:
     parser = add_command(commands, "resume", _resume, text, "resume runs/first")
     parser.add_argument("run", metavar="RUN", help="run folder, e.g. runs/first")
     add_overrides(parser)
+    _add_checkpoint(parser, "resume from this checkpoint; later ones go with the first new one")
     _add_where(parser)
 
 
@@ -129,6 +131,7 @@ def _add_eval(commands: Commands) -> None:
     text = "score the latest checkpoint of a run"
     parser = add_command(commands, "eval", _eval, text, "eval runs/first")
     parser.add_argument("run", metavar="RUN", help="run folder, e.g. runs/first")
+    _add_checkpoint(parser, "score this checkpoint")
     parser.add_argument(
         "--episodes",
         type=at_least_one,
@@ -142,6 +145,20 @@ def _add_eval(commands: Commands) -> None:
     )
     parser.add_argument("--video", action="store_true", help="write an mp4 of the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_export(commands: Commands) -> None:
+    text = "copy a run's policy with what acting needs (a few MB) into a folder of its own"
+    parser = add_command(commands, "export", _export, text, "export runs/first robot")
+    parser.add_argument("run", metavar="RUN", help="run folder, e.g. runs/first")
+    parser.add_argument("folder", metavar="FOLDER", help="new folder, for reverie.load(FOLDER)")
+    _add_checkpoint(parser, "export this checkpoint")
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--checkpoint", type=at_least_one, metavar="NUMBER", help=f"{text} (default: the latest)"
+    )
 
 
 def _add_describe(commands: Commands) -> None:
@@ -179,14 +196,25 @@ def _resume(arguments: argparse.Namespace) -> int:
 
     overrides = [*arguments.overrides, f"run.dir={arguments.run}"]
     config = load_config(config_file(arguments.run), overrides)
-    return _run(config, arguments, "must")
+    return _run(config, arguments, "must", arguments.checkpoint)
 
 
-def _run(config: TrainConfig, arguments: argparse.Namespace, resume: Resume) -> int:
+def _run(
+    config: TrainConfig,
+    arguments: argparse.Namespace,
+    resume: Resume,
+    checkpoint: int | None = None,
+) -> int:
     from reverie.cli.progress import ProgressLine, summary_text
     from reverie.trainer import Trainer
 
-    trainer = Trainer(config, local=arguments.local, address=arguments.address, resume=resume)
+    trainer = Trainer(
+        config,
+        local=arguments.local,
+        address=arguments.address,
+        resume=resume,
+        checkpoint=checkpoint,
+    )
     print(f"run folder: {trainer.folder}", flush=True)
     with ProgressLine() as line:
         summary = trainer.run(line.show)
@@ -201,13 +229,25 @@ def _eval(arguments: argparse.Namespace) -> int:
     if arguments.video:
         check_can_write(".mp4")
     result = evaluate_checkpoint(
-        Path(arguments.run), arguments.episodes, arguments.mode, video=arguments.video
+        Path(arguments.run),
+        arguments.episodes,
+        arguments.mode,
+        video=arguments.video,
+        number=arguments.checkpoint,
     )
     if arguments.json:
         print(json.dumps(result, indent=2))
         return 0
     for key, value in result.items():
         print(f"{key:24} {round(value, 3) if isinstance(value, float) else value}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from reverie.export import export
+
+    number = export(arguments.run, arguments.folder, arguments.checkpoint)
+    print(f"checkpoint {number} of {arguments.run} is in {arguments.folder}")
     return 0
 
 

@@ -7,12 +7,15 @@ import resource
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import reverie
 from reverie import env_factory
+from reverie.checkpoint import CheckpointError, CheckpointStore
 from reverie.config import load_config, resolve_config
+from reverie.storage import Storage
 from reverie.trainer import Trainer
 from tests.fakes import tree
 from tests.platform.commands import Cli, assert_refused, checkpoints, write_config
@@ -97,11 +100,143 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
 def test_if_every_checkpoint_is_damaged_each_file_is_named(
     command: str, two_checkpoints: list[int], cli: Cli, tmp_path: Path
 ) -> None:
-    paths = [damage(tmp_path, number) for number in two_checkpoints]
+    name = "learner.pt" if command == "resume" else "policy.pt"
+    paths = [damage(tmp_path, number, name) for number in two_checkpoints]
     where = ["--local"] if command == "resume" else []
     answer = cli(command, tmp_path / "run", *where)
     assert_refused(answer, "no usable checkpoint", *(path.parent.name for path in paths))
     assert checkpoints(tmp_path).numbers() == two_checkpoints
+
+
+def spoil(folder: Path, number: int) -> None:
+    """Write NaN into the weights of a checkpoint, as earlier versions saved them."""
+    storage = Storage(str(folder / "run"))
+    found = CheckpointStore(storage, 9).load(number)
+    tensors = {name: found.tensors(name) for name in ("learner", "policy")}
+    tensors["learner"]["agent"]["optimizer"]["state"][0]["exp_avg"][0] = float("nan")
+    tensors["policy"]["weight"][0] = float("nan")
+    documents = {
+        name.removesuffix(".json"): found.document(name.removesuffix(".json"))
+        for name in found.parts
+        if name.endswith(".json")
+    }
+    storage.delete_folder(f"checkpoints/{number:08d}")
+    CheckpointStore(storage, 9).save(number, tensors, documents, found.files)
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused_and_an_earlier_one_can_be_chosen(
+    two_checkpoints: list[int], cli: Cli, tmp_path: Path
+) -> None:
+    run, (good, bad) = tmp_path / "run", two_checkpoints
+    spoil(tmp_path, bad)
+    remedy = "NaN or infinite; choose an earlier checkpoint: --checkpoint NUMBER"
+    assert_refused(cli("eval", run), "policy/weight", remedy)
+    assert_refused(cli("resume", run, "--local"), "learner/agent/optimizer/state/0/exp_avg", remedy)
+    assert_refused(cli("export", run, tmp_path / "out"), "policy/weight", remedy)
+    with pytest.raises(CheckpointError, match="policy/weight"):
+        reverie.load(run)
+    assert reverie.load(run, checkpoint=good).spaces.obs
+    assert f"checkpoint               {good}" in cli("eval", run, "--checkpoint", good).out
+    assert_refused(cli("eval", run, "--checkpoint", 77), "no checkpoint 77; there are [1, 2]")
+    answer = cli("resume", run, "run.env_steps=110", "--checkpoint", good, "--local")
+    assert answer.code == 0, answer.err
+    assert f"going on from checkpoint {good}: [{bad}] set aside" in answer.err
+    assert checkpoints(tmp_path).numbers() == [good, bad + 1]
+    assert reverie.load(run).spaces.obs
+
+
+@pytest.mark.usefixtures("two_checkpoints")
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_policy_is_exported_with_what_acting_needs(whole: bool, cli: Cli, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    if not whole:
+        shutil.rmtree(run / "replay")
+        for path in run.glob("checkpoints/*/*"):
+            if path.name not in ("policy.pt", "manifest.json"):
+                path.unlink()
+    answer = cli("export", run, out)
+    assert answer.code == 0, answer.err
+    names = {path.name for path in out.rglob("*") if path.is_file()}
+    wanted = {"config.yaml", "spaces.json", "run_manifest.json", "policy.pt", "manifest.json"}
+    assert names == (wanted | {"record.json"} if whole else wanted)
+    obs = {
+        key: np.zeros(spec.shape, spec.dtype) for key, spec in reverie.load(run).spaces.obs.items()
+    }
+    assert reverie.load(out).act(obs).shape == ()
+    assert cli("eval", out, "--episodes", 1).code == 0
+    assert_refused(cli("export", run, out), str(out), "new or empty folder")
+
+
+@pytest.mark.usefixtures("two_checkpoints")
+def test_a_damaged_replay_file_costs_its_rows_and_the_run_goes_on(cli: Cli, tmp_path: Path) -> None:
+    files = sorted(tmp_path.glob("run/replay/shard0-0*.arrow"))
+    files[0].write_bytes(files[0].read_bytes()[:-100])
+    answer = cli("resume", tmp_path / "run", "run.env_steps=120", "--local")
+    assert answer.code == 0, answer.err
+    assert files[0].name in answer.err
+    assert "91 replay rows are lost" in answer.err  # 80 steps, and what 11 resets returned
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["lost_rows"] == 91
+    assert summary["restarts"] == {}
+    assert summary["env_steps"] == 120
+
+
+@pytest.mark.usefixtures("two_checkpoints")
+def test_without_any_replay_file_a_run_ends_all_the_same(cli: Cli, tmp_path: Path) -> None:
+    rows = checkpoints(tmp_path).latest().document("replay")[0]["rows"]
+    for path in tmp_path.glob("run/replay/*.arrow"):
+        path.unlink()
+    answer = cli("resume", tmp_path / "run", "learner.training_ratio=8", "--local")
+    assert answer.code == 0, answer.err
+    assert json.loads((tmp_path / "run/summary.json").read_text())["lost_rows"] == rows
+
+
+@pytest.mark.usefixtures("two_checkpoints")
+def test_a_resumed_run_says_which_keys_were_edited(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "run/config.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["learner"]["training_ratio"] += 1
+    path.write_text(yaml.safe_dump(tree))
+    answer = cli("resume", tmp_path / "run", "run.env_steps=110", "--local")
+    lines = [line for line in answer.err.splitlines() if "config: " in line]
+    assert len(lines) == 2
+    assert "config: run.env_steps is 110 now; checkpoint 2 was trained with 100" in answer.err
+    assert "config: learner.training_ratio is" in answer.err
+
+
+@pytest.mark.usefixtures("two_checkpoints")
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("spaces.json", b"{", "expected the run's spaces"),
+        ("spaces.json", b"[3]", "expected the run's spaces"),
+        ("config.yaml", b"\xff\xfe", "expected UTF-8 text"),
+        ("run_manifest.json", b"{", "move the file away"),
+        ("run_manifest.json", b"{}", "move the file away"),
+    ],
+)
+def test_a_broken_file_of_a_run_is_named(
+    name: str, content: bytes, words: str, cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "run" / name
+    path.write_bytes(content)
+    if name != "spaces.json":  # written anew by whoever resumes
+        assert_refused(cli("resume", tmp_path / "run", "--local"), str(path), words)
+        assert path.read_bytes() == content
+    if name != "run_manifest.json":  # nobody needs it to act
+        assert_refused(cli("eval", tmp_path / "run"), str(path), words)
+
+
+def test_a_failing_start_leaves_a_folder_that_it_did_not_make(
+    cli: Cli, config: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk", target_is_directory=True)
+    answer = cli("train", config, "--local", "resources.device=cuda")
+    assert_refused(answer, "resources.device is cuda")
+    assert (tmp_path / "run").is_symlink()
+    assert list((tmp_path / "disk").iterdir()) == []
+    assert cli("train", config, "--local").code == 0
 
 
 @pytest.mark.usefixtures("two_checkpoints")
