@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reverie import registry
+from reverie.finite import first_not_finite
 from reverie.protocols import StreamSpec
 from reverie.types import STEP_ID, ActionSpec, Counters, Spaces
 from tests.contract.cases import (
@@ -336,3 +337,20 @@ def test_a_state_of_another_agent_is_refused_with_the_tensor_s_name(name: str) -
         with pytest.raises(ValueError, match=r"'[\w./]+': expected shape \(.*\), got \(.*\)"):
             load(state)
     assert_same(agent.policy_state(), before)
+
+
+@every_agent
+def test_weights_that_are_no_numbers_give_losses_that_are_none_and_no_other_error(
+    name: str, spaces: Spaces
+) -> None:
+    agent = make(name, spaces)
+    learn(agent, spaces, 2)
+    assert first_not_finite(agent.state_dict(), name) is None
+    with torch.no_grad():
+        for module in agent.modules().values():
+            for parameter in module.parameters():
+                parameter.fill_(float("nan"))
+    metrics = learn(agent, spaces, 2)[-1]
+    losses = {key: value for key, value in metrics.items() if key.startswith("loss/")}
+    assert not all(torch.isfinite(torch.as_tensor(value)).all() for value in losses.values())
+    assert first_not_finite(agent.state_dict(), name) is not None

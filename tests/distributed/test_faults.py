@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
 from reverie.checkpoint import CheckpointStore
 from reverie.cluster.fleet import Key
 from reverie.cluster.roles import COORDINATOR
 from reverie.config import resolve_config
 from reverie.errors import EnvFailed, NonFiniteLoss, WorkerLost
+from reverie.lease import FolderTaken
 from reverie.storage import Storage
 from reverie.trainer import Trainer
+from tests.distributed.test_lockstep import DREAMER
 from tests.fakes import Counting, CountingEnv, tree
 
 
@@ -243,3 +246,40 @@ def test_a_bad_loss_stops_the_run_by_its_name_and_keeps_the_last_checkpoint(tmp_
     kept = CheckpointStore(Storage(str(tmp_path / "run")), 2).latest()
     assert kept.number == 1
     assert kept.tensors("learner")["grad_updates"] >= 20
+
+
+def test_spoiled_weights_stop_the_run_by_a_loss_s_name_and_are_not_saved(tmp_path: Path) -> None:
+    config = resolve_config({**DREAMER, "run": DREAMER["run"] | {"dir": str(tmp_path / "run")}})
+    trainer = Trainer(config, local=True)
+    while trainer.progress.grad_updates < 3:
+        trainer.step()
+    trainer.save()
+    with torch.no_grad():
+        for module in trainer._backend.learner.agent.modules().values():
+            for parameter in module.parameters():
+                parameter.fill_(float("nan"))
+    with pytest.raises(NonFiniteLoss, match="became NaN or infinite by update 4"):
+        trainer.run()
+    assert CheckpointStore(Storage(str(tmp_path / "run")), 2).numbers() == [1]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_damaged_replay_file_costs_its_rows_and_not_the_run(
+    tmp_path: Path, ray_local: None
+) -> None:
+    make(tmp_path, run__env_steps=80).run()
+    files = sorted(tmp_path.glob("run/replay/shard0-0*.arrow"))
+    data = bytearray(files[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    files[0].write_bytes(data)
+    store = CheckpointStore(Storage(str(tmp_path / "run")), 2)
+    rows = store.latest().document("replay")[0]["rows"]
+    config = resolve_config(tree(run__dir=str(tmp_path / "run"), run__env_steps=120))
+    trainer = Trainer(config, resume="must")
+    with pytest.raises(FolderTaken, match=f"process {os.getpid()} on "):
+        Trainer(config, resume="must")
+    summary = trainer.run()
+    assert summary.lost_rows == rows
+    assert summary.restarts == {}
+    assert summary.env_steps == 120

@@ -140,6 +140,29 @@ def test_a_loss_that_is_not_finite_is_named_and_its_weights_are_never_published(
             read()
 
 
+def test_weights_that_are_not_finite_are_neither_published_nor_pinned_nor_saved(
+    tmp_path: Path,
+) -> None:
+    run = owing(tmp_path)
+    run.learner.train(most=2)
+    seen = watch_publications(run)
+    # A gradient may be infinite where the loss is not.
+    with torch.no_grad():
+        run.learner.agent.net.bias[1] = float("inf")
+    for read in (run.learner.state_dict, lambda: run.learner.pin(60), run.learner.publish):
+        with pytest.raises(NonFiniteLoss, match=r"tensor policy/bias became NaN.*by update 2"):
+            read()
+    assert seen == []
+
+
+def test_moments_of_the_optimizer_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    run = owing(tmp_path)
+    run.learner.train(most=2)
+    run.learner.agent.optimizer.state_dict()["state"][0]["exp_avg_sq"][0] = float("nan")
+    with pytest.raises(NonFiniteLoss, match="tensor agent/optimizer/state/0/exp_avg_sq"):
+        run.learner.state_dict()
+
+
 class Spoiled(Alone):
     """A group in which another learner's losses are not finite."""
 

@@ -50,6 +50,13 @@ def test_two_hot_loss_is_least_at_a_code_whose_mean_is_the_target():
         )
 
 
+def test_a_two_hot_code_of_what_is_not_a_number_is_a_loss_that_is_none():
+    target, logits = torch.tensor([math.nan, 0.5]), torch.randn(2, 255)
+    for dist in (TwoHot(), SymexpTwoHot()):
+        targets = target if isinstance(dist, TwoHot) else [(1.0, target)]
+        assert dist.loss(logits, targets).isnan().tolist() == [True, False]
+
+
 def test_two_hot_clips_what_lies_past_the_ends():
     dist, logits = TwoHot(), torch.randn(255)
     limit = symexp(torch.tensor(20.0))
