@@ -23,8 +23,8 @@ def first_not_finite(state: Any, where: str) -> str | None:
             found.setdefault(tensor.device, []).append((name, torch.isfinite(tensor).all()))
     bad: list[str] = []
     for flags in found.values():
-        whole = cast(list[bool], torch.stack([flag for _, flag in flags]).tolist())
-        bad += [name for (name, _), good in zip(flags, whole, strict=True) if not good]
+        whole = torch.stack([flag for _, flag in flags]).cpu()
+        bad += [name for (name, _), good in zip(flags, whole, strict=True) if not bool(good)]
     return bad[0] if bad else None
 
 

@@ -335,7 +335,10 @@ class Supervisor:
     def _report(self, key: Key, reason: str) -> None:
         lost = self._site.lost.pop(key, Counter[str]())
         text = f"died and was replaced ({reason})"
-        self._events.faults.append(Fault(role=key.role, index=key.index, text=text, **lost))
+        steps, updates = lost["lost_steps"], lost["lost_updates"]
+        self._events.faults.append(
+            Fault(role=key.role, index=key.index, text=text, lost_steps=steps, lost_updates=updates)
+        )
 
 
 def _first_line(error: Exception) -> str:
