@@ -11,7 +11,7 @@ import torch
 
 from reverie.config import resolve_config
 from reverie.metrics import read_metrics
-from reverie.policy import newest_checkpoint
+from reverie.policy import find_checkpoint
 from reverie.trainer import Trainer
 from tests.fakes import tree
 
@@ -105,5 +105,5 @@ def test_a_run_begins_with_the_parts_of_another_and_holds_them_still(
 
 def parts(folder: Path) -> list[torch.Tensor]:
     """Weights of the policy and of the model in the last checkpoint."""
-    modules = newest_checkpoint(folder).tensors("learner")["agent"]["modules"]
+    modules = find_checkpoint(folder).tensors("learner")["agent"]["modules"]
     return [modules[name]["weight"] for name in ("policy", "model")]

@@ -14,7 +14,7 @@ import reverie
 from reverie import registry
 from reverie.checkpoint import Checkpoint
 from reverie.cli import main
-from reverie.policy import newest_checkpoint
+from reverie.policy import find_checkpoint
 from tests.conftest import ROOT
 from tests.stored_runs.make import ACTIONS_FILE, RUNS, frames
 
@@ -51,10 +51,10 @@ def test_its_policy_acts_as_it_did(run: Path) -> None:
 def test_it_is_resumed_with_a_larger_budget_and_evaluated(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = newest_checkpoint(run)
+    before = find_checkpoint(run)
     stored, updates_before = before.tensors("policy"), updates(before)
     assert main(["resume", str(run), "--local", "run.env_steps=96"]) == 0
-    after = newest_checkpoint(run)
+    after = find_checkpoint(run)
     learned = after.tensors("policy")
     assert after.document("record")["progress"]["env_steps"] == 96
     assert updates(after) > updates_before > 0
