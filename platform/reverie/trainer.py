@@ -173,9 +173,11 @@ class Trainer:
         return self._backend.facts()
 
     def close(self) -> None:
-        self._backend.close()
-        self._metrics.close()
-        self._lease.release()
+        try:
+            self._backend.close()
+            self._metrics.close()
+        finally:
+            self._lease.release()
 
     def _take(self, events: Events) -> None:
         self._record.take(events)
