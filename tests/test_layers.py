@@ -15,7 +15,10 @@ from tests.conftest import ROOT
 
 PLATFORM = ROOT / "platform/reverie"
 PACKAGES = {"reverie": "platform", "reverie_algorithms": "algorithms", "reverie_envs": "envs"}
-SEEN_BY_ALL = {"reverie.types", "reverie.protocols", "reverie.group", "reverie.call_thread"}
+SEEN_BY_ALL = {
+    *("reverie.types", "reverie.protocols", "reverie.group", "reverie.call_thread"),
+    "reverie.ranges",
+}
 SHARED_ROOMS = {"common", "dreamer", "fast"}
 """Of `reverie_algorithms`; every other folder is named after a paper."""
 MADE_OF: dict[str, set[str]] = {}

@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol, Suite
+from reverie.ranges import Count, CountOrNone, Few, Pixels, ShareBelow1
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.suites import installed, opencv, pip_line, protocol_id, unknown_task
 
@@ -61,27 +62,19 @@ class AtariConfig:
     """How the games are shown and played."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
-    size: int = 64
+    size: Pixels = 64
     """Height and width of the image in pixels (source: danijar/dreamerv3@8fa35f8)."""
-    repeat: int = 4
+    repeat: Few = 4
     """Raw frames per decision (source: danijar/dreamerv3@8fa35f8)."""
-    noops: int = 30
+    noops: CountOrNone = 30
     """Episodes start with a random number of no-op frames below this; 0 and 1 mean none
     (source: danijar/dreamerv3@8fa35f8)."""
-    sticky: float = 0.0
+    sticky: ShareBelow1 = 0.0
     """Chance per raw frame that the console repeats the last action instead
     (source: danijar/dreamerv3@8fa35f8)."""
-    frame_cap: int = 108_000
+    frame_cap: Count = 108_000
     """Raw frames of play after which an episode is cut off; HarmonyDream's runs of Chopper
     Command used 5,400 (source: danijar/dreamerv3@8fa35f8)."""
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.repeat < 1 or self.frame_cap < 1 or self.noops < 0:
-            raise ValueError(
-                f"expected size, repeat and frame_cap above 0 and noops of 0 or more, got {self}"
-            )
-        if not 0 <= self.sticky < 1:
-            raise ValueError(f"sticky: expected a chance in [0, 1), got {self.sticky}")
 
 
 class Atari100k(Suite):

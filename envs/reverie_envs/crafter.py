@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import gymnasium
 import numpy as np
+from annotated_types import Interval
 from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol, Suite
+from reverie.ranges import Count
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.suites import drawn_seed, installed, pip_line, protocol_id, unknown_task
 
@@ -74,14 +76,10 @@ class CrafterConfig:
     """How the world is shown and how long it lasts."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
-    size: int = 64
+    size: Annotated[int, Interval(ge=9, le=1024)] = 64
     """Height and width of the image in pixels, at least 9 (source: danijar/crafter@e04542a)."""
-    length: int = 10_000
+    length: Count = 10_000
     """Decisions after which an episode is cut off (source: danijar/crafter@e04542a)."""
-
-    def __post_init__(self) -> None:
-        if self.size < 9 or self.length < 1:
-            raise ValueError(f"expected a size of at least 9 and a length above 0, got {self}")
 
 
 class Crafter(Suite):

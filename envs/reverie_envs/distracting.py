@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 
 from reverie.protocols import EvalProtocol
+from reverie.ranges import Few
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.distractors import SCALES, Background, Colours, Intensity, Viewpoint
 from reverie_envs.dmc import Dmc, DmcConfig, DmcEnv, split_task
@@ -44,7 +45,7 @@ class DistractingConfig(DmcConfig):
     videos: str = ""
     """Folder with videos (mp4 and others); by default frames are generated, and the protocol's
     id says so. HarmonyDream used driving_car of Kinetics-400."""
-    frames: int = 1000
+    frames: Few = 1000
     """Frames that are read or generated; after the last one comes the first
     (source: thuml/HarmonyDream@0a22e33)."""
     grey: bool = True
@@ -57,9 +58,6 @@ class DistractingConfig(DmcConfig):
     """Colours and camera also move during an episode (arXiv:2101.02722v1)."""
 
     def __post_init__(self) -> None:
-        DmcConfig.__post_init__(self)
-        if self.frames < 1:
-            raise ValueError(f"frames: expected 1 or more, got {self.frames}")
         if not self.grey and not self.videos:
             raise ValueError("grey: generated frames have no colours; set env.videos as well")
 

@@ -11,13 +11,15 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
+from annotated_types import Interval
 from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol
+from reverie.ranges import Few, Pixels
 from reverie.types import STRICT, Array, Rows
 from reverie_envs.mujoco_camera import MujocoCamera, Quality, import_simulator
 from reverie_envs.names import DMC, DMC_DOMAINS, REACH_DUPLO
@@ -45,23 +47,19 @@ class DmcConfig:
     obs: Literal["pixels", "state", "both"] = "pixels"
     """`pixels`: the key `image`; `state`: the key `proprio`, the task's observations as one
     vector; or both keys."""
-    size: int = 64
+    size: Pixels = 64
     """Height and width of the image in pixels; DrQ-v2 uses 84
     (source: thuml/HarmonyDream@0a22e33)."""
-    repeat: int = 2
+    repeat: Few = 2
     """Control steps per decision, their rewards summed
     (source: facebookresearch/drqv2@c0c650b)."""
-    camera: int | Literal["auto"] = "auto"
+    camera: Annotated[int, Interval(ge=0, le=1000)] | Literal["auto"] = "auto"
     """Index of the camera; `auto` is 0, for the quadruped 2
     (source: facebookresearch/drqv2@c0c650b)."""
     quality: Quality = "native"
     """`native`: every pixel as dm_control draws it; `light`: smaller shadow maps, 0.65 of the time
     for 0.03 of 255 per channel; `fast`: also no antialiasing, a quarter of the time, not
     comparable with published scores."""
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.repeat < 1:
-            raise ValueError(f"expected size and repeat above 0, got {self}")
 
 
 class Dmc(RenderedSuite):

@@ -14,10 +14,11 @@ from __future__ import annotations
 import difflib
 import importlib
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import gymnasium
 import numpy as np
+from annotated_types import Interval
 
 from reverie.protocols import EvalProtocol
 from reverie.types import STRICT, Array, Rows
@@ -49,22 +50,15 @@ class DmcrConfig(DmcConfig):
     assets: str = ""
     """Folder with the published pictures of skies and floors; by default they are generated,
     and the protocol's id says so."""
-    visual_seed: int = 0
+    visual_seed: Annotated[int, Interval(ge=0, le=VISUAL_SEEDS)] = 0
     """The one scene to show, 1 to 1,000,000; 0 draws one at each reset."""
-    dynamics_seed: int = 0
+    dynamics_seed: Annotated[int, Interval(ge=0, le=DYNAMICS_SEEDS)] = 0
     """The one seed of the task to use, 1 to 100,000; 0 draws one at each reset."""
 
     def __post_init__(self) -> None:
-        DmcConfig.__post_init__(self)
         _check_factors(self.vary)
         if self.camera not in ("auto", 0):
             raise ValueError(f"camera: DMC Remastered is seen by camera 0, got {self.camera}")
-        if not 0 <= self.visual_seed <= VISUAL_SEEDS:
-            raise ValueError(f"visual_seed: expected 0 to {VISUAL_SEEDS}, got {self.visual_seed}")
-        if not 0 <= self.dynamics_seed <= DYNAMICS_SEEDS:
-            raise ValueError(
-                f"dynamics_seed: expected 0 to {DYNAMICS_SEEDS}, got {self.dynamics_seed}"
-            )
 
     def factors(self, domain: str) -> tuple[str, ...]:
         """Return which factors vary in `domain`."""

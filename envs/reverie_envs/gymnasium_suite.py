@@ -17,6 +17,7 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
 from reverie.protocols import EvalProtocol, Suite
+from reverie.ranges import Pixels
 from reverie.types import STRICT, Rows
 from reverie_envs.suites import opencv, protocol_id, unknown_task
 from reverie_envs.wrappers import DictObservations
@@ -31,7 +32,7 @@ class GymConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     render: bool = False
     """Add the key `image`: what the environment's rgb_array rendering shows."""
-    size: int = 64
+    size: Pixels = 64
     """Height and width of that image in pixels."""
 
 

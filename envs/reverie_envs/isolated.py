@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol, Suite
+from reverie.ranges import Seconds
 from reverie.types import STRICT, Array
 from reverie_envs.isolated_process import IsolatedProcess, find_python
 from reverie_envs.wrappers import DictObservations
@@ -40,13 +41,9 @@ class IsolatedConfig:
     """Arguments of the factory."""
     variables: dict[str, str] = field(default_factory=dict[str, str])
     """Environment variables of the process, e.g. `{MUJOCO_GL: egl}`."""
-    answer_s: float = 50.0
+    answer_s: Seconds = 50.0
     """Seconds that building, a reset or a step may take before the process is killed. Keep it
     below `env.step_timeout_s`, whose message knows less."""
-
-    def __post_init__(self) -> None:
-        if not self.answer_s > 0:
-            raise ValueError(f"answer_s: expected seconds above 0, got {self.answer_s}")
 
 
 class Isolated(Suite):

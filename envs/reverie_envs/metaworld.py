@@ -12,12 +12,14 @@ import functools
 import logging
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import gymnasium
+from annotated_types import Interval
 from gymnasium import spaces
 
 from reverie.protocols import EvalProtocol
+from reverie.ranges import Few, Pixels
 from reverie.types import STRICT, Rows
 from reverie_envs.mujoco_camera import MujocoCamera, Quality, import_simulator
 from reverie_envs.names import METAWORLD
@@ -44,9 +46,9 @@ class MetaWorldConfig:
     obs: Literal["pixels", "state", "both"] = "pixels"
     """`pixels`: the key `image`; `state`: the key `proprio`, 39 numbers with the goal among them;
     or both keys."""
-    size: int = 64
+    size: Pixels = 64
     """Height and width of the image in pixels (source: thuml/HarmonyDream@0a22e33)."""
-    repeat: int = 1
+    repeat: Few = 1
     """Simulator steps per decision, their rewards summed; 1 in HarmonyDream, 2 in iVideoGPT
     (source: thuml/HarmonyDream@0a22e33)."""
     camera: Literal[
@@ -56,18 +58,12 @@ class MetaWorldConfig:
     (source: thuml/HarmonyDream@0a22e33)."""
     success_bonus: float = 0.0
     """Added to the reward of a decision in which the task is solved; iVideoGPT gives 10."""
-    time_limit: int = 500
+    time_limit: Annotated[int, Interval(ge=1, le=LONGEST)] = 500
     """Simulator steps per episode, at most 500 (source: thuml/HarmonyDream@0a22e33)."""
     quality: Quality = "native"
     """`native`: every pixel as the simulator draws it; `light`: smaller shadow maps, half the time
     for 0.16 of 255 per channel; `fast`: also no antialiasing, a quarter of the time, not
     comparable with published scores."""
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.repeat < 1:
-            raise ValueError(f"expected size and repeat above 0, got {self}")
-        if not 1 <= self.time_limit <= LONGEST:
-            raise ValueError(f"time_limit: expected 1 to {LONGEST} steps, got {self.time_limit}")
 
 
 class MetaWorld(RenderedSuite):

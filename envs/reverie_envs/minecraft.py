@@ -14,13 +14,15 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
+from annotated_types import Interval
 from gymnasium import spaces
 
 from reverie.protocols import Check, EvalProtocol, Suite
+from reverie.ranges import Count, CountOrNone, Seconds
 from reverie.types import STRICT, Array, Rows
 from reverie_envs import minecraft_child as child
 from reverie_envs import venvs
@@ -66,39 +68,29 @@ class MinecraftConfig:
     size: Literal[0, 64, 128] = 0
     """Height and width of the image in pixels; 0 takes the published 128 for hunt_cow and 64 for
     the others (source: thuml/HarmonyDream@0a22e33)."""
-    hard_reset_every: int = 5
+    hard_reset_every: Count = 5
     """hunt_cow: episodes in one world; published evaluations have `eval.env.hard_reset_every=1`
     (source: thuml/HarmonyDream@0a22e33)."""
     minerl: Literal["0.4.4", "1.0"] = "0.4.4"
     """Version of MineRL for the tasks that both have."""
     dense: bool = False
     """navigate pays for coming nearer, obtain_diamond for every item collected."""
-    break_speed: float = 1.0
+    break_speed: Annotated[float, Interval(gt=0, le=1e6)] = 1.0
     """MineRL: how much faster blocks break; DreamerV3 takes 100
     (source: danijar/dreamerv3@8fa35f8)."""
-    sticky_attack: int = 0
+    sticky_attack: CountOrNone = 0
     """Decisions for which an attack goes on; DreamerV3 takes 30 at break_speed 1
     (source: danijar/dreamerv3@8fa35f8)."""
-    sticky_jump: int = 0
+    sticky_jump: CountOrNone = 0
     """Decisions for which a jump goes on, forward; DreamerV3 takes 10
     (source: danijar/dreamerv3@8fa35f8)."""
-    pitch_limit: int = 0
+    pitch_limit: Annotated[int, Interval(ge=0, le=180)] = 0
     """Degrees beyond which looks up and down are ignored; 0 for none, DreamerV3 takes 60
     (source: danijar/dreamerv3@8fa35f8)."""
     python: str = ""
     """Interpreter that has MineDojo or MineRL; empty for that of `reverie env install`."""
-    answer_s: float = 600.0
+    answer_s: Seconds = 600.0
     """Seconds one answer of the client may take; the first reset starts Minecraft."""
-
-    def __post_init__(self) -> None:
-        if self.hard_reset_every < 1 or self.break_speed <= 0 or self.answer_s <= 0:
-            raise ValueError(
-                f"expected hard_reset_every, break_speed and answer_s above 0, got {self}"
-            )
-        if min(self.sticky_attack, self.sticky_jump, self.pitch_limit) < 0:
-            raise ValueError(
-                f"expected sticky_attack, sticky_jump and pitch_limit of 0 or more, got {self}"
-            )
 
 
 class Minecraft(Suite):

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import gymnasium
 
 from reverie.protocols import EvalProtocol, Suite
+from reverie.ranges import Count, Few, Pixels, Seconds
 from reverie.types import STRICT
 from reverie_envs import venvs
 from reverie_envs.isolated import IsolatedConfig, isolate
@@ -48,11 +49,11 @@ class RobodeskConfig:
     """How RoboDesk is shown and stepped."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
-    size: int = 64
+    size: Pixels = 64
     """Height and width of the image in pixels (source: s-tian/vp2@b0eb69d)."""
-    repeat: int = 50
+    repeat: Few = 50
     """Raw steps per decision (source: s-tian/vp2@b0eb69d)."""
-    length: int = 15
+    length: Count = 15
     """Decisions before the time-out (source: s-tian/vp2@b0eb69d)."""
     reward: Literal["dense", "sparse", "success"] = "dense"
     """RoboDesk's own kinds; summed over the raw steps (source: s-tian/vp2@b0eb69d)."""
@@ -60,11 +61,8 @@ class RobodeskConfig:
     """Add joint and object positions and velocities as vectors."""
     python: str = ""
     """Interpreter that has RoboDesk; empty for that of `reverie env install robodesk`."""
-    answer_s: float = 50.0
+    answer_s: Seconds = 50.0
     """Seconds one answer of its process may take."""
-
-    def __post_init__(self) -> None:
-        _check_counts(self, "size", "repeat", "length")
 
 
 class Robodesk(Suite):
@@ -110,24 +108,21 @@ class RobosuiteConfig:
     """How robosuite is shown and stepped."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
-    size: int = 64
+    size: Pixels = 64
     """Height and width of the image in pixels, shrunk from 256 (source: s-tian/vp2@b0eb69d)."""
     camera: str = "agentview"
     """Camera of the task; VP2's `agentview_shift_2` is part of its fork."""
     controller: Literal["OSC_POSITION", "OSC_POSE"] = "OSC_POSITION"
     """Moves the hand by 3 numbers, or turns it too by 6; the gripper has one more
     (source: s-tian/vp2@b0eb69d)."""
-    length: int = 500
+    length: Count = 500
     """Decisions before the time-out."""
     shaped: bool = True
     """Rewards for coming closer, beside those for success."""
     python: str = ""
     """Interpreter that has robosuite; empty for that of `reverie env install robosuite`."""
-    answer_s: float = 50.0
+    answer_s: Seconds = 50.0
     """Seconds one answer of its process may take."""
-
-    def __post_init__(self) -> None:
-        _check_counts(self, "size", "length")
 
 
 class Robosuite(Suite):
@@ -182,8 +177,3 @@ def _make(suite: str, kind: str, task: str, config: Any, kwargs: dict[str, Any])
 def _protocol_id(base: str, config: Any) -> str:
     """Where the interpreter lies and how long it may take are no part of a protocol."""
     return protocol_id(base, dataclasses.replace(config, python="", answer_s=50.0))
-
-
-def _check_counts(config: Any, *names: str) -> None:
-    if any(getattr(config, name) < 1 for name in names):
-        raise ValueError(f"expected {', '.join(names)} above 0, got {config}")

@@ -9,40 +9,31 @@ the run again.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from reverie import registry
-from reverie.config_tree import apply_overrides, expand_env, lay, merge, read_yaml
+from reverie.config_check import build, check
+from reverie.config_tree import apply_overrides, expand_env, lay, read_yaml
 from reverie.errors import ConfigError
 from reverie.presets import find_config
 from reverie.protocols import Agent, Suite
+from reverie.ranges import Seed
 from reverie.settings import (
     EnvConfig,
     EvalConfig,
     ExperimentConfig,
     InitConfig,
     TrainConfig,
-    key_of,
     sections_of,
 )
 from reverie.types import Json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-    from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
-
-INSTEAD = {
-    "learner.precision": "; float16 would need its losses scaled: write bfloat16, which has the "
-    "range of float32 and works on CPU and GPU"
-}
-"""What to do about a value of this key that is refused."""
 
 
 def load_config(
@@ -85,26 +76,7 @@ def resolve_sections(kind: type[ExperimentConfig], tree: Mapping[str, Json]) -> 
     found: dict[str, Any] = {"algorithm": resolve_algorithm(tree.get("algorithm"))}
     for name, cls in sections_of(kind).items():
         found[name] = build(cls, tree.get(name), name)
-    return found | {"seed": check(int, tree.get("seed", 0), "seed")}
-
-
-def build(cls: type[T], values: Json, where: str) -> T:
-    """Build dataclass `cls` from plain values, naming the full path of any fault."""
-    if not isinstance(values, Mapping | None):
-        raise ConfigError(f"{where}: expected a mapping of keys, got {values!r}")
-    return check(cls, values or {}, where)
-
-
-def check(kind: type[T], value: Json, where: str) -> T:
-    """Validate `value` strictly as `kind`: no number from text, no integer from a fraction."""
-    try:
-        text = json.dumps(_integral(value), allow_nan=True)
-        return TypeAdapter(kind).validate_json(text, strict=True)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    except ValidationError as error:
-        lines = [_explain(kind, fault, where) for fault in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
+    return found | {"seed": check(Seed, tree.get("seed", 0), "seed")}
 
 
 def resolve_algorithm(raw: Json) -> DataclassInstance:
@@ -115,12 +87,14 @@ def resolve_algorithm(raw: Json) -> DataclassInstance:
     raw = dict(raw)
     # `size: 200` and `dialect: 2025` are names, whether quoted or not.
     raw |= {key: str(raw[key]) for key in ("size", "dialect") if type(raw.get(key)) is int}
-    agent = _named("algorithm", registry.algorithm, str(raw["name"]), raw.get("dialect"))
+    name, dialect = str(raw["name"]), raw.get("dialect")
+    where = "algorithm.dialect" if registry.dialects_of(name) else "algorithm.name"
+    agent = _named(where, registry.algorithm, name, dialect)
     try:
         defaults = agent.config_defaults(raw)
     except (ValueError, TypeError) as error:
         raise ConfigError(algorithm_fault(error) + _size_elsewhere(agent, raw)) from None
-    return build(agent.Config, merge(defaults, raw), "algorithm")
+    return build(agent.Config, lay(defaults, raw), "algorithm")
 
 
 def _size_elsewhere(agent: type[Agent], raw: Mapping[str, Json]) -> str:
@@ -195,62 +169,17 @@ def _check_relations(config: TrainConfig) -> None:
 
 
 def _relations(config: TrainConfig) -> list[tuple[str, float | str | None, bool, str]]:
-    replay, learner, resources, run = config.replay, config.learner, config.resources, config.run
-    at_least_one = {
-        "run.env_steps": run.env_steps,
-        "run.keep_checkpoints": run.keep_checkpoints,
-        "replay.chunk_length": replay.chunk_length,
-        "learner.batch_size": learner.batch_size,
-        "learner.batch_length": learner.batch_length,
-        "learner.prefetch": learner.prefetch,
-        "learner.publish_every_updates": learner.publish_every_updates,
-        "resources.num_env_workers": resources.num_env_workers,
-        "resources.envs_per_worker": resources.envs_per_worker,
-        "resources.num_shards": resources.num_shards,
-        "eval.envs": config.eval.envs,
-    }
-    for key in ("batch_size", "batch_length"):
-        if (value := getattr(config.algorithm, key, None)) is not None:
-            at_least_one[f"algorithm.{key}"] = value
-    rows: list[tuple[str, float | str | None, bool, str]] = [
-        (path, value, value >= 1, "at least 1") for path, value in at_least_one.items()
-    ]
-    init = config.init
+    """Key, its value, whether it fits to the others, and what would."""
+    replay, learner, init, run = config.replay, config.learner, config.init, config.run
     length = getattr(config.algorithm, "batch_length", None) or learner.batch_length
-    ratio, least = learner.training_ratio, length * resources.num_shards
-    rows += [
-        ("learner.training_ratio", ratio, ratio >= 0, "0 or more"),
-        ("resources.num_learners", resources.num_learners, resources.num_learners == 1, "1"),
+    least = length * config.resources.num_shards
+    return [
         ("replay.capacity", replay.capacity, replay.capacity >= least, f"at least {least} rows"),
-        ("seed", config.seed, config.seed >= 0, "0 or more"),
-        ("run.prefill", run.prefill, run.prefill >= 0, "0 or more"),
+        (
+            "run.prefill",
+            run.prefill,
+            run.prefill <= run.env_steps,
+            f"at most the {run.env_steps} of run.env_steps",
+        ),
         ("init.from", None, init.from_ is not None or init == InitConfig(), "a run to start from"),
-        ("init.freeze_updates", init.freeze_updates, init.freeze_updates >= 0, "0 or more"),
     ]
-    return rows
-
-
-def _integral(value: Json) -> Json:
-    """Turn 1e6 into 1000000, so that counts may be written in exponent form."""
-    if isinstance(value, Mapping):
-        return {k: _integral(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_integral(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _explain(kind: type, fault: ErrorDetails, where: str) -> str:
-    path, owner = ".".join([where, *map(str, fault["loc"])]), kind
-    for part in fault["loc"][:-1]:
-        owner = _field_type(owner, str(part))
-    if fault["type"] == "unexpected_keyword_argument" and dataclasses.is_dataclass(owner):
-        names = [key_of(f.name) for f in dataclasses.fields(owner)]
-        return f"{path}: unknown key; {registry.suggest(str(fault['loc'][-1]), names)}"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message}, got {fault['input']!r}{INSTEAD.get(path, '')}"
-
-
-def _field_type(owner: Any, name: str) -> Any:
-    import typing
-
-    return typing.get_type_hints(owner).get(name) if dataclasses.is_dataclass(owner) else None

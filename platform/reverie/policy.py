@@ -15,7 +15,8 @@ import numpy as np
 
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import algorithm_fault, build, resolve_algorithm
+from reverie.config import algorithm_fault, resolve_algorithm
+from reverie.config_check import build
 from reverie.config_tree import read_yaml
 from reverie.errors import ConfigError, is_refusal
 from reverie.group import ALONE, Group

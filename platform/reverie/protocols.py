@@ -300,6 +300,8 @@ class Suite:
         return None
 
 
+AGENT_NEEDS = ("Config", "config_defaults", "streams", "update", "act", "state_dict")
+"""By what a class is known as an agent."""
 SUITE_NEEDS = ("Config", "tasks", "action_repeat", "protocol", "make")
 """What every suite brings itself."""
 EnvSeed = Callable[[int, int], int]

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from reverie.protocols import SUITE_NEEDS, Agent, Suite
+from reverie.protocols import AGENT_NEEDS, SUITE_NEEDS, Agent, Suite
 
 ENVS = {
     "atari100k": "reverie_envs.atari:Atari100k",
@@ -62,8 +62,11 @@ def suite(name: str) -> Suite:
     Raises:
         KeyError: no such suite, with the nearest names.
         AttributeError: it is no suite, with what it lacks.
+        ImportError: it spells no class.
     """
-    made = resolve(name, env_names(), "environment suite")()
+    kind = _class(resolve(name, env_names(), "environment suite"), "an environment suite")
+    _check_needs(kind, SUITE_NEEDS, "environment suite", "Suite")
+    made = kind()
     if not isinstance(made, Suite):
         made.__class__ = _completed(made.__class__)
     return made
@@ -72,11 +75,6 @@ def suite(name: str) -> Suite:
 @cache
 def _completed(kind: type) -> type:
     """A class that is no `Suite`, with the defaults of one for what it lacks."""
-    if lack := [need for need in SUITE_NEEDS if not hasattr(kind, need)]:
-        raise AttributeError(
-            f"{kind.__qualname__} is no environment suite: it lacks {', '.join(lack)}"
-            " (see reverie.protocols.Suite)"
-        )
     own = {"__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind, Suite), own)
 
@@ -86,9 +84,25 @@ def algorithm(name: str, dialect: str | None = None) -> type[Agent]:
 
     Raises:
         KeyError: no such algorithm or dialect, with the nearest names.
+        AttributeError: it is no algorithm, with what it lacks.
+        ImportError: it spells no class.
     """
-    table = algorithm_names()
-    dialects = [key.removeprefix(f"{name}/") for key in table if key.startswith(f"{name}/")]
+    return _agent(_find_algorithm(name, dialect))
+
+
+def dialects_of(name: str) -> list[str]:
+    """Dialects of the algorithm `name`, the default first; none for most."""
+    return [key.removeprefix(f"{name}/") for key in algorithm_names() if key.startswith(f"{name}/")]
+
+
+def _agent(found: Any) -> type[Agent]:
+    kind = _class(found, "an algorithm")
+    _check_needs(kind, AGENT_NEEDS, "algorithm", "Agent")
+    return kind
+
+
+def _find_algorithm(name: str, dialect: str | None) -> Any:
+    table, dialects = algorithm_names(), dialects_of(name)
     if not dialects:
         return resolve(name, table, "algorithm")
     chosen = dialects[0] if dialect is None else dialect
@@ -108,8 +122,15 @@ def resolve(name: str, table: dict[str, str], kind: str) -> Any:
 
 
 def load(target: str) -> Any:
-    """Import `module:Name`."""
+    """Import `module:Name`.
+
+    Raises:
+        ImportError: no such module, or not written like that.
+        AttributeError: the module has no such name.
+    """
     module, _, attribute = target.partition(":")
+    if not module or module.startswith("."):
+        raise ImportError(f"expected <module>:<name>, got {target!r}")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -120,6 +141,20 @@ def suggest(name: str, known: Iterable[str]) -> str:
         return "there are none"
     near = difflib.get_close_matches(name, names, n=3)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+
+
+def _class(found: Any, wanted: str) -> type[Any]:
+    if not isinstance(found, type):
+        raise ImportError(f"expected the class of {wanted}, got a {type(found).__name__}")
+    return found
+
+
+def _check_needs(kind: type, needs: tuple[str, ...], wanted: str, protocol: str) -> None:
+    if lack := [need for need in needs if not hasattr(kind, need)]:
+        raise AttributeError(
+            f"{kind.__qualname__} is no {wanted}: it lacks {', '.join(lack)}"
+            f" (see reverie.protocols.{protocol})"
+        )
 
 
 def _with_plugins(table: dict[str, str], group: str) -> dict[str, str]:

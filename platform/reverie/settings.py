@@ -9,12 +9,24 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
+from annotated_types import Interval
 from pydantic import JsonValue
 
 from reverie.protocols import Precision
+from reverie.ranges import (
+    Batch,
+    Count,
+    CountOrNone,
+    Few,
+    NotNegative,
+    SecondsOrNone,
+    Seed,
+    Threads,
+    ThreadsOrAll,
+)
 from reverie.types import STRICT, JsonTree
 
 T = TypeVar("T")
@@ -36,7 +48,7 @@ class EnvConfig:
     """Task of the suite; `env=atari100k/pong` sets suite and task at once."""
     factory: str | None = None
     """`module:function` returning a `gymnasium.Env` of yours, in place of suite and task."""
-    step_timeout_s: float = 60.0
+    step_timeout_s: SecondsOrNone = 60.0
     """Seconds one step or reset may take before the environment is rebuilt; 0 waits forever."""
     options: Any = None
     """The suite's own options; written directly under `env`."""
@@ -52,9 +64,9 @@ class ReplayConfig:
     """How experience is kept."""
 
     __pydantic_config__: ClassVar = STRICT
-    capacity: int = 1_000_000
+    capacity: Count = 1_000_000
     """Rows kept over all shards; the oldest chunks (or episodes) go first."""
-    chunk_length: int = 64
+    chunk_length: Batch = 64
     """Most rows per chunk; workers insert twice per `chunk_length` steps of an environment."""
     codec: Literal["none", "lz4", "zstd"] = "none"
     """Compression of image keys in memory; `none` samples fastest."""
@@ -67,22 +79,22 @@ class LearnerConfig:
     """How batches become gradient steps."""
 
     __pydantic_config__: ClassVar = STRICT
-    training_ratio: float = 1024.0
+    training_ratio: NotNegative = 1024.0
     """Trained steps (`batch_size` x `batch_length` per update) per env step."""
-    batch_size: int = 16
+    batch_size: Batch = 16
     """Windows per batch."""
-    batch_length: int = 64
+    batch_length: Batch = 64
     """Rows per window."""
-    pretrain: int = 0
+    pretrain: CountOrNone = 0
     """Updates owed at once when the prefill ends."""
     precision: Precision = "float32"
     """Arithmetic of the networks; losses and optimizers stay in float32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the losses with torch.compile, as CUDA graphs on a GPU; `auto` does so on CUDA only:
     on a CPU it costs minutes and gains nothing."""
-    prefetch: int = 2
+    prefetch: Annotated[int, Interval(ge=1, le=1024)] = 2
     """Batches under way at once: the next one and those requested ahead of it."""
-    publish_every_updates: int = 16
+    publish_every_updates: Count = 16
     """Updates between two publications of weights to the environment workers."""
 
 
@@ -91,25 +103,25 @@ class ResourcesConfig:
     """Who runs where."""
 
     __pydantic_config__: ClassVar = STRICT
-    num_env_workers: int = 1
+    num_env_workers: Few = 1
     """Actors that step environments."""
-    envs_per_worker: int = 1
+    envs_per_worker: Few = 1
     """Environments each of them steps together."""
-    num_shards: int = 1
+    num_shards: Few = 1
     """Replay shards."""
-    num_learners: int = 1
+    num_learners: Literal[1] = 1
     """Learner actors; only 1 in this version."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the learner trains; `auto` takes a GPU if torch sees one."""
-    num_cpus_per_env_worker: float = 1.0
+    num_cpus_per_env_worker: NotNegative = 1.0
     """CPUs Ray reserves for each env worker, scaled down where the cluster has fewer."""
-    num_cpus_per_learner: float = 1.0
+    num_cpus_per_learner: NotNegative = 1.0
     """CPUs Ray reserves for the learner."""
-    num_gpus_per_learner: float = 1.0
+    num_gpus_per_learner: NotNegative = 1.0
     """GPUs Ray reserves for the learner when it trains on CUDA; below 1 shares one."""
-    learner_threads: int = 0
+    learner_threads: ThreadsOrAll = 0
     """Threads of the learner's CPU arithmetic; 0 takes every core."""
-    worker_threads: int = 1
+    worker_threads: Threads = 1
     """Threads of each acting process."""
 
 
@@ -118,11 +130,11 @@ class EvalConfig:
     """Evaluation apart from training, by the suite's protocol."""
 
     __pydantic_config__: ClassVar = STRICT
-    every: int = 10_000
+    every: CountOrNone = 10_000
     """Env steps between two evaluations of the weights of that moment; 0: only at the end."""
-    episodes: int | None = None
+    episodes: Few | None = None
     """Episodes per evaluation; the suite's own number by default."""
-    envs: int = 4
+    envs: Few = 4
     """Environments the evaluator steps together."""
     env: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """Options of the suite that differ in evaluations, e.g. `{hard_reset_every: 1}`."""
@@ -137,13 +149,13 @@ class RunConfig:
     __pydantic_config__: ClassVar = STRICT
     dir: str | None = None
     """Run folder; by default `runs/<algorithm>-<task>-s<seed>-<time>`."""
-    checkpoint_every_s: float = 600.0
+    checkpoint_every_s: SecondsOrNone = 600.0
     """Seconds between checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Few = 2
     """Checkpoints kept; older ones are deleted."""
-    log_every_s: float = 10.0
+    log_every_s: SecondsOrNone = 10.0
     """Seconds between lines of metrics.jsonl."""
-    max_actor_restarts: int = 10
+    max_actor_restarts: CountOrNone = 10
     """Times each killed actor is replaced before the run stops."""
 
 
@@ -151,13 +163,13 @@ class RunConfig:
 class TrainRunConfig(RunConfig):
     """Budget, safety and housekeeping of one training run."""
 
-    env_steps: int = 100_000
+    env_steps: Count = 100_000
     """Budget in decisions, prefill included; met exactly."""
-    prefill: int = 1_024
+    prefill: CountOrNone = 1_024
     """First env steps, taken with random actions; `learner.training_ratio` counts from there."""
     lockstep: bool = False
     """Collect, train and publish in strict turns: slower, but Ray then equals `--local`."""
-    max_env_restarts: int = 10
+    max_env_restarts: CountOrNone = 10
     """Times each worker rebuilds a failing environment before the run stops."""
 
 
@@ -170,7 +182,7 @@ class InitConfig:
     """Run folder (its newest checkpoint) or folder of one checkpoint to take weights from."""
     modules: tuple[str, ...] = ()
     """Trained parts to take, e.g. `[encoder, rssm]`; empty takes every tensor that fits."""
-    freeze_updates: int = 0
+    freeze_updates: CountOrNone = 0
     """First updates that leave the weights taken as they are; other weights are trained."""
 
 
@@ -197,7 +209,7 @@ class ExperimentConfig:
     run: RunConfig = field(default_factory=RunConfig)
     init: InitConfig = field(default_factory=InitConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
-    seed: int = 0
+    seed: Seed = 0
     """Seed of networks, sampling, acting and environments."""
 
     def to_dict(self) -> JsonTree:

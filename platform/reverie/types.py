@@ -47,8 +47,9 @@ LOG_PREFIX = "log/"
 STEP_ID = "step_id"
 """Batches carry this key: int64 [B, T], `stream number << 32 | row in the stream`."""
 
-STRICT: ConfigDict = {"extra": "forbid"}
-"""`__pydantic_config__` of every config dataclass: an unknown key is an error."""
+STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
+"""`__pydantic_config__` of every config dataclass: an unknown key is an error, and so is a number
+that is not finite."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("ale_py")
 
+from reverie.config_check import build
 from reverie_envs.atari import NOOP, Atari100k, AtariConfig
 from tests.conftest import SHARED
 
@@ -183,5 +184,5 @@ def test_published_scores_normalise_to_the_published_mean_and_median(curves, mea
 
 @pytest.mark.parametrize("options", [{"repeat": 0}, {"sticky": 1.0}, {"noops": -1}])
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match="expected"):
-        AtariConfig(**options)
+    with pytest.raises(ValueError, match=r"env\.\w+: expected a .*number"):
+        build(AtariConfig, options, "env")

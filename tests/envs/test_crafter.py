@@ -12,6 +12,7 @@ pytest.importorskip("crafter")
 import crafter
 from crafter import constants
 
+from reverie.config_check import build
 from reverie_envs.crafter import (
     ACHIEVEMENTS,
     ACTIONS,
@@ -146,5 +147,5 @@ def test_a_typo_names_the_nearest_task():
 
 @pytest.mark.parametrize("options", [{"size": 8}, {"length": 0}])
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match="expected"):
-        CrafterConfig(**options)
+    with pytest.raises(ValueError, match=r"env\.\w+: expected a .*number"):
+        build(CrafterConfig, options, "env")

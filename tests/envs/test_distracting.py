@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("dm_control")
 
+from reverie.config_check import build
 from reverie_envs import frame_pools
 from reverie_envs.distracting import Distracting, DistractingConfig
 from reverie_envs.distractors import Background, Colours, Viewpoint
@@ -301,14 +302,14 @@ def test_a_task_with_a_typo_gets_the_nearest_names():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frames": 0}, "frames: expected 1 or more, got 0"),
+        ({"frames": 0}, "env.frames: expected a whole number from 1 to 10_000, got 0"),
         ({"grey": False}, "generated frames have no colours; set env.videos"),
-        ({"size": 0}, "expected size and repeat above 0"),
+        ({"size": 0}, "env.size: expected a whole number from 1 to 1_024, got 0"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        DistractingConfig(**options)
+        build(DistractingConfig, options, "env")
 
 
 def test_tasks_of_which_nothing_would_be_seen_are_refused():

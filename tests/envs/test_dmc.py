@@ -9,6 +9,7 @@ pytest.importorskip("dm_control")
 
 import dm_env
 
+from reverie.config_check import build
 from reverie_envs.dmc import ALL, Dmc, DmcConfig, control_suite
 from reverie_envs.names import DMC_DOMAINS, DMC_VISION
 
@@ -174,5 +175,5 @@ def test_protocols_name_what_changes_scores(caplog):
 
 @pytest.mark.parametrize("options", [{"repeat": 0}, {"size": 0}])
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match="above 0"):
-        DmcConfig(**options)
+    with pytest.raises(ValueError, match=r"expected a whole number from 1 to .*, got 0"):
+        build(DmcConfig, options, "env")

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("dm_control")
 
+from reverie.config_check import build
 from reverie_envs import pictures, textures
 from reverie_envs.dmc import Dmc, DmcConfig
 from reverie_envs.dmc_remastered import FACTORS, DmcrConfig, DmcRemastered
@@ -276,14 +277,20 @@ def test_a_task_with_a_typo_gets_the_nearest_names():
         ({"vary": ("bg", "flooor")}, "unknown factor 'flooor'; did you mean floor"),
         ({"vary": "everything"}, "unknown factor 'everything'; known: published, all, bg"),
         ({"camera": 1}, "seen by camera 0, got 1"),
-        ({"visual_seed": 1_000_001}, "visual_seed: expected 0 to 1000000, got 1000001"),
-        ({"dynamics_seed": -1}, "dynamics_seed: expected 0 to 100000, got -1"),
-        ({"repeat": 0}, "expected size and repeat above 0"),
+        (
+            {"visual_seed": 1_000_001},
+            "visual_seed: expected a whole number from 0 to 1_000_000",
+        ),
+        (
+            {"dynamics_seed": -1},
+            "dynamics_seed: expected a whole number from 0 to 100_000",
+        ),
+        ({"repeat": 0}, "env.repeat: expected a whole number from 1 to"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        DmcrConfig(**options)
+        build(DmcrConfig, options, "env")
 
 
 def test_fast_drawing_is_marked_in_the_log(caplog):

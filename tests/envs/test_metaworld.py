@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("metaworld")
 
+from reverie.config_check import build
 from reverie_envs import metaworld
 from reverie_envs.metaworld import UPSIDE_DOWN, MetaWorld, MetaWorldConfig
 
@@ -150,5 +151,5 @@ def test_a_typo_names_the_nearest_task():
 
 @pytest.mark.parametrize("options", [{"repeat": 0}, {"size": 0}, {"time_limit": 501}])
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match="expected"):
-        MetaWorldConfig(**options)
+    with pytest.raises(ValueError, match=r"env\.\w+: expected a .*number"):
+        build(MetaWorldConfig, options, "env")

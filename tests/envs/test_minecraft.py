@@ -14,6 +14,8 @@ import pytest
 from gymnasium import spaces
 
 from reverie.config import load_config
+from reverie.config_check import build
+from reverie.errors import ConfigError
 from reverie.evaluator import protocol_of
 from reverie_envs import minecraft, minecraft_child
 from reverie_envs.contract import check_env
@@ -405,10 +407,13 @@ def test_without_its_python_a_task_names_the_command(monkeypatch, tmp_path, task
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(ValueError, match="hard_reset_every, break_speed and answer_s above 0"):
-        MinecraftConfig(hard_reset_every=0)
-    with pytest.raises(ValueError, match="sticky_attack, sticky_jump and pitch_limit of 0 or more"):
-        MinecraftConfig(sticky_jump=-1)
+    for options in (
+        *({"hard_reset_every": 0}, {"break_speed": 0}, {"answer_s": -1}),
+        *({"sticky_attack": -1}, {"sticky_jump": -1}, {"pitch_limit": 181}),
+    ):
+        ((key, value),) = options.items()
+        with pytest.raises(ConfigError, match=rf"env\.{key}: expected a .*number .*, got {value}"):
+            build(MinecraftConfig, options, "env")
 
 
 def test_a_protocol_names_what_changes_the_task():

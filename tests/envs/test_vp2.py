@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from reverie.config_check import build
 from reverie_envs import venvs, vp2
 from reverie_envs.vp2 import Robodesk, RobodeskConfig, Robosuite, RobosuiteConfig
 
@@ -86,8 +87,8 @@ def test_a_protocol_does_not_depend_on_where_the_python_lies():
 
 
 def test_counts_below_1_are_refused():
-    with pytest.raises(ValueError, match="expected size, repeat, length above 0"):
-        RobodeskConfig(repeat=0)
+    with pytest.raises(ValueError, match=r"env\.repeat: expected a whole number from 1 to"):
+        build(RobodeskConfig, {"repeat": 0}, "env")
 
 
 def test_a_failed_installation_leaves_nothing(nowhere, monkeypatch):

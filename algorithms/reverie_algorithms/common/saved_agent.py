@@ -167,7 +167,7 @@ def check_mode(mode: Mode) -> None:
 def named_size(raw: Mapping[str, Any], sizes: Mapping[str, Size], default: str) -> Size:
     """The size that raw settings ask for, or `ValueError`."""
     size = raw.get("size", default)
-    if size not in sizes:
+    if not isinstance(size, str) or size not in sizes:
         raise ValueError(f"algorithm.size: expected one of {[*sizes]}, got {size!r}")
     return sizes[size]
 

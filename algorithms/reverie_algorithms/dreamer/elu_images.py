@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.ranges import Depth, Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms.common.layers import output_linear
 from reverie_algorithms.common.observations import VECTOR, ObsDecoder, ObsEncoder, ObsKeys, centred
@@ -37,11 +38,11 @@ class EluObsConfig:
 
     kind: Literal["plain", "resnet"] = "plain"
     """Image network: strided convolutions, or residual layers with batch norm."""
-    depth: int = 48
+    depth: Depth = 48
     """Channels at the finest resolution; they double with each halving."""
-    layers: int = 4
+    layers: Layers = 4
     """Hidden layers of the MLP for vectors."""
-    units: int = 400
+    units: Width = 400
     """Width of that MLP."""
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.ranges import Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms.common.dists import bernoulli_loss
 from reverie_algorithms.common.layers import output_linear, xavier_uniform_
@@ -67,9 +68,9 @@ class EluHeadConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "thuml/HarmonyDream@0a22e33"
 
-    layers: int = 4
+    layers: Layers = 4
     """Hidden layers."""
-    units: int = 400
+    units: Width = 400
     """Width of each."""
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
 
+from reverie.ranges import Latents, Share, Weight, Width
 from reverie.types import STRICT
 from reverie_algorithms import fast
 from reverie_algorithms.common.dists import categorical_entropy, categorical_kl
@@ -36,15 +38,15 @@ class EluRSSMConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "thuml/HarmonyDream@0a22e33"
 
-    deter: int = 1024
+    deter: Width = 1024
     """Width of the deterministic state."""
-    hidden: int = 1024
+    hidden: Width = 1024
     """Width of the hidden layers before the GRU and before the logits."""
-    stoch: int = 32
+    stoch: Latents = 32
     """Number of categorical variables."""
-    classes: int = 32
+    classes: Latents = 32
     """Classes of each variable."""
-    action_width: int = 0
+    action_width: Annotated[int, Interval(ge=0, le=65_536)] = 0
     """Actions are padded with zeros to this width, so that one model fits several action spaces;
     0 leaves them as they are. ContextWM has 50 (source: thuml/ContextWM)."""
 
@@ -56,9 +58,9 @@ class KLConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "thuml/HarmonyDream@0a22e33"
 
-    balance: float = 0.8
+    balance: Share = 0.8
     """Share of the gradient that goes to the prior."""
-    free_nats: float = 0.0
+    free_nats: Weight = 0.0
     """Mean KL of a batch below which it is not trained on."""
 
 

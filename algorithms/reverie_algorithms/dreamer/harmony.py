@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.ranges import Deviation, LearningRate
 from reverie.types import STRICT
 
 HARMONY_VARIANT = {"HarmonyDream": "algorithm.harmony.mode=paper (arXiv:2310.00344)"}
@@ -35,9 +36,9 @@ class HarmonyConfig:
     """`off`: fixed `loss_scales`; `paper`: a trained sigma per group, in the model's optimizer and
     clip; `own_group`: the same loss, the sigmas in a group of their own and outside the clip;
     `unrectified`: log sigma in place of log(1 + sigma); `fixed`: constant `sigma`."""
-    lr: float = 1e-3
+    lr: LearningRate = 1e-3
     """Learning rate of `own_group`; lr x updates of 10 to 15 lets sigma settle."""
-    sigma: dict[str, float] = field(default_factory=dict)
+    sigma: dict[str, Deviation] = field(default_factory=dict)
     """Constants of `fixed` by group: `image`, `reward`, `kl`."""
 
 

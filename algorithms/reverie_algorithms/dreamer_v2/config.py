@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from reverie.ranges import Weight
 from reverie.types import STRICT
 from reverie_algorithms.dreamer.config import V2Config
 
@@ -18,15 +19,15 @@ class LossScales:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "thuml/HarmonyDream@0a22e33"
 
-    image: float = 1.0
+    image: Weight = 1.0
     """Half the squared error, summed over pixels and image keys."""
-    vector: float = 1.0
+    vector: Weight = 1.0
     """Half the squared error, summed over entries."""
-    reward: float = 1.0
+    reward: Weight = 1.0
     """Half the squared error."""
-    discount: float = 1.0
+    discount: Weight = 1.0
     """Log-likelihood of the discount."""
-    kl: float = 1.0
+    kl: Weight = 1.0
     """Balanced KL; 0.1 on RLBench."""
 
 

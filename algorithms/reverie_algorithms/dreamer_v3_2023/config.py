@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from reverie.ranges import Clip, Epsilon, LearningRate, Weight
 from reverie.types import STRICT
 from reverie_algorithms.dreamer.config import V3Config
 from reverie_algorithms.dreamer_v3_2023.nets import ObsNetConfig
@@ -19,19 +20,19 @@ class LossScales:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "danijar/dreamerv3@8fa35f8"
 
-    image: float = 1.0
+    image: Weight = 1.0
     """Squared error, summed over pixels and image keys."""
-    vector: float = 1.0
+    vector: Weight = 1.0
     """Squared error of symlog values, summed over entries."""
-    reward: float = 1.0
+    reward: Weight = 1.0
     """Two-hot cross-entropy."""
-    cont: float = 1.0
+    cont: Weight = 1.0
     """Continuation log-likelihood."""
-    dyn: float = 0.5
+    dyn: Weight = 0.5
     """KL that trains the prior."""
-    rep: float = 0.1
+    rep: Weight = 0.1
     """KL that trains the posterior."""
-    slow_critic: float = 1.0
+    slow_critic: Weight = 1.0
     """Pull of the critic towards its slow copy."""
 
 
@@ -59,23 +60,23 @@ class DreamerV32023Config(V3Config):
     grad_heads: tuple[HeadName, ...] = HEADS
     """Heads whose loss reaches the latent state; HarmonyDream's Meta-World runs leave out
     `cont`."""
-    world_model_lr: float = 1e-4
+    world_model_lr: LearningRate = 1e-4
     """Learning rate of the world model."""
-    world_model_eps: float = 1e-8
+    world_model_eps: Epsilon = 1e-8
     """Adam's epsilon for the world model."""
-    world_model_clip: float = 1000.0
+    world_model_clip: Clip = 1000.0
     """Largest gradient norm of the world model."""
-    actor_lr: float = 3e-5
+    actor_lr: LearningRate = 3e-5
     """Learning rate of the actor."""
-    actor_eps: float = 1e-5
+    actor_eps: Epsilon = 1e-5
     """Adam's epsilon for the actor."""
-    actor_clip: float = 100.0
+    actor_clip: Clip = 100.0
     """Largest gradient norm of the actor."""
-    critic_lr: float = 3e-5
+    critic_lr: LearningRate = 3e-5
     """Learning rate of the critic."""
-    critic_eps: float = 1e-5
+    critic_eps: Epsilon = 1e-5
     """Adam's epsilon for the critic."""
-    critic_clip: float = 100.0
+    critic_clip: Clip = 100.0
     """Largest gradient norm of the critic."""
 
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.ranges import Depth, Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms import fast
 from reverie_algorithms.common.layers import (
@@ -41,11 +42,11 @@ class ObsNetConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "danijar/dreamerv3@8fa35f8"
 
-    depth: int = 32
+    depth: Depth = 32
     """Channels at the finest resolution; they double with each halving."""
-    layers: int = 2
+    layers: Layers = 2
     """Hidden layers of the MLP for vectors."""
-    units: int = 512
+    units: Width = 512
     """Width of that MLP."""
 
 

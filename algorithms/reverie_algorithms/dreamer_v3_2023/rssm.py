@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from reverie.ranges import Latents, Share, Width
 from reverie.types import STRICT
 from reverie_algorithms import fast
 from reverie_algorithms.common.dists import one_hot, unimix
@@ -30,15 +31,15 @@ class RSSMConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "danijar/dreamerv3@8fa35f8"
 
-    deter: int = 512
+    deter: Width = 512
     """Width of the deterministic state."""
-    units: int = 512
+    units: Width = 512
     """Width of the hidden layers before the GRU and before the logits."""
-    stoch: int = 32
+    stoch: Latents = 32
     """Number of categorical variables."""
-    classes: int = 32
+    classes: Latents = 32
     """Classes of each variable."""
-    unimix: float = 0.01
+    unimix: Share = 0.01
     """Share of a uniform distribution in prior and posterior."""
 
 

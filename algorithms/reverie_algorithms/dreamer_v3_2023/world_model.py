@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from reverie.ranges import Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms.common.dists import TwoHot, bernoulli_loss
 from reverie_algorithms.dreamer.latent import LatentState, balanced_kl
@@ -31,9 +32,9 @@ class HeadConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "danijar/dreamerv3@8fa35f8"
 
-    layers: int = 2
+    layers: Layers = 2
     """Hidden layers."""
-    units: int = 512
+    units: Width = 512
     """Width of each."""
 
 

@@ -27,7 +27,6 @@ from reverie_algorithms.dreamer_v3_2025.behavior import Actor, Behavior, Dream
 from reverie_algorithms.dreamer_v3_2025.config import GROUPS, SIZES, DreamerV32025Config
 from reverie_algorithms.dreamer_v3_2025.images import Decoder, Encoder
 from reverie_algorithms.dreamer_v3_2025.laprop import LaProp, LaPropGroup
-from reverie_algorithms.dreamer_v3_2025.nets import check_blocks
 from reverie_algorithms.dreamer_v3_2025.rssm import BlockRSSM
 from reverie_algorithms.dreamer_v3_2025.world_model import WorldModel
 
@@ -122,10 +121,7 @@ class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
 
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
-        defaults = named_size(raw, SIZES, "12m").defaults()
-        latent = {"blocks": 8, **defaults["rssm"], **raw.get("rssm", {})}
-        check_blocks("rssm.deter", latent["deter"], latent["blocks"])
-        return defaults
+        return named_size(raw, SIZES, "12m").defaults()
 
     # Learning
 

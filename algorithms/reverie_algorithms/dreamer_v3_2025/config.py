@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from reverie.ranges import Clip, CountOrNone, LearningRate, Share, Weight
 from reverie.types import STRICT
 from reverie_algorithms.dreamer.config import V3Config
 from reverie_algorithms.dreamer.harmony import HarmonyConfig, LossGroup
 from reverie_algorithms.dreamer_v3_2025.images import ObsNetConfig
+from reverie_algorithms.dreamer_v3_2025.nets import check_blocks
 from reverie_algorithms.dreamer_v3_2025.rssm import RSSMConfig
 from reverie_algorithms.dreamer_v3_2025.world_model import HeadConfig
 
@@ -27,23 +29,23 @@ class LossScales:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "danijar/dreamerv3@e3f0224"
 
-    image: float = 1.0
+    image: Weight = 1.0
     """Squared error, summed over pixels and image keys."""
-    vector: float = 1.0
+    vector: Weight = 1.0
     """Squared error of symlog values, summed over entries."""
-    reward: float = 1.0
+    reward: Weight = 1.0
     """Two-hot cross-entropy."""
-    cont: float = 1.0
+    cont: Weight = 1.0
     """Continuation log-likelihood."""
-    dyn: float = 1.0
+    dyn: Weight = 1.0
     """KL that trains the prior."""
-    rep: float = 0.1
+    rep: Weight = 0.1
     """KL that trains the posterior."""
-    actor: float = 1.0
+    actor: Weight = 1.0
     """Policy gradient with entropy bonus."""
-    critic: float = 1.0
+    critic: Weight = 1.0
     """Two-hot cross-entropy with imagined returns."""
-    replay_critic: float = 0.3
+    replay_critic: Weight = 0.3
     """The same with returns of real rewards; trains the world model too."""
 
 
@@ -74,15 +76,19 @@ class DreamerV32025Config(V3Config):
     discounted_cont: bool = True
     """The continuation head predicts gamma (1 - is_terminal) and so discounts imagined returns;
     else it predicts 1 - is_terminal, and gamma comes on top."""
-    actor_unimix: float = 0.01
+    actor_unimix: Share = 0.01
     """Share of a uniform distribution in a discrete policy, as in the code's one-hot policy; its
     categorical one, which it uses by default, has none."""
-    lr: float = 4e-5
+    lr: LearningRate = 4e-5
     """Learning rate of all parts."""
-    warmup: int = 1000
+    warmup: CountOrNone = 1000
     """Updates over which the learning rate rises from 0."""
-    clip: float = 0.3
+    clip: Clip = 0.3
     """Largest gradient norm of a tensor, in units of its own norm."""
+
+    def __post_init__(self) -> None:
+        V3Config.__post_init__(self)
+        check_blocks("rssm.deter", self.rssm.deter, self.rssm.blocks)
 
 
 class Size(NamedTuple):

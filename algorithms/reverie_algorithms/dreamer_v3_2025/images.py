@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.ranges import Depth, Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms import fast
 from reverie_algorithms.common.layers import num_stages
@@ -49,11 +50,11 @@ class ObsNetConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "danijar/dreamerv3@e3f0224"
 
-    depth: int = 16
+    depth: Depth = 16
     """Channels come as 2, 3, 4 and 4 times this."""
-    layers: int = 3
+    layers: Layers = 3
     """Hidden layers of the MLP for vectors."""
-    units: int = 256
+    units: Width = 256
     """Width of that MLP, half that of the decoder's first layer."""
 
 

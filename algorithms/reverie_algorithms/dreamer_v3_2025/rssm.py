@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from reverie.ranges import Latents, Share, Width
 from reverie.types import STRICT
 from reverie_algorithms import fast
 from reverie_algorithms.common.dists import unimix
@@ -38,17 +39,17 @@ class RSSMConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "danijar/dreamerv3@e3f0224"
 
-    deter: int = 2048
+    deter: Width = 2048
     """Width of the deterministic state, a multiple of `blocks`."""
-    units: int = 256
+    units: Width = 256
     """Width of the hidden layers."""
-    stoch: int = 32
+    stoch: Latents = 32
     """Number of categorical variables."""
-    classes: int = 16
+    classes: Latents = 16
     """Classes of each variable."""
-    blocks: int = 8
+    blocks: Latents = 8
     """Blocks of the GRU, and of the decoder's first layer."""
-    unimix: float = 0.01
+    unimix: Share = 0.01
     """Share of a uniform distribution in prior and posterior."""
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from reverie.ranges import Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms.common.dists import bernoulli_loss
 from reverie_algorithms.dreamer.latent import LatentState, balanced_kl
@@ -28,11 +29,11 @@ class HeadConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     SOURCE: ClassVar[str] = "danijar/dreamerv3@e3f0224"
 
-    units: int = 256
+    units: Width = 256
     """Width of every hidden layer."""
-    model_layers: int = 1
+    model_layers: Layers = 1
     """Hidden layers of reward and continuation."""
-    behavior_layers: int = 3
+    behavior_layers: Layers = 3
     """Hidden layers of actor and critic."""
 
 

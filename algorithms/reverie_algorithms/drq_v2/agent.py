@@ -51,7 +51,7 @@ class DrQV2(SavedAgent):
     def __init__(self, config: DrQV2Config, spaces: Spaces, context: AgentContext) -> None:
         super().__init__(config, spaces, context)
         self.keys = ObsKeys.select(spaces.obs)
-        check_fit(spaces, self.keys, config, context.batch_length)
+        check_fit(spaces, self.keys, context.batch_length)
         device = context.device
 
         # What acts
@@ -178,7 +178,7 @@ class DrQV2(SavedAgent):
         return videos, {"augmented/counted": steps.weight_B.mean()}
 
 
-def check_fit(spaces: Spaces, keys: ObsKeys, config: DrQV2Config, batch_length: int) -> None:
+def check_fit(spaces: Spaces, keys: ObsKeys, batch_length: int) -> None:
     """Raises: ValueError, where DrQ-v2 cannot act or learn."""
     action = spaces.action
     if action.kind != "box":
@@ -195,9 +195,6 @@ def check_fit(spaces: Spaces, keys: ObsKeys, config: DrQV2Config, batch_length: 
         raise ValueError(
             f"learner.batch_length: DrQ-v2 trains on single steps, expected 1, got {batch_length}"
         )
-    for name in ("stack", "num_steps"):
-        if (value := getattr(config, name)) < 1:
-            raise ValueError(f"algorithm.{name}: expected at least 1, got {value}")
 
 
 def _to_video(stacks: Tensor, count: int) -> Array:

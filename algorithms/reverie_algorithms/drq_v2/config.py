@@ -5,6 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from reverie.ranges import (
+    Batch,
+    CountOrNone,
+    Depth,
+    Epsilon,
+    Horizon,
+    Layers,
+    LearningRate,
+    Share,
+    Weight,
+    Width,
+)
 from reverie.types import STRICT
 
 
@@ -17,36 +29,36 @@ class DrQV2Config:
 
     name: str = "drqv2"
     """Name in the registry (ours)."""
-    batch_size: int | None = None
+    batch_size: Batch | None = None
     """Transitions per update; null takes `learner.batch_size` (ours)."""
     size: str = "medium"
     """Group of tasks: `easy`, `medium` or `hard` as published, which differ in exploration, or
     `tiny`, which is ours and trains on two CPU cores in minutes."""
-    stack: int = 3
+    stack: Layers = 3
     """Frames the agent sees at once, the newest included."""
-    channels: int = 32
+    channels: Depth = 32
     """Channels of every convolution."""
-    features: int = 50
+    features: Width = 50
     """Width of the bottleneck after the convolutions."""
-    hidden: int = 1024
+    hidden: Width = 1024
     """Width of the hidden layers of actor and critics."""
-    num_steps: int = 3
+    num_steps: Horizon = 3
     """Rewards summed up before the critic's value takes over; 1 for the walker tasks."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount per step."""
-    lr: float = 1e-4
+    lr: LearningRate = 1e-4
     """Learning rate of encoder, actor and critic."""
-    adam_eps: float = 1e-8
+    adam_eps: Epsilon = 1e-8
     """Adam's epsilon."""
-    target_fraction: float = 0.01
+    target_fraction: Share = 0.01
     """Step of the target critic towards the critic, per update."""
-    noise_start: float = 1.0
+    noise_start: Weight = 1.0
     """Standard deviation of the exploration noise at the start."""
-    noise_end: float = 0.1
+    noise_end: Weight = 0.1
     """Standard deviation of the exploration noise in the end."""
-    noise_steps: int = 500_000
+    noise_steps: CountOrNone = 500_000
     """Env steps in which it falls linearly from the one to the other."""
-    noise_clip: float = 0.3
+    noise_clip: Weight = 0.3
     """Largest noise on actions in updates; acting does not clip it."""
 
     def noise_std(self, env_steps: int) -> float:

@@ -80,8 +80,6 @@ def test_weights_start_orthogonal_and_biases_at_zero():
             r"wants at least one image, got \['proprio'\]",
         ),
         ({"context": {"batch_length": 64}}, r"batch_length: .* expected 1, got 64"),
-        ({"stack": 0}, r"algorithm.stack: expected at least 1, got 0"),
-        ({"num_steps": 0}, r"algorithm.num_steps: expected at least 1, got 0"),
         (
             {"obs": {"image": ArraySpec((14, 64, 3), "uint8")}},
             r"'image': expected sides of at least 15 pixels, got 14 x 64",

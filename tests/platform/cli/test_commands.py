@@ -29,14 +29,14 @@ from tests.platform.commands import Cli, assert_refused
         ("algorithm.nan_ta=1", "algorithm.nan_ta: unknown key; did you mean nan_at?"),
         ("learner.batchsize=1", "learner.batchsize: unknown key; did you mean batch_size"),
         ("lerner.batch_size=1", "lerner: unknown key; did you mean learner?"),
-        ("learner.batch_size=many", "learner.batch_size: Input should be a valid integer"),
-        ("learner.batch_size=1.5", "learner.batch_size: Input should be a valid integer"),
-        ("run.lockstep=3", "run.lockstep: Input should be a valid boolean"),
+        ("learner.batch_size=many", "learner.batch_size: expected a whole number"),
+        ("learner.batch_size=1.5", "learner.batch_size: expected a whole number"),
+        ("run.lockstep=3", "run.lockstep: expected true or false, got 3"),
         ("learner.batch_size=[1", "learner.batch_size"),
         ("seed", "override 'seed': expected key=value"),
         ("replay.capacity=3", "replay.capacity"),
         ("learner.precision=float16", "got 'float16'; float16 would need its losses scaled: write"),
-        ("learner.compile=maybe", "learner.compile: Input should be 'auto', 'on' or 'off'"),
+        ("learner.compile=maybe", "learner.compile: expected auto, on or off, got 'maybe'"),
         ("init.source=runs/a", "init.source: unknown key; known: freeze_updates, from, modules"),
         ("init.from=nowhere", "init.from: nowhere: not a run folder with a checkpoint"),
         ("init.modules=[policy]", "init.from: expected a run to start from, got None"),
@@ -60,7 +60,7 @@ def test_a_fault_in_a_nested_key_of_a_real_algorithm_has_its_full_path(cli: Cli)
     assert_refused(answer, "algorithm.rssm.detr: unknown key; did you mean deter?")
 
 
-@pytest.mark.parametrize(("size", "words"), [("huge", "small"), ("[1]", "algorithm: ")])
+@pytest.mark.parametrize(("size", "words"), [("huge", "small"), ("[1]", "algorithm.size: ")])
 def test_an_unknown_size_is_refused(size: str, words: str, cli: Cli) -> None:
     answer = cli("describe", ROOT / "tune_configs/dreamerv3/catch.yaml", f"algorithm.size={size}")
     assert_refused(answer, words)
