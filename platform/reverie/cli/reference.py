@@ -15,6 +15,7 @@ import textwrap
 import typing
 
 from reverie import registry
+from reverie.ranges import Seed, words
 from reverie.settings import EnvConfig, TrainConfig, key_of, sections_of
 from reverie.types import Json
 
@@ -36,6 +37,8 @@ class Entry:
 
     key: str
     default: str
+    values: str
+    """What is accepted, in words."""
     meaning: str
     source: str
 
@@ -60,7 +63,7 @@ def page() -> str:
 
 def entries(cls: type, prefix: str) -> list[Entry]:
     """One entry per field of a dataclass, nested ones included."""
-    hints, docs = typing.get_type_hints(cls), field_docs(cls)
+    hints, docs = typing.get_type_hints(cls, include_extras=True), field_docs(cls)
     found: list[Entry] = []
     for field in dataclasses.fields(cls):
         key, kind = f"{prefix}.{key_of(field.name)}", hints[field.name]
@@ -68,7 +71,7 @@ def entries(cls: type, prefix: str) -> list[Entry]:
             found += entries(typing.cast(type, kind), key)
             continue
         meaning, source = _split_source(docs.get(field.name, ""), getattr(cls, "SOURCE", ""))
-        found.append(Entry(key, _default(field), meaning, source))
+        found.append(Entry(key, _default(field), words(kind), meaning, source))
     return found
 
 
@@ -94,9 +97,15 @@ def _own_field_docs(cls: type) -> dict[str, str]:
 def _section(title: str, rows: list[Entry]) -> str:
     if not rows:
         return ""
-    lines = [f"## {title}", "", "| key | default | meaning | source |", "|---|---|---|---|"]
+    lines = [
+        f"## {title}",
+        "",
+        "| key | default | values | meaning | source |",
+        "|---|---|---|---|---|",
+    ]
     lines += [
-        f"| `{row.key}` | {row.default} | {_cell(row.meaning)} | {_cell(row.source)} |"
+        f"| `{row.key}` | {row.default} | {_cell(row.values)} | {_cell(row.meaning)} "
+        f"| {_cell(row.source)} |"
         for row in rows
     ]
     return "\n".join([*lines, ""])
@@ -137,7 +146,7 @@ def _split_source(text: str, source: str) -> tuple[str, str]:
 
 
 def _seed() -> Entry:
-    return Entry("seed", "`0`", field_docs(TrainConfig)["seed"], "")
+    return Entry("seed", "`0`", words(Seed), field_docs(TrainConfig)["seed"], "")
 
 
 def _cell(text: str) -> str:

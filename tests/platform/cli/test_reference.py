@@ -11,6 +11,7 @@ import pytest
 from reverie import registry
 from reverie.cli import reference
 from reverie.config import load_config
+from reverie.ranges import Count
 from reverie.settings import TrainConfig, sections_of
 from tests.conftest import ROOT
 
@@ -52,7 +53,7 @@ class Inner:
 class Outer:
     """Options."""
 
-    count: int = 1_000_000
+    count: Count = 1_000_000
     """How many | in
     all."""
     inner: Inner = dataclasses.field(default_factory=Inner)
@@ -63,16 +64,22 @@ class Outer:
 
 def test_defaults_meanings_and_sources_come_from_the_dataclass() -> None:
     assert [dataclasses.astuple(entry) for entry in reference.entries(Outer, "x")] == [
-        ("x.count", "`1_000_000`", "How many | in all.", ""),
-        ("x.inner.rate", "`0.0001`", "How fast.", "arXiv:2301.04104v1, table 1"),
-        ("x.name", "required", "Required one.", ""),
+        (
+            "x.count",
+            "`1_000_000`",
+            "a whole number from 1 to 1_000_000_000_000",
+            "How many | in all.",
+            "",
+        ),
+        ("x.inner.rate", "`0.0001`", "a finite number", "How fast.", "arXiv:2301.04104v1, table 1"),
+        ("x.name", "required", "text", "Required one.", ""),
     ]
 
 
 def test_a_bar_in_a_meaning_does_not_break_the_table() -> None:
     for line in reference.page().splitlines():
         if line.startswith("| `"):
-            assert line.replace("\\|", "").count("|") == 5, line
+            assert line.replace("\\|", "").count("|") == 6, line
 
 
 @pytest.mark.skipif(not (ROOT / "docs/reference.md").exists(), reason="written by `make docs`")
