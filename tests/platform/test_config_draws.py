@@ -1,0 +1,51 @@
+"""No value of any key leads to a traceback, a hang or a crash; every refusal names its key."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from tests.platform.config_draws import Drawn, Outcome, draw, in_a_fork, try_out
+
+FAULTS = ("traceback", "hang", "crash", "unnamed")
+LIMIT_S = 60.0
+"""For one draw; a training takes about a second."""
+
+
+def run_draws(draws: int, trainings: int, seed: int) -> Counter[str]:
+    """Try so many draws, and train with the first so many that are allowed."""
+    import reverie.trainer  # noqa: F401  (imported once, before the forks)
+
+    rng, counts, faults = random.Random(seed), Counter[str](), list[tuple[Drawn, Outcome]]()
+    for _ in range(draws):
+        drawn = draw(rng)
+        train = counts["trained"] + counts["stopped"] < trainings
+        outcome = in_a_fork(lambda drawn=drawn, train=train: try_out(drawn, train), LIMIT_S)
+        counts[outcome.kind] += 1
+        if outcome.kind in FAULTS:
+            faults.append((drawn, outcome))
+    told = "\n".join(f"--- {drawn}: {outcome.kind}\n{outcome.text}" for drawn, outcome in faults)
+    assert not faults, f"seed {seed}: {len(faults)} of {draws} draws, {dict(counts)}\n{told}"
+    return counts
+
+
+def test_odd_values_are_refused_by_name_or_train() -> None:
+    counts = run_draws(150, 10, seed=0)
+    assert counts["refused"] > 50
+    assert counts["trained"] + counts["stopped"] == 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_odd_values_are_refused_by_name_or_train() -> None:
+    counts = run_draws(2000, 300, seed=time.time_ns() % 10**6)
+    assert counts["trained"] + counts["stopped"] == 300
+
+
+def test_a_hang_a_crash_and_a_bug_are_seen() -> None:
+    assert in_a_fork(lambda: time.sleep(60), 0.2).kind == "hang"
+    assert in_a_fork(lambda: __import__("os").abort(), 20).kind == "crash"
+    assert in_a_fork(lambda: Outcome("x" if 1 // 0 else "y"), 20).kind == "traceback"
