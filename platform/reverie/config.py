@@ -181,5 +181,10 @@ def _relations(config: TrainConfig) -> list[tuple[str, float | str | None, bool,
             run.prefill <= run.env_steps,
             f"at most the {run.env_steps} of run.env_steps",
         ),
-        ("init.from", None, init.from_ is not None or init == InitConfig(), "a run to start from"),
+        (
+            "init.from",
+            None,
+            init.from_ is not None or init == InitConfig(),
+            "a run to start from (init.modules and init.freeze_updates are about its parts)",
+        ),
     ]

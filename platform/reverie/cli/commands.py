@@ -19,6 +19,7 @@ from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, 
 from reverie.cli.env_commands import add_env_commands
 from reverie.config import load_config
 from reverie.errors import ConfigError, RunError
+from reverie.repeated_log import OncePerWindow
 
 if TYPE_CHECKING:
     from reverie.settings import TrainConfig
@@ -44,7 +45,10 @@ lists every key. Ctrl-C writes a checkpoint and stops (exit code 130; SIGTERM
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for what the user has to fix, 1 for a bug."""
     arguments = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", force=True)
+    log = OncePerWindow()
+    logging.basicConfig(
+        level=logging.INFO, format="%(levelname).1s %(message)s", handlers=[log], force=True
+    )
     try:
         code = arguments.command(arguments) or 0
         sys.stdout.flush()
@@ -60,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("reverie: interrupted before there was anything to save", file=sys.stderr)
         return 130
+    finally:
+        log.tell_held()
 
 
 def _reader_left() -> bool:
