@@ -243,6 +243,16 @@ class Trainer:
 
     def _sum_up(self) -> Summary:
         summary = self._record.summary(self._backend.facts(), self.folder, self._number)
+        if not summary.grad_updates and self.config.learner.training_ratio:
+            own = getattr(self.config.algorithm, "batch_length", None)
+            log.warning(
+                "%s.batch_length: no update was made in %d env steps, of which %d found no window "
+                "of %d rows in the replay; write a smaller one, or more run.env_steps",
+                "algorithm" if own else "learner",
+                summary.env_steps,
+                summary.uncounted_steps,
+                own or self.config.learner.batch_length,
+            )
         text = json.dumps({k: getattr(summary, k) for k in summary.__slots__}, indent=2)
         Storage(str(self.folder)).write_atomic("summary.json", text.encode())
         return summary

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from reverie import registry
@@ -12,6 +14,7 @@ from reverie.checkpoint import Checkpoint
 from reverie.checkpoint_format import FileEntry
 from reverie.config import TrainConfig
 from reverie.env_worker import CollectStats
+from reverie.errors import ConfigError
 from reverie.evaluator import EvalResult
 from reverie.init_from import Source, initialise
 from reverie.learner import TrainStats, stream_specs
@@ -80,12 +83,29 @@ def try_agent(
         What it took from `source`.
 
     Raises:
-        ConfigError: sizes or spaces the agent refuses; a checkpoint of another agent.
+        ConfigError: sizes or spaces the agent refuses; a budget without one update; a checkpoint
+            of another agent.
     """
     agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
+    check_budget(config, agent.streams())
     if checkpoint is not None:
         load_learner(agent, checkpoint)
     return initialise(agent, source) if source is not None else None
+
+
+def check_budget(config: TrainConfig, specs: Mapping[str, StreamSpec]) -> None:
+    """Raise `ConfigError` where a run that is to train could not make one update."""
+    learner, run = config.learner, config.run
+    batch = next((spec.trained_steps for spec in specs.values()), 0)
+    if not (batch and learner.training_ratio) or learner.pretrain:
+        return
+    least = run.prefill + math.ceil(batch / Fraction(str(learner.training_ratio)))
+    if run.env_steps < least:
+        raise ConfigError(
+            f"run.env_steps: expected at least {least} for one update ({batch} trained steps at "
+            f"learner.training_ratio={learner.training_ratio}, run.prefill={run.prefill}), "
+            f"got {run.env_steps}; learner.training_ratio=0 collects without training"
+        )
 
 
 def make_coordinator(config: TrainConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:

@@ -262,3 +262,17 @@ def test_a_run_in_another_thread_than_the_main_one_goes_without_signals(tmp_path
     thread.start()
     thread.join()
     assert [summary.env_steps for summary in summaries] == [60]
+
+
+def test_a_budget_without_one_update_is_refused(tmp_path: Path) -> None:
+    # One batch of 4 x 5 trained steps at a ratio of 4 is 5 env steps beyond the prefill of 40.
+    with pytest.raises(ConfigError, match=r"run\.env_steps: expected at least 45 .*, got 44;"):
+        make(tmp_path, run__env_steps=44)
+    assert make(tmp_path, run__env_steps=45, eval__episodes=1).run().grad_updates == 1
+
+
+def test_a_run_without_one_window_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    longer = EPISODE + 2  # an episode has one row more than decisions
+    summary = make(tmp_path, agent="Planner", learner__batch_length=longer).run()
+    assert summary.grad_updates == 0
+    assert "learner.batch_length: no update was made in 150 env steps, of which 110 " in caplog.text
