@@ -1,5 +1,6 @@
 # make train   first run: sets everything up, then HarmonyDream learns Atari 100K Pong on a local Ray
 # make test    the same set-up, then the tests
+# make soak    the tests that take long
 # make lint    ruff and pyright        make docs    the generated reference page
 
 VENV := .venv
@@ -9,7 +10,7 @@ EXTRAS := all,dev
 PRESETS := tune_configs/harmonydream
 ARGS ?=
 
-.PHONY: train test lint docs install system clean
+.PHONY: train test soak lint docs install system clean
 
 train: install
 	@if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \
@@ -22,6 +23,9 @@ train: install
 
 test: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+soak: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
