@@ -185,6 +185,7 @@ def _relations(config: TrainConfig) -> list[tuple[str, float | str | None, bool,
             "init.from",
             None,
             init.from_ is not None or init == InitConfig(),
-            "a run to start from (init.modules and init.freeze_updates are about its parts)",
+            f"a run to start from, with init.modules={list(init.modules)} and "
+            f"init.freeze_updates={init.freeze_updates}",
         ),
     ]

@@ -39,7 +39,10 @@ from tests.platform.commands import Cli, assert_refused
         ("learner.compile=maybe", "learner.compile: expected auto, on or off, got 'maybe'"),
         ("init.source=runs/a", "init.source: unknown key; known: freeze_updates, from, modules"),
         ("init.from=nowhere", "init.from: nowhere: not a run folder with a checkpoint"),
-        ("init.modules=[policy]", "init.from: expected a run to start from (init.modules and"),
+        (
+            "init.modules=[policy]",
+            "init.from: expected a run to start from, with init.modules=['policy'",
+        ),
         ("algorithm.at_most=2", "algorithm: at_most: expected at least 3 actions, got 2"),
         ("env.factory=nowhere:make", "no module 'nowhere'"),
         ("env.factory=tests.fakes:nothing", "has no function 'nothing'"),
