@@ -41,7 +41,7 @@ from tests.platform.commands import Cli, assert_refused
         ("init.from=nowhere", "init.from: nowhere: not a run folder with a checkpoint"),
         (
             "init.modules=[policy]",
-            "init.from: expected a run to start from, with init.modules=['policy'",
+            "init.from: expected a run to start from, with init.mod",
         ),
         ("algorithm.at_most=2", "algorithm: at_most: expected at least 3 actions, got 2"),
         ("env.factory=nowhere:make", "no module 'nowhere'"),
