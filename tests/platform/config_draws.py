@@ -194,8 +194,10 @@ def _be_the_child(work: Callable[[], Outcome], writer: int, folder: Path) -> Non
         outcome = work()
     except BaseException:
         outcome = Outcome("traceback", traceback.format_exc())
-    os.write(writer, json.dumps([outcome.kind, outcome.text[-4000:]]).encode())
-    os._exit(0)
+    try:
+        os.write(writer, json.dumps([outcome.kind, outcome.text[-4000:]]).encode())
+    finally:
+        os._exit(0)
 
 
 def _read(reader: int, limit_s: float) -> bytes | None:
