@@ -22,7 +22,7 @@ from reverie.errors import ReplayLost
 from reverie.links import Grants, Ready, Shards
 from reverie.protocols import Feedback, StreamSpec
 from reverie.replay.coordinator import Grant, Part
-from reverie.types import LOG_PREFIX, STEP_ID, Array, Counters, Window, step_ids
+from reverie.types import LOG_PREFIX, STEP_ID, Array, Window, step_ids
 
 log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
@@ -152,10 +152,7 @@ class BatchStream:
         return self._give_back(0)
 
     def settle(self) -> None:
-        self._source.counters()  # answered after every confirmation sent before
-
-    def counters(self) -> Counters:
-        return self._source.counters()
+        self._source.settle()
 
     def _give_back(self, returned: int) -> int:
         """Refund all batches under way, and the last `returned` ones that are so no more."""

@@ -77,8 +77,8 @@ class Grants(Protocol):
         ...
 
     def refund(self, count: int) -> None: ...
-    def counters(self) -> Counters:
-        """How far the run is; every confirmation sent before has arrived by then."""
+    def settle(self) -> None:
+        """Wait until every confirmation sent before has arrived."""
         ...
 
 
@@ -157,10 +157,6 @@ class Batches(Protocol):
 
     def settle(self) -> None:
         """Wait until everything confirmed so far has arrived."""
-        ...
-
-    def counters(self) -> Counters:
-        """How far the run is, confirmed batches only."""
         ...
 
 

@@ -217,14 +217,33 @@ def test_what_a_learner_trained_that_dies_before_the_first_checkpoint_stays_coun
 
 
 @pytest.mark.ray
-def test_a_run_without_its_coordinator_ends_in_one_line(tmp_path: Path, ray_local: None) -> None:
-    trainer = make(tmp_path, env__delay_s=0.01, run__env_steps=10_000)
-    while trainer.progress.env_steps < 100:
-        trainer.step()
-    os.kill(process_of(trainer, "coordinator"), signal.SIGKILL)
-    with pytest.raises(WorkerLost, match="coordinator 0 died, and the run cannot go on") as error:
-        trainer.run()
-    assert "\n" not in str(error.value)
+def test_a_coordinator_that_dies_again_and_again_costs_nothing(
+    tmp_path: Path, ray_local: None
+) -> None:
+    trainer = make(
+        tmp_path,
+        run={"env_steps": 700, "prefill": 100, "max_env_restarts": 100},
+        env={"delay_s": 0.004, "fault": "raise", "at": 60},
+        resources={"num_env_workers": 2, "num_shards": 2},
+    )
+    kills, finished = [50, 250, 400], False  # the first one during the prefill
+    while not finished:
+        finished = trainer.step().finished
+        if kills and trainer.progress.env_steps >= kills[0]:
+            kills.pop(0)
+            os.kill(process_of(trainer, "coordinator"), signal.SIGKILL)
+    facts, record = trainer.facts(), trainer.progress
+    trainer.save()
+    summary = trainer._sum_up()
+    trainer.close()
+    assert summary.restarts["coordinator"] == 3
+    assert summary.restarts["env"] > 5
+    assert facts["env_steps"] == record.env_steps == 700
+    assert facts["trained_batches"] == summary.grad_updates
+    assert facts["trained_steps"] == record.trained_steps
+    assert (facts["lost_steps"], facts["late_reports"], facts["uncounted_steps"]) == (0, 0, 0)
+    behind, _ = lag_of(summary, trainer)
+    assert 0 <= behind < 4 * 5
 
 
 @pytest.mark.ray

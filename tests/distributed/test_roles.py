@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
+from reverie.cluster import supervisor
 from reverie.cluster.fleet import Ask, Key, Steps
 from reverie.cluster.roles import COORDINATOR, LEARNER, ROLES, Role, Site
 from reverie.cluster.run import RayRun
@@ -174,3 +177,23 @@ def test_nobody_waits_for_a_part_that_was_given_up(tmp_path: Path, ray_local: No
     with pytest.raises(WorkerLost, match="learner 0 died 2 times"):
         run.quiesce()
     run.close()
+
+
+@pytest.mark.ray
+def test_a_part_that_gives_no_sign_of_life_is_named_ended_and_replaced(
+    tmp_path: Path, ray_local: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    roles = [replace(role, silent_after_s=12.0) for role in ROLES]
+    config = resolve_config(tree(run__dir=str(tmp_path / "run"), run__env_steps=100_000))
+    run = RayRun(config, spaces_of(config.env), tmp_path / "run", roles=roles)
+    while not run.counters().trained_steps:
+        run.step()
+    os.kill(process_of(run, LEARNER), signal.SIGSTOP)
+    faults = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "NAMED_S", 7.0)
+        while not faults:
+            faults += run.step().faults
+    run.close()
+    assert [fault.role for fault in faults] == ["learner"]
+    assert re.search(r"learner 0 gave no sign of life for \d+ s; replaced after 12 s", caplog.text)

@@ -14,6 +14,7 @@ import torch
 from reverie import wiring
 from reverie.allocator import keep_memory
 from reverie.cluster.links import CoordinatorLink, WeightStoreLink, shard_links
+from reverie.cluster.takeover import Known
 from reverie.config import TrainConfig
 from reverie.env_worker import EnvWorker
 from reverie.evaluator import Evaluator
@@ -29,18 +30,16 @@ class EnvWorkerActor(EnvWorker):
         self, run_id: str, config: TrainConfig, spaces: Spaces, worker_id: int, life: int
     ) -> None:
         _prepare_to_act(config)
-        super().__init__(
-            config,
-            spaces,
-            worker_id,
-            CoordinatorLink(run_id, life),
-            shard_links(run_id, config),
-            WeightStoreLink(run_id),
-        )
+        self._link = CoordinatorLink(run_id, life)
+        shards = shard_links(run_id, config)
+        super().__init__(config, spaces, worker_id, self._link, shards, WeightStoreLink(run_id))
         self._label = f"EnvWorker({worker_id}, {config.env.name})"
 
     def __repr__(self) -> str:
         return getattr(self, "_label", "EnvWorker")
+
+    def known(self) -> Known:
+        return self._link.known()
 
 
 class LearnerActor(Learner):
@@ -57,12 +56,12 @@ class LearnerActor(Learner):
     ) -> None:
         _pin_threads(threads)
         specs = wiring.agent_streams(config, spaces)
-        coordinator = CoordinatorLink(run_id, incarnation)
+        self._link = CoordinatorLink(run_id, incarnation)
         shards = shard_links(run_id, config)
         super().__init__(
             config,
             spaces,
-            wiring.make_batches(config, specs, coordinator, shards, device),
+            wiring.make_batches(config, specs, self._link, shards, device),
             WeightStoreLink(run_id),
             device=device,
             incarnation=incarnation,
@@ -70,6 +69,9 @@ class LearnerActor(Learner):
 
     def __repr__(self) -> str:
         return f"Learner({self.__dict__.get('_device', 'starting')})"
+
+    def known(self) -> Known:
+        return self._link.known()
 
     def begin(
         self, state: Mapping[str, Tensors] | None, batches: int, source: Source | None

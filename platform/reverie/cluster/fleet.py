@@ -40,11 +40,14 @@ class Ask(NamedTuple):
     key: Key
     method: str
     arguments: tuple[Any, ...] = ()
+    or_none: bool = False
+    """Answer None where the part is being replaced or dies, instead of asking the next one."""
 
 
 Steps = Generator[Ask | None, Any, None]
 """A procedure nobody waits for: it yields the call whose answer it wants sent back, or None to be
-continued a little later. A call is repeated if its part dies and is replaced before it answered."""
+continued a little later. A call is repeated if its part dies and is replaced before it answered,
+unless None will do."""
 
 
 class Fleet:

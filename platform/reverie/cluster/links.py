@@ -8,6 +8,7 @@ Imports no torch: the light actors use it too.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -16,12 +17,15 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError
 
 from reverie.cluster.connection import NAMESPACE
+from reverie.cluster.takeover import Known, Masses, Report, Snapshot, Told
 from reverie.config import TrainConfig
 from reverie.errors import ReplayLost
 from reverie.replay.coordinator import Grant, Quota, StreamTicket
 from reverie.types import Array, Chunk, Counters, Version, Window
 from reverie.weight_store import Pinned, State
 
+BEAT_S = 5.0
+"""Seconds between two signs of life."""
 PATIENCE_S = 60.0
 """Seconds a link waits for a dead actor to be replaced."""
 
@@ -75,6 +79,10 @@ class ActorLink:
 class CoordinatorLink(ActorLink):
     """The coordinator as workers and the learner see it.
 
+    No call waits for a dead coordinator: it is answered as if nothing could be granted now, and
+    what was to be told is told with a later call. So its caller is free to say what it knows to
+    whoever stands in for the dead one.
+
     Args:
         life: how many parts stood in the caller's place before it. What it is granted is its own:
             a call that arrives after its caller was replaced is void.
@@ -83,38 +91,120 @@ class CoordinatorLink(ActorLink):
     def __init__(self, run_id: str, life: int) -> None:
         super().__init__(run_id, "coordinator")
         self._life = life
+        self._snapshot: Snapshot | None = None
+        self._counters = Counters()
+        self._quota = 0
+        """Number of the worker's present or next quota, in this life."""
+        self._report: Report | None = None
+        self._trained = 0
+        self._following: int | None = None
+
+    def known(self) -> Known:
+        """What a coordinator that stands in for a dead one has to hear from this part."""
+        trained = (self._life, self._trained) if self._trained else None
+        return Known(snapshot=self._snapshot, report=self._report, trained=trained)
 
     def open_stream(self, worker: int, env: int) -> StreamTicket:
-        return ray.get(self.handle().open_stream.remote(worker, env))
+        """Repeated where the coordinator dies: it costs a number, of which there are enough."""
+        return self.call("open_stream", worker, env)
 
     def request_steps(self, worker: int, most: int) -> Quota:
-        return ray.get(self.handle().request_steps.remote(self._life, worker, most))
+        told: Told[Quota] | None = None
+        if self._hand_in():
+            told = self._ask("request_steps", self._life, worker, self._quota, most)
+        if told is None:
+            return Quota(steps=0, random=False, done=False, counters=self._counters)
+        self._counters = told.value.counters
+        return told.value
 
     def report(
         self,
         worker: int,
         env_steps: int,
         episodes: int,
-        masses: Mapping[int, Mapping[str, float]],
+        masses: Masses,
         failed: bool = False,
     ) -> None:
-        done = (self._life, worker, env_steps, episodes, masses, failed)
-        ray.get(self.handle().report.remote(*done))
+        quota = self._life, worker, self._quota
+        self._report = (*quota, env_steps, episodes, masses, failed)
+        self._hand_in()
 
     def request_batch(self) -> Grant | None:
-        return ray.get(self.handle().request_batch.remote(self._life))
+        told: Told[Grant | None] | None = self._ask(
+            "request_batch", self._life, self._trained, self._following
+        )
+        grant = None if told is None else told.value
+        if grant is not None:
+            self._following = grant.number + 1
+        return grant
 
     def await_batch(self, patience: float) -> bool:
-        return ray.get(self.handle().await_batch.remote(patience))
+        try:
+            return ray.get(self.handle().await_batch.remote(patience))
+        except GONE:
+            return self._is_gone()
 
     def refund(self, count: int) -> None:
-        ray.get(self.handle().refund.remote(self._life, count))
+        """Need not arrive: the next request says the same."""
+        assert self._following is not None, "a refund of what was never granted"
+        self._following -= count
+        self._ask("refund", self._life, self._trained, self._following)
 
     def batch_trained(self, number: int) -> None:
-        self.handle().trained_up_to.remote(self._life, number + 1)
+        self._trained = number + 1
+        try:
+            self.handle().trained_up_to.remote(self._life, self._trained)
+        except GONE:
+            self.forget()
 
-    def counters(self) -> Counters:
-        return ray.get(self.handle().counters.remote())
+    def settle(self) -> None:
+        """A coordinator that is gone will hear of all confirmations before it takes over."""
+        self._ask("trained_up_to", self._life, self._trained)
+
+    def _hand_in(self) -> bool:
+        """Tell what became of the last quota, if that is not told yet; whether all is told."""
+        if self._report is not None:
+            if self._ask("report", *self._report) is None:
+                return False
+            self._report = None
+            self._quota += 1
+        return True
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """Call and keep the snapshot; None where nobody is there, or nobody who knows yet."""
+        try:
+            told: Told[Any] | None = ray.get(getattr(self.handle(), method).remote(*arguments))
+        except GONE:
+            told = None
+        if told is None:
+            self._is_gone()
+            return None
+        self._snapshot = told.snapshot
+        return told
+
+    def _is_gone(self) -> bool:
+        """Look for another one next time, and not too often."""
+        self.forget()
+        time.sleep(0.2)
+        return False
+
+
+def give_signs_of_life(actor: object, run_id: str, role: str, index: int) -> None:
+    """Tell the coordinator from a thread that this actor's process runs, whatever it is at.
+
+    No sign comes of one that is dead, stopped, or keeps Python's lock for itself.
+    """
+
+    def go_on() -> None:
+        link = ActorLink(run_id, "coordinator")
+        while True:
+            try:
+                link.handle().beat.remote(role, index)
+            except GONE:
+                link.forget()
+            time.sleep(BEAT_S)
+
+    threading.Thread(target=go_on, name="signs of life", daemon=True).start()
 
 
 class ShardActorLink(ActorLink):

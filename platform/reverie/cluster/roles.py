@@ -6,6 +6,7 @@ inference server) is another row, given to `RayRun` beside `ROLES`.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.cluster.actors import EnvWorkerActor, EvaluatorActor, LearnerActor
 from reverie.cluster.fleet import READY, Ask, Fleet, Key, Steps
 from reverie.cluster.light_actors import CoordinatorActor, ShardActor, WeightStoreActor
+from reverie.cluster.links import give_signs_of_life
 from reverie.cluster.placement import Placement, Resources, Room, choose_device, plan_placement
+from reverie.cluster.takeover import Known, Look, Snapshot
 from reverie.config import TrainConfig
 from reverie.env_worker import CollectStats
 from reverie.evaluator import EvalResult
@@ -33,8 +36,12 @@ EVALUATOR = Key("evaluator", 0)
 SHARD, ENV_WORKER = "replay_shard", "env_worker"
 TRAIN_SLICE_S = 1.0
 """Seconds the learner trains between two returns to the supervisor."""
+SILENT_S = 60.0
+"""A process that runs gives a sign of life every 5 s."""
 OVERDUE_S = 300.0
 """Seconds a worker may hold a piece of work before it counts as hung, at least."""
+COMPILING_S = 1800.0
+"""Seconds one slice of training may take: its first update may compile for minutes."""
 Work = tuple[Any, ...]
 """A method's name and its arguments."""
 Built = tuple[type, tuple[Any, ...]]
@@ -69,6 +76,12 @@ class Site:
     grad_updates: int = 0
     done_workers: set[int] = field(default_factory=set[int])
     """Workers whose budget is spent."""
+    snapshot: Snapshot | None = None
+    """What the coordinator counted when it was looked at last."""
+    ready_at: dict[Key, float] = field(default_factory=dict[Key, float])
+    """When each part that is there was built, in monotonic seconds."""
+    silent: dict[Key, float] = field(default_factory=dict[Key, float])
+    """Seconds since each part's last sign of life."""
     pins: list[int] = field(default_factory=list[int])
     """Env steps of the weights that wait for their evaluation; an evaluated one may still show."""
 
@@ -79,8 +92,13 @@ class Site:
             self.checkpoint = self.checkpoints.latest()
         maker, arguments = role.make(self, index)
         self.launches[key] += 1
+        self.ready_at.pop(key, None)
         yield from self.fleet.launch(key, maker, arguments, self.placement.options(role.name))
         yield Ask(key, READY)
+        self.ready_at[key] = time.monotonic()
+        if key != COORDINATOR:  # which is asked once a second itself
+            told = give_signs_of_life, self.run_id, role.name, index
+            self.tell(key, "__ray_call__", *told)
 
     def life(self, key: Key) -> int:
         """How many actors stood in a part's place before the present one."""
@@ -130,14 +148,14 @@ class Role:
     pinged: str | None = None
     """Method asked once a second whether the part lives, where no work shows it."""
     hang_after_s: Callable[[TrainConfig], float] | None = None
-    """Seconds after which a part that has not returned from its work is ended."""
+    """Seconds after which a part that has not returned from its work, or a ping, is ended."""
+    silent_after_s: float = SILENT_S
+    """Seconds without a sign of life after which a part is ended, whatever it is at."""
     mend: Callable[[Role, Site, int], Steps] = _launch
     """Launch the part, at first or in place of one that died, and give it what it needs.
 
     Begun anew where the part dies meanwhile; what is lost, it adds to `site.lost`.
     """
-    vital: bool = False
-    """The run cannot go on without it: its death ends the run."""
     on_demand: bool = False
     """Launched when it first has work, and after a death when it has work again."""
     remedy: str = ""
@@ -148,7 +166,34 @@ def _make_coordinator(site: Site, index: int) -> Built:
     coordinator = wiring.make_coordinator(site.config, site.specs)
     if site.checkpoint is not None:
         coordinator.load_state_dict(site.checkpoint.document("coordinator"))
-    return CoordinatorActor, (coordinator,)
+    return CoordinatorActor, (coordinator, site.launches[COORDINATOR])
+
+
+def _mend_coordinator(role: Role, site: Site, index: int) -> Steps:
+    """The new one learns from the living where the dead one was; nobody waits for it meanwhile.
+
+    A part that is being replaced itself knows nothing: its mending asks the new coordinator.
+    """
+    yield from site.launch(role, index)
+    if not site.life(COORDINATOR):
+        return
+    known = [Known(snapshot=site.snapshot)]
+    workers = [Key(ENV_WORKER, index) for index in range(site.config.resources.num_env_workers)]
+    for key in (LEARNER, *workers):
+        told: Known | None = yield Ask(key, "known", or_none=True)
+        known += [told] if told is not None else []
+    yield Ask(COORDINATOR, "take_over", (known,))
+    for key in [Key(SHARD, index) for index in range(site.config.resources.num_shards)]:
+        masses: dict[str, float] | None = yield Ask(key, "masses", or_none=True)
+        if masses is not None:
+            yield Ask(COORDINATOR, "set_masses", (key.index, masses))
+    if site.quiet:
+        yield Ask(COORDINATOR, "pause")
+
+
+def _take_look(site: Site, index: int, result: Look, events: Events) -> None:
+    site.snapshot = result.snapshot or site.snapshot
+    site.silent = {Key(*part): seconds for part, seconds in result.silent.items()}
 
 
 def _make_weight_store(site: Site, index: int) -> Built:
@@ -282,7 +327,14 @@ def _take_evaluated(site: Site, index: int, result: EvalResult | None, events: E
 
 
 ROLES: tuple[Role, ...] = (
-    Role(name=COORDINATOR.role, make=_make_coordinator, pinged="stats", vital=True),
+    Role(
+        name=COORDINATOR.role,
+        make=_make_coordinator,
+        take=_take_look,
+        pinged="look",
+        hang_after_s=lambda config: SILENT_S,
+        mend=_mend_coordinator,
+    ),
     Role(
         name=WEIGHT_STORE.role,
         make=_make_weight_store,
@@ -304,6 +356,7 @@ ROLES: tuple[Role, ...] = (
         resources=_learner_resources,
         work=_train,
         take=_take_trained,
+        hang_after_s=lambda config: COMPILING_S,
         mend=_mend_learner,
     ),
     Role(

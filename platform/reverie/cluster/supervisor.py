@@ -39,6 +39,8 @@ DEATHS = (*GONE, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
 """What Ray raises for a call whose actor is gone. A part that failed because one that it called is
 gone raises the same and is replaced too: what it had been granted is then settled.
 """
+NAMED_S = 30.0
+"""Seconds after which a part that seems to hang is named in the log."""
 CHECK_EVERY_S = 1.0
 """Seconds between two looks at parts that only answer, and at those that may hang."""
 POLL_S = 0.1
@@ -94,7 +96,9 @@ class Supervisor:
         self._idle: dict[Key, None] = {}
         self._deaths: Counter[Key] = Counter()
         self._given_up: dict[Key, WorkerLost] = {}
-        self._ended: set[Call] = set()
+        self._named: set[tuple[str, Key, int]] = set()
+        self._ended: set[tuple[Key, int]] = set()
+        """Parts, by launch, that seem to hang and that were ended for it."""
         self._events = Events()
         self._next_check = 0.0
 
@@ -240,25 +244,38 @@ class Supervisor:
                 self._mend(key, None)
 
     def _check(self) -> None:
-        """Ask parts that only answer whether they live; end those that do not return."""
+        """Ask parts that only answer whether they live; name and end those that hang."""
         now = time.monotonic()
         if now < self._next_check:
             return
         self._next_check = now + CHECK_EVERY_S
         for call in [*self._under_way.values()]:
             limit = self._roles[call.ask.key.role].hang_after_s
-            if limit is None or call.receiver is not None or not self._is_of_now(call):
-                continue
-            seconds = limit(self._site.config)
-            if now - call.sent > seconds and call not in self._ended:
-                self._ended.add(call)
-                log.warning("%s has not returned for over %.0f s: ended", call.ask.key, seconds)
-                self._fleet.kill(call.ask.key)
+            if limit is not None and call.receiver is None and self._is_of_now(call):
+                text = f"has not returned from {call.ask.method!r}"
+                self._judge(call.ask.key, text, now - call.sent, limit(self._site.config))
+        silent, self._site.silent = self._site.silent, {}
+        for key, seconds in silent.items():
+            # An older sign is that of the part that stood here before.
+            if seconds < now - self._site.ready_at.get(key, now) and key in self._fleet.actors:
+                text, limit = "gave no sign of life", self._roles[key.role].silent_after_s
+                self._judge(key, text, seconds, limit)
         for key in [*self._idle]:
             method = self._roles[key.role].pinged
             if method is not None:
                 del self._idle[key]
                 self._send(Ask(key, method), None)
+
+    def _judge(self, key: Key, text: str, seconds: float, limit: float) -> None:
+        """Name a part that seems to hang, once; end it when it has done so for too long."""
+        at = key, self._site.launches[key]
+        if seconds > limit and at not in self._ended:
+            self._ended.add(at)
+            log.warning("%s %s for %.0f s: ended, to be replaced", key, text, seconds)
+            self._fleet.kill(key)
+        elif seconds > NAMED_S and (text, *at) not in self._named:
+            self._named.add((text, *at))
+            log.warning("%s %s for %.0f s; replaced after %.0f s", key, text, seconds, limit)
 
     # Mending
 
@@ -274,7 +291,7 @@ class Supervisor:
         if self._is_of_now(call) and key not in self._given_up:
             self._replace(key, error)
         if isinstance(receiver, Mending) and self._mending.get(receiver.key) is receiver:
-            self._polled.append(receiver)  # it asks the next one of that part
+            self._polled.append(receiver)  # it asks the next one of that part, or does without
 
     def _replace(self, key: Key, error: Exception) -> None:
         """Count a death and begin to mend, anew if a mending was under way."""
@@ -282,11 +299,10 @@ class Supervisor:
         self._deaths[key] += 1
         self._idle.pop(key, None)
         count, most = self._deaths[key], self._site.config.run.max_actor_restarts
-        if role.vital or count > most:
+        if count > most:
             self._mending.pop(key, None)
-            often = f" {count} times (run.max_actor_restarts={most})"
-            why = ", and the run cannot go on without it" if role.vital else often
-            self._given_up[key] = WorkerLost(f"{key} died{why}: {_first_line(error)}{role.remedy}")
+            often = f"{key} died {count} times (run.max_actor_restarts={most})"
+            self._given_up[key] = WorkerLost(f"{often}: {_first_line(error)}{role.remedy}")
             raise self._given_up[key]
         if role.on_demand:
             self._mending.pop(key, None)
@@ -323,7 +339,7 @@ class Supervisor:
         wanted = mending.wanted
         if self._mending.get(mending.key) is not mending:
             return  # begun anew meanwhile
-        if wanted is None:
+        if wanted is None or (wanted.or_none and self._is_absent(wanted.key)):
             self._advance(mending, None)
         elif wanted.key in self._given_up:
             raise self._given_up[wanted.key]
@@ -331,6 +347,9 @@ class Supervisor:
             self._polled.append(mending)
         else:
             self._send(wanted, mending)
+
+    def _is_absent(self, key: Key) -> bool:
+        return key in self._mending or key in self._given_up or key not in self._fleet.actors
 
     def _report(self, key: Key, reason: str) -> None:
         lost = self._site.lost.pop(key, Counter[str]())

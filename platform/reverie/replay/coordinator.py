@@ -15,11 +15,15 @@ import numpy as np
 
 from reverie.documents import parse
 from reverie.protocols import StreamSpec
-from reverie.replay.rate_limiter import RateLimiter
+from reverie.replay.rate_limiter import Granted, RateLimiter
 from reverie.seeds import SHARES, make_rng
 from reverie.types import Counters, Json, JsonTree, StreamId
 
 log = logging.getLogger(__name__)
+
+
+STREAMS_PER_LIFE = 1 << 20
+"""More streams than one coordinator opens; the numbers of all of them have 31 bits."""
 
 
 class StreamTicket(NamedTuple):
@@ -131,7 +135,8 @@ class ReplayCoordinator:
             chunk_length=chunk_length,
             num_streams=envs_per_worker * num_workers,
         )
-        self._envs_per_worker, self._num_shards = envs_per_worker, num_shards
+        self._num_workers, self._envs_per_worker = num_workers, envs_per_worker
+        self._num_shards = num_shards
         self._seed, self._action_repeat = seed, action_repeat
         self._masses: list[dict[str, float]] = [{} for _ in range(num_shards)]
         self._incarnations: dict[tuple[int, int], int] = {}
@@ -224,6 +229,9 @@ class ReplayCoordinator:
         """
         self.limiter.batch_trained(number)
 
+    def settle(self) -> None:
+        """Nothing is ever under way to this object."""
+
     def refund(self, count: int) -> None:
         """Take the newest `count` granted batches back. Raises: ValueError, fewer are in flight."""
         self.limiter.refund(count)
@@ -277,7 +285,6 @@ class ReplayCoordinator:
             "episodes": self._episodes,
             "env_failures": self._failures,
             "late_reports": self._late_reports,
-            "streams": self._num_streams,
         }
 
     def state_dict(self) -> JsonTree:
@@ -291,17 +298,33 @@ class ReplayCoordinator:
             "late_reports": self._late_reports,
         }
 
-    def load_state_dict(self, state: Mapping[str, Json]) -> None:
+    def load_state_dict(self, state: Mapping[str, Json], granted: Granted | None = None) -> None:
         """Go on from `state`; masses are the shards' to tell, by `set_masses`.
 
         Raises:
             DocumentError: a state that lacks something.
         """
         saved = parse(_Saved, state, "coordinator")
-        self.limiter.load_state_dict(saved.limiter)
+        self.limiter.load_state_dict(saved.limiter, granted)
         self._incarnations = {(worker, env): count for worker, env, count in saved.incarnations}
         self._num_streams, self._episodes = saved.streams, saved.episodes
         self._failures, self._late_reports = saved.env_failures, saved.late_reports
+
+    def skip_streams(self, lives: int) -> None:
+        """Leave out the stream numbers and incarnations that `lives` coordinators may have given
+        to environments since the loaded state: none is ever given twice.
+        """
+        envs = range(self._envs_per_worker)
+        pairs = {(worker, env) for worker in range(self._num_workers) for env in envs}
+        for pair in pairs | self._incarnations.keys():
+            self._incarnations[pair] = _skip(self._incarnations.get(pair, 0), lives)
+        self._num_streams = _skip(self._num_streams, lives)
+
+    def take_over(self, state: Mapping[str, Json], granted: Granted) -> None:
+        """Count on from where another coordinator was; streams are opened as before this call."""
+        streams = self._incarnations, self._num_streams
+        self.load_state_dict(state, granted)
+        self._incarnations, self._num_streams = streams
 
     def _counters(self, grad_updates: int, trained_steps: int) -> Counters:
         steps = self.limiter.env_steps
@@ -339,6 +362,11 @@ class ReplayCoordinator:
             counts[held] = rng.multinomial(self._specs[name].batch_size, shares)
             draws[name] = [int(count) for count in counts]
         return draws
+
+
+def _skip(number: int, lives: int) -> int:
+    """The first number of the block that is `lives` further on."""
+    return (number // STREAMS_PER_LIFE + lives) * STREAMS_PER_LIFE if lives else number
 
 
 def _batch_steps(specs: Mapping[str, StreamSpec]) -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 
@@ -28,6 +28,16 @@ class HeldQuota:
     """Part of the prefill."""
     counted: bool
     """Counts towards the target when it is not part of the prefill."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Granted:
+    """What was handed out and is not back yet."""
+
+    held: Mapping[int, HeldQuota] = field(default_factory=dict[int, HeldQuota])
+    """By worker."""
+    in_flight: int = 0
+    """Batches."""
 
 
 COUNTS = (
@@ -94,6 +104,10 @@ class RateLimiter:
     def next_batch(self) -> int:
         """Number of the batch that would be granted next."""
         return self.trained_batches + self.in_flight
+
+    def held_by(self, worker: int) -> HeldQuota | None:
+        """What a worker was granted and has not reported."""
+        return self._held.get(worker)
 
     def outstanding(self) -> int:
         """Env steps granted and not reported."""
@@ -191,12 +205,16 @@ class RateLimiter:
         """The counts, JSON-able. Outstanding quotas and batches in flight count as not granted."""
         return {name: getattr(self, name) for name in COUNTS}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from `state`, with nothing outstanding or in flight."""
+    def granted(self) -> Granted:
+        """What a copy of this limiter needs beside `state_dict`."""
+        return Granted(held=dict(self._held), in_flight=self.in_flight)
+
+    def load_state_dict(self, state: Mapping[str, int], granted: Granted | None = None) -> None:
+        """Go on from `state`, with what was handed out then; by default nothing was."""
         for name in COUNTS:
             setattr(self, name, int(state[name]))
-        self.in_flight = 0
-        self._held.clear()
+        granted = granted or Granted()
+        self.in_flight, self._held = granted.in_flight, dict(granted.held)
 
     def _next_quota(self, most: int, can_sample: bool) -> HeldQuota | None:
         most = min(most, self.budget - self.env_steps - self.outstanding())

@@ -1,4 +1,4 @@
-"""What is granted belongs to one life of a part: a dead caller's calls change nothing."""
+"""What is granted belongs to one life of a part, and outlives the coordinator that granted it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from reverie.cluster.light_actors import CoordinatorActor
+from reverie.cluster.light_actors import STOPPED_S, CoordinatorActor
+from reverie.cluster.takeover import Known
 from reverie.protocols import StreamSpec
-from reverie.replay.coordinator import ReplayCoordinator
+from reverie.replay.coordinator import Quota, ReplayCoordinator
 
 CHUNK, PREFILL, BUDGET = 8, 8, 1000
 MASSES = {0: {"replay": 100.0}}
 
 
-def make() -> CoordinatorActor:
+def make(life: int = 0) -> CoordinatorActor:
     return CoordinatorActor(
         ReplayCoordinator(
             {"replay": StreamSpec(4, 8)},
@@ -27,59 +28,151 @@ def make() -> CoordinatorActor:
             envs_per_worker=1,
             num_workers=1,
             num_shards=1,
-        )
+        ),
+        life,
     )
 
 
-async def fill(actor: CoordinatorActor) -> None:
-    """Collect until the worker has to wait for training."""
-    while (quota := await actor.request_steps(0, 0, CHUNK)).steps:
-        await actor.report(0, 0, quota.steps, 0, MASSES)
+async def request(actor: CoordinatorActor, number: int, life: int = 0) -> Quota:
+    told = await actor.request_steps(life, 0, number, CHUNK)
+    assert told is not None
+    return told.value
+
+
+async def fill(actor: CoordinatorActor) -> int:
+    """Collect until the worker has to wait for training; returns the number of quotas."""
+    count = 0
+    while (quota := await request(actor, count)).steps:
+        await actor.report(0, 0, count, quota.steps, 0, MASSES)
+        count += 1
+    return count
 
 
 async def train(actor: CoordinatorActor, life: int = 0) -> int:
     """Train what is due; returns the number of batches."""
     count = 0
-    while (grant := await actor.request_batch(life)) is not None:
-        await actor.trained_up_to(life, grant.number + 1)
+    while (grant := (await actor.request_batch(life, count, count)).value) is not None:
+        assert grant.number == count
         count += 1
+        await actor.trained_up_to(life, count)
     return count
 
 
 async def a_request_of_a_dead_worker_is_void() -> None:
     actor = make()
-    await fill(actor)
-    waiting = asyncio.create_task(actor.request_steps(0, 0, CHUNK))
+    filled = await fill(actor)
+    waiting = asyncio.create_task(request(actor, filled))
     await asyncio.sleep(0.05)  # the worker waits, and is killed
     assert await actor.worker_lost(0, life=1) == 0
     assert await train(actor)
     assert (await waiting).steps == 0
     assert await actor.outstanding() == 0
-    assert (await actor.request_steps(1, 0, CHUNK)).steps == CHUNK
+    assert (await request(actor, 0, life=1)).steps == CHUNK
 
 
 async def a_report_of_a_dead_worker_leaves_the_next_ones_quota_alone() -> None:
     actor = make()
-    held = await actor.request_steps(0, 0, CHUNK)
+    held = await request(actor, 0)
     assert await actor.worker_lost(0, life=1) == held.steps
-    assert (await actor.request_steps(1, 0, CHUNK)).steps == CHUNK
-    await actor.report(0, 0, held.steps, 1, MASSES)
+    assert (await request(actor, 0, life=1)).steps == CHUNK
+    await actor.report(0, 0, 0, held.steps, 1, MASSES)
     assert await actor.outstanding() == CHUNK
-    await actor.report(1, 0, CHUNK, 0, MASSES)
+    await actor.report(1, 0, 0, CHUNK, 0, MASSES)
     assert (await actor.counters()).env_steps == held.steps + CHUNK
 
 
 async def a_dead_learner_is_granted_nothing_and_confirms_nothing() -> None:
     actor = make()
     await fill(actor)
-    assert (await actor.request_batch(0)) is not None
+    assert (await actor.request_batch(0, 0, None)).value is not None
     assert await actor.learner_lost(life=1) == 0
-    assert await actor.request_batch(0) is None
-    grant = await actor.request_batch(1)
+    assert (await actor.request_batch(0, 0, 1)).value is None
+    grant = (await actor.request_batch(1, 0, None)).value
     await actor.trained_up_to(0, grant.number + 1)
-    await actor.refund(0, 1)
+    await actor.refund(0, 0, 0)
     facts = await actor.facts()
     assert (facts["in_flight"], facts["trained_steps"]) == (1, 0)
+
+
+async def a_repeated_call_changes_nothing() -> None:
+    actor = make()
+    first, again = await request(actor, 0), await request(actor, 0)
+    assert first == again
+    for _ in range(2):
+        await actor.report(0, 0, 0, first.steps, 1, MASSES)
+    assert (await actor.counters()).env_steps == first.steps
+    assert (await actor.facts())["late_reports"] == 0
+
+
+async def nothing_is_granted_before_the_living_were_heard() -> None:
+    actor = make(life=1)
+    assert await actor.request_steps(0, 0, 0, CHUNK) is None
+    assert await actor.report(0, 0, 0, CHUNK, 0, MASSES) is None
+    assert await actor.request_batch(0, 0, None) is None
+    assert (await actor.look()).snapshot is None
+    await actor.take_over([])
+    assert (await request(actor, 0)).steps == PREFILL
+
+
+async def what_the_living_know_is_counted_once() -> None:
+    """Also what the dead one did not answer: a quota, a report, confirmations, a batch."""
+    dead = make()
+    filled = await fill(dead)
+    learner = (await dead.request_batch(0, 0, None)).snapshot
+    await dead.trained_up_to(0, 1)
+    worker = await dead.request_steps(0, 0, filled, CHUNK)
+    assert worker.value.steps == CHUNK
+    assert (await dead.request_batch(0, 1, 1)).value is not None  # granted, and never heard of
+    before = await dead.facts()
+
+    actor = make(life=1)
+    report = (0, 0, filled, CHUNK, 1, MASSES, False)
+    known = [
+        Known(snapshot=learner, trained=(0, 1)),
+        Known(snapshot=worker.snapshot, report=report),
+    ]
+    await actor.take_over(known)
+    await actor.set_masses(0, MASSES[0])
+    await actor.report(*report)  # told again by the worker itself
+    facts = await actor.facts()
+    assert facts["env_steps"] == before["env_steps"] + CHUNK
+    assert facts["trained_batches"] == 1
+    assert (facts["outstanding"], facts["late_reports"]) == (0, 0)
+    assert (await actor.request_batch(0, 1, 1)).value.number == 1
+
+
+async def what_a_worker_held_that_died_with_the_coordinator_is_lost_once() -> None:
+    dead = make()
+    told = await dead.request_steps(0, 0, 0, CHUNK)
+    actor = make(life=1)
+    await actor.take_over([Known(snapshot=told.snapshot)])
+    assert (await request(actor, 0, life=1)).steps == CHUNK  # before the supervisor's own word
+    assert await actor.worker_lost(0, life=1) == 0
+    facts = await actor.facts()
+    assert (facts["lost_steps"], facts["outstanding"]) == (told.value.steps, CHUNK)
+
+
+async def no_stream_is_opened_twice() -> None:
+    saved = make()._plain.state_dict()
+    tickets = []
+    for life in range(3):
+        actor = make()
+        actor._plain.load_state_dict(saved)
+        actor = CoordinatorActor(actor._plain, life)
+        tickets += [await actor.open_stream(0, 0) for _ in range(3)]
+        if life == 1:
+            saved = await actor.state_dict()
+    assert len({ticket.number for ticket in tickets}) == len(tickets)
+    assert len({ticket.stream for ticket in tickets}) == len(tickets)
+    assert max(ticket.number for ticket in tickets) < 1 << 31
+
+
+async def signs_of_life_that_waited_beside_a_stopped_coordinator_count_for_nothing() -> None:
+    actor = make()
+    await actor.beat("learner", 0)
+    assert ("learner", 0) in (await actor.look()).silent
+    actor._looked_at -= STOPPED_S + 1
+    assert not (await actor.look()).silent
 
 
 @pytest.mark.ray
@@ -89,7 +182,13 @@ async def a_dead_learner_is_granted_nothing_and_confirms_nothing() -> None:
         a_request_of_a_dead_worker_is_void,
         a_report_of_a_dead_worker_leaves_the_next_ones_quota_alone,
         a_dead_learner_is_granted_nothing_and_confirms_nothing,
+        a_repeated_call_changes_nothing,
+        nothing_is_granted_before_the_living_were_heard,
+        what_the_living_know_is_counted_once,
+        what_a_worker_held_that_died_with_the_coordinator_is_lost_once,
+        no_stream_is_opened_twice,
+        signs_of_life_that_waited_beside_a_stopped_coordinator_count_for_nothing,
     ],
 )
-def test_what_is_granted_belongs_to_one_life(case: Callable[[], Awaitable[None]]) -> None:
+def test_grants(case: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(case())
