@@ -54,8 +54,16 @@ class CoordinatorActor:
         self._looked_at = time.monotonic()
         self._changed = asyncio.Condition()
 
-    async def take_over(self, known: Sequence[Known]) -> None:
-        """Go on from the newest snapshot, and take what was told to nobody since."""
+    async def take_over(self, known: Sequence[Known], masses: Masses, quiet: bool) -> None:
+        """Go on from the newest snapshot, and take what was told to nobody since.
+
+        `masses` are those of the shards that live; without them env steps would be granted that
+        count towards no training. A run that is `quiet` grants no env steps until `unpause`.
+        """
+        for shard, found in masses.items():
+            self._plain.set_masses(shard, found)
+        if quiet:
+            self._plain.pause()
         snapshots = [each.snapshot for each in known if each.snapshot is not None]
         if snapshots:
             newest = max(snapshots, key=lambda snapshot: snapshot.revision)

@@ -177,18 +177,17 @@ def _mend_coordinator(role: Role, site: Site, index: int) -> Steps:
     yield from site.launch(role, index)
     if not site.life(COORDINATOR):
         return
+    shards = [Key(SHARD, index) for index in range(site.config.resources.num_shards)]
+    masses: dict[int, dict[str, float]] = {}
+    for key in shards:
+        found: dict[str, float] | None = yield Ask(key, "masses", or_none=True)
+        masses |= {key.index: found} if found is not None else {}
     known = [Known(snapshot=site.snapshot)]
     workers = [Key(ENV_WORKER, index) for index in range(site.config.resources.num_env_workers)]
     for key in (LEARNER, *workers):
         told: Known | None = yield Ask(key, "known", or_none=True)
         known += [told] if told is not None else []
-    yield Ask(COORDINATOR, "take_over", (known,))
-    for key in [Key(SHARD, index) for index in range(site.config.resources.num_shards)]:
-        masses: dict[str, float] | None = yield Ask(key, "masses", or_none=True)
-        if masses is not None:
-            yield Ask(COORDINATOR, "set_masses", (key.index, masses))
-    if site.quiet:
-        yield Ask(COORDINATOR, "pause")
+    yield Ask(COORDINATOR, "take_over", (known, masses, site.quiet))
 
 
 def _take_look(site: Site, index: int, result: Look, events: Events) -> None:

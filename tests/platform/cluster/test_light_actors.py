@@ -110,7 +110,7 @@ async def nothing_is_granted_before_the_living_were_heard() -> None:
     assert await actor.report(0, 0, 0, CHUNK, 0, MASSES) is None
     assert await actor.request_batch(0, 0, None) is None
     assert (await actor.look()).snapshot is None
-    await actor.take_over([])
+    await actor.take_over([], {}, False)
     assert (await request(actor, 0)).steps == PREFILL
 
 
@@ -131,8 +131,7 @@ async def what_the_living_know_is_counted_once() -> None:
         Known(snapshot=learner, trained=(0, 1)),
         Known(snapshot=worker.snapshot, report=report),
     ]
-    await actor.take_over(known)
-    await actor.set_masses(0, MASSES[0])
+    await actor.take_over(known, MASSES, False)
     await actor.report(*report)  # told again by the worker itself
     facts = await actor.facts()
     assert facts["env_steps"] == before["env_steps"] + CHUNK
@@ -145,7 +144,7 @@ async def what_a_worker_held_that_died_with_the_coordinator_is_lost_once() -> No
     dead = make()
     told = await dead.request_steps(0, 0, 0, CHUNK)
     actor = make(life=1)
-    await actor.take_over([Known(snapshot=told.snapshot)])
+    await actor.take_over([Known(snapshot=told.snapshot)], {}, False)
     assert (await request(actor, 0, life=1)).steps == CHUNK  # before the supervisor's own word
     assert await actor.worker_lost(0, life=1) == 0
     facts = await actor.facts()
