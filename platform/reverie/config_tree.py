@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import yaml
 
 from reverie import registry
+from reverie.config_check import shown
 from reverie.errors import ConfigError
 from reverie.presets import find_config
 from reverie.settings import EnvConfig
@@ -26,35 +27,111 @@ ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
     "options",
 }
 """Keys under `env` that hold for any environment."""
+MOST_DIGITS = 308
+"""Of a whole number: those of the largest float."""
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader of YAML 1.2 scalars (1e-4 a number, `off` a word) that refuses repeated keys."""
+    """Reads null, booleans, numbers, text, lists and mappings as YAML 1.2 does, and nothing else.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Json]:
-        keys: list[Hashable] = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"{node.start_mark.name}: key {key!r} is given twice")
+    So 1e-4 is a number; `off`, `1:30` and `2020-13-45` are words. Repeated keys are refused.
+    """
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Json]:
+        found: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refusal(key, "expected text as a key, got a list or mapping")
+            value: Json = self.construct_object(key)
+            name = str(value)
+            if name in found:
+                raise _refusal(key, f"key {name!r} is given twice")
+            found.add(name)
         return super().construct_mapping(node, deep)
 
+    def construct_bool(self, node: yaml.ScalarNode) -> bool:
+        text = self.construct_scalar(node).lower()
+        if text not in ("true", "false"):
+            raise _refusal(node, f"expected true or false, got {shown(text)}")
+        return text == "true"
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-for first in "oOyYnN":  # YAML 1.1 reads on, off, yes and no as booleans
-    _Loader.yaml_implicit_resolvers[first] = [
-        resolver
-        for resolver in _Loader.yaml_implicit_resolvers[first]
-        if resolver[0] != "tag:yaml.org,2002:bool"
-    ]
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node).replace("_", "")
+        if len(text) > MOST_DIGITS:
+            raise _refusal(node, f"expected a number below 1e308, got one of {len(text)} digits")
+        try:
+            return int(text, 16 if "x" in text else 10)
+        except ValueError:  # an explicit tag !!int
+            raise _refusal(node, f"expected a whole number, got {shown(text)}") from None
+
+    def construct_float(self, node: yaml.ScalarNode) -> float:
+        text = self.construct_scalar(node).replace("_", "").lower()
+        try:
+            return float(re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", text))
+        except ValueError:
+            raise _refusal(node, f"expected a number, got {shown(text)}") from None
+
+    def construct_unknown(self, node: yaml.Node) -> None:
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise _refusal(node, f"tag {shown(tag)} is not known here; write the value without it")
 
 
-def parse_value(text: str) -> Json:
-    """Read one override value as YAML 1.2 would."""
-    return yaml.load(text, _Loader)
+KINDS: dict[str, Callable[[Any, Any], Any]] = {
+    "null": _Loader.construct_yaml_null,
+    "bool": _Loader.construct_bool,
+    "int": _Loader.construct_int,
+    "float": _Loader.construct_float,
+    "str": _Loader.construct_yaml_str,
+    "seq": _Loader.construct_yaml_seq,
+    "map": _Loader.construct_yaml_map,
+}
+"""How the kinds of values are built; `!!<kind>` may stand before a value."""
+PLAIN = {
+    "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": ("true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": ("[-+]?[0-9][0-9_]*|0x[0-9a-fA-F_]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+"""Words without quotes that are no text: their pattern, and how they may begin."""
+_Loader.yaml_implicit_resolvers = {}
+_Loader.yaml_constructors = {None: _Loader.construct_unknown}
+for name, construct in KINDS.items():
+    _Loader.add_constructor(f"tag:yaml.org,2002:{name}", construct)
+for name, (pattern, first) in PLAIN.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{pattern})$"), first
+    )
+
+
+def parse_value(text: str, where: str = "value") -> Json:
+    """Read one value, or a whole file, as YAML 1.2 would.
+
+    Raises:
+        ConfigError: no YAML, or a value of a kind that no key takes; it begins with `where`.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        reason, mark = ": ".join(filter(None, [error.context, error.problem])), error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{where}: not valid YAML: {_one_line(reason)}{place}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {_one_line(str(error))}") from None
+    except (ValueError, OverflowError):  # PyYAML does not check them: \UFFFFFFFF, %YAML 1.999...
+        raise ConfigError(f"{where}: not valid YAML: an escape or a version out of range") from None
+
+
+def _refusal(node: yaml.Node, reason: str) -> yaml.MarkedYAMLError:
+    """A fault at the place of `node`."""
+    return yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace('in "<unicode string>", ', "at ").split())
 
 
 def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> JsonTree:
@@ -66,11 +143,10 @@ def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> JsonTree:
         ConfigError: naming the file that is wrong, or that asks for a base which is missing.
     """
     try:
-        tree = parse_value(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: expected UTF-8 text, got {error}; save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    tree = parse_value(text, str(path))
     if not _is_mapping(tree):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(tree).__name__}")
     tree = dict(tree)
@@ -167,10 +243,7 @@ def _split_override(text: str) -> tuple[str, Json]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {text!r}: expected key=value, e.g. learner.batch_size=8")
-    try:
-        return key, parse_value(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{key}: not a YAML value: {value!r}: {error}") from None
+    return key, parse_value(value, f"{key}: {shown(value)}")
 
 
 def _base_file(base: Json, chain: tuple[Path, ...]) -> Path:

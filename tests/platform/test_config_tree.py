@@ -49,10 +49,79 @@ def test_another_environment_drops_the_options_of_the_former_one(env: object) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1e-4", 1e-4), ("1e6", 1e6), ("1_000", 1000), ("[1, 2]", [1, 2])]
+    ("text", "value"),
+    [
+        *[("1e-4", 1e-4), ("1e6", 1e6), ("1_000", 1000), ("[1, 2]", [1, 2]), ("0xff", 255)],
+        *[
+            ("-.inf", float("-inf")),
+            ("1e400", float("inf")),
+            ("+.5", 0.5),
+            ("5.", 5.0),
+            ("017", 17),
+        ],
+        *[("!!str 12", "12"), ("~", None), ("", None), ("True", True), ("\ufeff8", 8)],
+    ],
 )
-def test_numbers_read_as_in_yaml_1_2(text: str, value: object) -> None:
-    assert parse_value(text) == value
+def test_values_read_as_in_yaml_1_2(text: str, value: object) -> None:
+    read = parse_value(text)
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text", ["2020-13-45", "2020-01-01", "1:30", "190:20:30.15", "off", "yes", "0b11", "0o17", "<<"]
+)
+def test_what_only_yaml_1_1_takes_for_something_else_is_text(text: str) -> None:
+    assert parse_value(text) == text
+    with pytest.raises(ConfigError, match=f"^learner.batch_size: expected .*, got '{text}'"):
+        load_config("dreamerv3/catch", [f"learner.batch_size={text}"])
+
+
+UNREADABLE = {
+    "[1, 2": "expected ',' or ']'",
+    "{a: 1, a: 2}": "key 'a' is given twice, line 1",
+    "{1: a, '1': b}": "key '1' is given twice",
+    "{[1]: 2}": "expected text as a key",
+    "\t8": r"found character '\\t'",
+    "*a": "undefined alias",
+    "a\0b": "#x0000",
+    "\udcff": "#xdcff",
+    '"\\UFFFFFFFF"': "out of range",
+    '"\\U00110000"': "out of range",
+    f"%YAML 1.{'9' * 5000}\n--- 8": "out of range",
+    "9" * 5000: "one of 5000 digits",
+    "0x" + "f" * 5000: "one of 5002 digits",
+    "0x_": "expected a whole number",
+    "!!int abc": "expected a whole number, got 'abc'",
+    "!!float x": "expected a number, got 'x'",
+    "!!bool maybe": "expected true or false, got 'maybe'",
+    "!!map [x]": "expected a mapping",
+    "!!timestamp x": "tag '!!timestamp'",
+    "!!binary \u00e9": "tag '!!binary'",
+    "!!python/name:os.system": "tag '!!python/name:os.system'",
+    "1\n---\n2": "single document",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), UNREADABLE.items(), ids=range(len(UNREADABLE)))
+def test_what_yaml_cannot_read_is_refused_in_one_line_with_its_key_or_file(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(
+        ConfigError, match=f"^learner.batch_size: .*not valid YAML: .*{message}"
+    ) as e:
+        load_config("dreamerv3/catch", [f"learner.batch_size={text}"])
+    assert "\n" not in str(e.value)
+    path = tmp_path / "a.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigError, match=r"a\.yaml: ") as e:
+        load_config(path)
+    assert "\n" not in str(e.value)
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes("\ufeffbase: dreamerv3/catch\nseed: 5\n".encode())
+    assert load_config(path).seed == 5
 
 
 def test_a_base_may_be_a_preset(tmp_path: Path) -> None:
