@@ -42,8 +42,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal(key, "expected text as a key, got a list or mapping")
-            value: Json = self.construct_object(key)
-            name = str(value)
+            name = f"{self.construct_object(key)}"
             if name in found:
                 raise _refusal(key, f"key {name!r} is given twice")
             found.add(name)

@@ -8,6 +8,7 @@ Upper limits stand where a huge number would allocate memory, or overflow what h
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from typing import Annotated, Any, Literal, Union
@@ -73,22 +74,27 @@ PLAIN: dict[Any, str] = {
 }
 
 ANY = "a value"
+GUARD = 1e9
+"""Upper limits from here on keep a number from overflowing what holds it, and mean nothing else."""
 
 
-def words(kind: Any) -> str:
-    """What a field of type `kind` takes, in words: `a whole number from 1 to 64`."""
+def words(kind: Any, brief: bool = False) -> str:
+    """What a field of type `kind` takes, in words: `a whole number from 1 to 64`.
+
+    `brief` leaves out upper limits that only guard against overflow: `a whole number, 0 or more`.
+    """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
-        return _ranged(arguments[0], arguments[1:])
+        return _ranged(arguments[0], arguments[1:], brief)
     if origin is Literal:
         return _join([str(value) for value in arguments])
     if origin in (Union, types.UnionType):
-        return _join([words(each) for each in arguments])
+        return _join([words(each, brief) for each in arguments])
     if dataclasses.is_dataclass(kind):
         return "a mapping of keys"
     plain = PLAIN.get(origin or kind, ANY)
     inner = element(kind)
-    return plain if inner is None or words(inner) == ANY else f"{plain} of {words(inner)}"
+    return plain if inner is None or words(inner) == ANY else f"{plain} of {words(inner, brief)}"
 
 
 def element(kind: Any) -> Any:
@@ -103,8 +109,10 @@ def element(kind: Any) -> Any:
             return None
 
 
-def _ranged(kind: Any, metadata: tuple[Any, ...]) -> str:
+def _ranged(kind: Any, metadata: tuple[Any, ...], brief: bool) -> str:
     bounds = _bounds(metadata)
+    if brief:
+        bounds = {name: limit for name, limit in bounds.items() if limit < GUARD}
     noun, low, high = words(kind), bounds.get("ge"), bounds.get("le")
     start = f"from {_number(low)}" if low is not None else ""
     stop = f"to {_number(high)}" if high is not None else ""
@@ -113,10 +121,10 @@ def _ranged(kind: Any, metadata: tuple[Any, ...]) -> str:
     if "lt" in bounds:
         joint = {"ge": "to", "gt": "and"}.get(next(iter(bounds)), "")
         stop = f"{joint} below {_number(bounds['lt'])}".lstrip()
-    if start and not stop:
-        return f"{noun} of {_number(low)} or more" if low is not None else f"{noun} {start}"
-    if start and stop:
+    if brief or (start and stop):
         noun = noun.replace("finite ", "")  # goes without saying between two limits
+    if start and not stop and low is not None:
+        return f"{noun}{', ' if brief else ' of '}{_number(low)} or more"
     return " ".join(filter(None, [noun, start, stop]))
 
 
@@ -131,7 +139,7 @@ def _bounds(metadata: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> str:
-    return f"{value:_}" if isinstance(value, int) else f"{value:g}"
+    return f"{value:_}" if isinstance(value, int) else re.sub(r"e\+?(-?)0*", r"e\1", f"{value:g}")
 
 
 def _join(parts: list[str]) -> str:

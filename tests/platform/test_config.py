@@ -66,7 +66,7 @@ def test_an_exponent_may_give_a_whole_number() -> None:
         ),
         ("learner", 3, "learner: expected a mapping of keys, got 3"),
         ("learner.training_ratio", float("inf"), "expected a finite number of 0 or more, got inf"),
-        ("run.checkpoint_every_s", float("nan"), "expected a number from 0 to 1e+09, got nan"),
+        ("run.checkpoint_every_s", float("nan"), "expected a number from 0 to 1e9, got nan"),
         ("run.prefill", 401, "run.prefill: expected at most the 400 of run.env_steps, got 401"),
         ("env.delay_s", float("nan"), "env.delay_s: expected a finite number, got nan"),
         ("replay.capacity", 1e300, "expected a whole number from 1 to 1_000_000_000_000, got 1e+3"),

@@ -64,13 +64,7 @@ class Outer:
 
 def test_defaults_meanings_and_sources_come_from_the_dataclass() -> None:
     assert [dataclasses.astuple(entry) for entry in reference.entries(Outer, "x")] == [
-        (
-            "x.count",
-            "`1_000_000`",
-            "a whole number from 1 to 1_000_000_000_000",
-            "How many | in all.",
-            "",
-        ),
+        ("x.count", "`1_000_000`", "a whole number, 1 or more", "How many | in all.", ""),
         ("x.inner.rate", "`0.0001`", "a finite number", "How fast.", "arXiv:2301.04104v1, table 1"),
         ("x.name", "required", "text", "Required one.", ""),
     ]
