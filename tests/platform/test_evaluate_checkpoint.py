@@ -36,7 +36,11 @@ def test_without_a_whole_window_nothing_is_imagined(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = resolve_config(
-        tree(run={"dir": str(tmp_path / "run"), "env_steps": 3, "prefill": 3}, learner__pretrain=0)
+        tree(
+            run={"dir": str(tmp_path / "run"), "env_steps": 3, "prefill": 3},
+            learner__pretrain=0,
+            learner__training_ratio=0,
+        )
     )
     Trainer(config, local=True).run()
     found = evaluate_checkpoint(tmp_path / "run", 1, None, video=True)

@@ -86,7 +86,7 @@ def test_a_file_that_does_not_import_is_one_row_and_not_the_end() -> None:
 def test_a_suite_whose_package_is_missing_is_listed_with_its_pip_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Unimportable:
+    class Unimportable(Counting):
         def __init__(self) -> None:
             raise ImportError("the suite 'x' needs x: pip install \"reverie[x]\"")
 
