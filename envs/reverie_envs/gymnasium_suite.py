@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,6 +182,7 @@ def _load_function(task: str) -> Callable[[], Any]:
     module = _import_module(module_name, task)
     found = getattr(module, function, None)
     if callable(found):
+        _check_arguments(found, task)
         return found
     names = [name for name, value in vars(module).items() if callable(value)]
     near = difflib.get_close_matches(function, names, n=3)
@@ -188,6 +190,18 @@ def _load_function(task: str) -> Callable[[], Any]:
     raise ValueError(
         f"env.factory={task!r}: {module.__file__} has no function {function!r}; {hint}"
     )
+
+
+def _check_arguments(function: Callable[..., Any], task: str) -> None:
+    """Refuse what cannot be called without arguments, where its signature is known."""
+    try:
+        inspect.signature(function).bind()
+    except ValueError:  # no signature: some of what is written in C
+        return
+    except TypeError as error:
+        raise ValueError(
+            f"env.factory={task!r}: expected a function that needs no arguments; {error}"
+        ) from None
 
 
 def _import_module(name: str, task: str) -> Any:

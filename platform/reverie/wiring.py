@@ -106,6 +106,14 @@ def check_budget(config: TrainConfig, specs: Mapping[str, StreamSpec]) -> None:
             f"learner.training_ratio={learner.training_ratio}, run.prefill={run.prefill}), "
             f"got {run.env_steps}; learner.training_ratio=0 collects without training"
         )
+    longest = max(spec.window_length for spec in specs.values())
+    rows = 2 * run.env_steps + 1  # were each decision an episode: a row for it, one for its reset
+    if longest > rows:
+        section = "algorithm" if getattr(config.algorithm, "batch_length", None) else "learner"
+        raise ConfigError(
+            f"{section}.batch_length: expected windows of at most {rows} rows, which is all that "
+            f"run.env_steps={run.env_steps} can bring, got windows of {longest}"
+        )
 
 
 def make_coordinator(config: TrainConfig, specs: dict[str, StreamSpec]) -> ReplayCoordinator:

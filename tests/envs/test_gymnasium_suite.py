@@ -125,6 +125,7 @@ def test_a_function_of_the_current_folder_is_called(folder):
             TypeError,
             "returned builtins.str, expected a gymnasium.Env",
         ),
+        ("os:system", ValueError, "needs no arguments; missing a required argument: .command"),
         ("my_broken_file:make_env", ModuleNotFoundError, "^No module named 'no_such_package'$"),
     ],
 )

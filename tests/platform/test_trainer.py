@@ -271,6 +271,13 @@ def test_a_budget_without_one_update_is_refused(tmp_path: Path) -> None:
     assert make(tmp_path, run__env_steps=45, eval__episodes=1).run().grad_updates == 1
 
 
+def test_a_window_beyond_the_budget_is_refused(tmp_path: Path) -> None:
+    long = {"learner__batch_length": 92, "learner__training_ratio": 1000}
+    with pytest.raises(ConfigError, match=r"^learner\.batch_length: .* 91 rows, .* got .* of 92$"):
+        make(tmp_path, run__env_steps=45, **long)
+    make(tmp_path, run__env_steps=46, **long).close()
+
+
 def test_a_run_without_one_window_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     longer = EPISODE + 2  # an episode has one row more than decisions
     summary = make(tmp_path, agent="Planner", learner__batch_length=longer).run()
