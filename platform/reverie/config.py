@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reverie import registry
-from reverie.config_check import build, check
+from reverie.config_check import build, check, refuse_huge
 from reverie.config_tree import apply_overrides, expand_env, lay, read_yaml
 from reverie.errors import ConfigError
 from reverie.presets import find_config
@@ -55,6 +55,7 @@ def resolve_config(tree: Mapping[str, Json]) -> TrainConfig:
     Raises:
         ConfigError: with the full path of everything that is wrong.
     """
+    refuse_huge(tree, "")
     env = resolve_env(tree.get("env"))
     sections = resolve_sections(TrainConfig, tree)
     sections["eval"] = _resolve_eval(sections["eval"], env)

@@ -44,6 +44,7 @@ def check(kind: Any, value: Json, where: str) -> Any:
     Raises:
         ConfigError: one line per fault, `key: expected a whole number from 1 to 8, got 0`.
     """
+    refuse_huge(value, where)
     text = json.dumps(_plain(value, where), allow_nan=True)
     try:
         return TypeAdapter(kind).validate_json(text, strict=True)
@@ -52,9 +53,32 @@ def check(kind: Any, value: Json, where: str) -> Any:
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
+def refuse_huge(value: Json, where: str) -> None:
+    """Raise `ConfigError` for a whole number in `value` that Python may not even write out."""
+    match value:
+        case Mapping():
+            for key, item in value.items():
+                refuse_huge(item, f"{where}.{key}" if where else str(key))
+        case list() | tuple():
+            for at, item in enumerate(value):
+                refuse_huge(item, f"{where}.{at}")
+        case int() if value.bit_length() > MOST_BITS:
+            raise ConfigError(
+                f"{where}: expected a number below 1e308, got one of {value.bit_length()} bits"
+            )
+        case _:
+            pass
+
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        bits = x.bit_length()
+        return f"<one of {bits} bits>" if bits > MOST_BITS else super().repr_int(x, level)
+
+
 def shown(value: Json) -> str:
     """A value as a message shows it: at most a line."""
-    short = reprlib.Repr()
+    short = _Short()
     short.maxstring = short.maxother = short.maxlong = 200
     return short.repr(value)
 
@@ -68,10 +92,6 @@ def _plain(value: Json, where: str) -> Json:
             return [_plain(item, f"{where}.{at}") for at, item in enumerate(value)]
         case float() if value.is_integer():
             return int(value)
-        case int() if value.bit_length() > MOST_BITS:
-            raise ConfigError(
-                f"{where}: expected a number below 1e308, got one of {value.bit_length()} bits"
-            )
         case str() if "\0" in value or not _is_unicode(value):
             raise ConfigError(f"{where}: expected printable text, got {shown(value)}")
         case None | bool() | int() | float() | str():

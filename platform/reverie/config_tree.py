@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import yaml
 
 from reverie import registry
-from reverie.config_check import shown
+from reverie.config_check import refuse_huge, shown
 from reverie.errors import ConfigError
 from reverie.presets import find_config
 from reverie.settings import EnvConfig
@@ -161,6 +161,7 @@ def apply_overrides(tree: JsonTree, overrides: Iterable[str] | Mapping[str, Json
     whole = _is_mapping(overrides)
     values = overrides if whole else dict(_split_override(text) for text in overrides)
     for key, value in values.items():
+        refuse_huge(value, key)
         tree = merge(tree, _nest(key, value))
     return tree
 

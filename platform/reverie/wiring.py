@@ -83,11 +83,12 @@ def try_agent(
         What it took from `source`.
 
     Raises:
-        ConfigError: sizes or spaces the agent refuses; a budget without one update; a checkpoint
-            of another agent.
+        ConfigError: sizes or spaces the agent refuses; a budget without one update; a replay
+            without one window; a checkpoint of another agent.
     """
     agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
     check_budget(config, agent.streams())
+    check_capacity(config, agent.streams())
     if checkpoint is not None:
         load_learner(agent, checkpoint)
     return initialise(agent, source) if source is not None else None
@@ -113,6 +114,17 @@ def check_budget(config: TrainConfig, specs: Mapping[str, StreamSpec]) -> None:
         raise ConfigError(
             f"{section}.batch_length: expected windows of at most {rows} rows, which is all that "
             f"run.env_steps={run.env_steps} can bring, got windows of {longest}"
+        )
+
+
+def check_capacity(config: TrainConfig, specs: Mapping[str, StreamSpec]) -> None:
+    """Raise `ConfigError` where a replay shard could not hold one window, its context included."""
+    longest = max((spec.window_length for spec in specs.values()), default=0)
+    least = longest * config.resources.num_shards
+    if config.replay.capacity < least:
+        raise ConfigError(
+            f"replay.capacity: expected at least {least}, a window of {longest} rows for each of "
+            f"resources.num_shards={config.resources.num_shards}, got {config.replay.capacity}"
         )
 
 

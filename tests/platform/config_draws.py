@@ -54,7 +54,7 @@ SHORT = {
 }
 ODD: tuple[Any, ...] = (
     *(float("nan"), float("inf"), float("-inf"), 0, -1, -5, -0.5, 0.5, 1, 2, 3, 7, 1e-300),
-    *(2.0, 1e9, 3e9, 3e10, 10**12, 2**63, 1e300, 10**400, True, False, None),
+    *(2.0, 1e9, 3e9, 3e10, 10**12, 2**63, 1e300, 10**400, 10**5000, True, False, None),
     *("", "x", "auto", "1", "a:b", "os:path", "\0", "\ud800", "\u00e9", "y" * 300),
     *([], [1], ["x"], {}, {"a": 1}, {"image": 1.0}, [[[]]], datetime.date(2020, 1, 1)),
 )
@@ -152,7 +152,10 @@ def _judge(drawn: Drawn, message: str) -> Outcome:
     named = key in message and any(word in message for word in WANTED)
     value = drawn.value
     odd = isinstance(value, int) and value.bit_length() > 1024
-    has_value = odd or shown(value) in message or str(value) in message
+    forms = [] if odd else [shown(value), str(value)]
+    if isinstance(value, float) and value.is_integer():
+        forms.append(str(int(value)))  # a count may be written in exponent form
+    has_value = odd or any(form in message for form in forms)
     inside = isinstance(value, dict | list) and value  # the fault may be in one of its parts
     return Outcome("refused" if named and (has_value or inside) else "unnamed", message)
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from reverie.config import load_config, resolve_config
+from reverie.config_check import shown
 from reverie.config_tree import apply_overrides
 from reverie.errors import ConfigError
 from reverie.policy import make_agent
@@ -86,6 +87,16 @@ def test_mistakes_are_named_with_their_full_path(key: str, value: object, messag
     with pytest.raises(ConfigError) as error:
         resolve_config(apply_overrides(tree(), {key: value}))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["env", "env.task", "algorithm.name", "algorithm.size", "seed"])
+def test_a_number_that_python_does_not_write_out_is_refused_wherever_it_stands(key: str) -> None:
+    message = f"^{key}: expected a number below 1e308, got one of 16610 bits$"
+    with pytest.raises(ConfigError, match=message):
+        load_config("dreamerv3/catch", {key: 10**5000})
+    with pytest.raises(ConfigError, match=message.replace(":", r"\.0\.a:")):
+        resolve_config(apply_overrides({}, {}) | {key: [{"a": 10**5000}]})
+    assert shown([10**5000]) == "[<one of 16610 bits>]"
 
 
 def test_sizes_and_dialects_are_names_even_where_they_look_like_numbers() -> None:

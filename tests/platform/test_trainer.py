@@ -278,6 +278,12 @@ def test_a_window_beyond_the_budget_is_refused(tmp_path: Path) -> None:
     make(tmp_path, run__env_steps=46, **long).close()
 
 
+def test_a_replay_without_room_for_a_window_is_refused(tmp_path: Path) -> None:
+    own = {"agent": "TwoStreams", "learner__batch_length": 1, "replay__capacity": 11}
+    with pytest.raises(ConfigError, match=r"^replay\.capacity: expected at least 12, .*, got 11$"):
+        make(tmp_path, **own)
+
+
 def test_a_run_without_one_window_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     longer = EPISODE + 2  # an episode has one row more than decisions
     summary = make(tmp_path, agent="Planner", learner__batch_length=longer).run()

@@ -48,6 +48,11 @@ class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
 
     def __init__(self, config: DreamerV32025Config, spaces: Spaces, context: AgentContext) -> None:
         super().__init__(config, spaces, context)
+        if self.batch_length < 2:
+            raise ValueError(
+                f"{'algorithm' if config.batch_length else 'learner'}.batch_length: the critic's "
+                "returns of real steps need a step and the next, expected 2 or more, got 1"
+            )
         device, num_actions = context.device, spaces.action.flat_size
         self.keys = ObsKeys.select(spaces.obs)
         if spaces.action.kind == "box":

@@ -85,6 +85,13 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_built():
         config_of(rssm={"blocks": 7})
 
 
+@pytest.mark.parametrize(("options", "section"), [({}, "learner"), ({"batch_length": 1}, "algo")])
+def test_a_window_without_a_next_step_is_refused(options, section):
+    with pytest.raises(ValueError, match=rf"^{section}\w*\.batch_length: .* 2 or more, got 1"):
+        nano_agent(context={"batch_length": 1}, **options)
+    assert nano_agent(context={"batch_length": 2}).streams()["replay"].batch_length == 2
+
+
 # Stored latents
 
 
