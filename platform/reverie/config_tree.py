@@ -19,6 +19,7 @@ from reverie.errors import ConfigError
 from reverie.presets import find_config
 from reverie.settings import EnvConfig
 from reverie.types import Json, JsonTree
+from reverie.yaml_words import PLAIN
 
 ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
     "suite",
@@ -85,25 +86,12 @@ KINDS: dict[str, Callable[[Any, Any], Any]] = {
     "map": _Loader.construct_yaml_map,
 }
 """How the kinds of values are built; `!!<kind>` may stand before a value."""
-PLAIN = {
-    "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
-    "bool": ("true|True|TRUE|false|False|FALSE", list("tTfF")),
-    "int": ("[-+]?[0-9][0-9_]*|0x[0-9a-fA-F_]+", list("-+0123456789")),
-    "float": (
-        r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        list("-+.0123456789"),
-    ),
-}
-"""Words without quotes that are no text: their pattern, and how they may begin."""
 _Loader.yaml_implicit_resolvers = {}
 _Loader.yaml_constructors = {None: _Loader.construct_unknown}
 for name, construct in KINDS.items():
     _Loader.add_constructor(f"tag:yaml.org,2002:{name}", construct)
-for name, (pattern, first) in PLAIN.items():
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{pattern})$"), first
-    )
+for tag, pattern, first in PLAIN:
+    _Loader.add_implicit_resolver(tag, pattern, first)
 
 
 def parse_value(text: str, where: str = "value") -> Json:

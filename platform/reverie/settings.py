@@ -11,7 +11,6 @@ import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-import yaml
 from annotated_types import Interval
 from pydantic import JsonValue
 
@@ -28,6 +27,7 @@ from reverie.ranges import (
     ThreadsOrAll,
 )
 from reverie.types import STRICT, JsonTree
+from reverie.yaml_words import write_yaml
 
 T = TypeVar("T")
 
@@ -217,7 +217,7 @@ class ExperimentConfig:
         return dataclasses.asdict(self, dict_factory=_by_key)
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return write_yaml(self.to_dict())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -76,6 +76,15 @@ def test_what_only_yaml_1_1_takes_for_something_else_is_text(text: str) -> None:
         load_config("dreamerv3/catch", [f"learner.batch_size={text}"])
 
 
+@pytest.mark.parametrize(
+    "text", [*["1e5", "08", "+.5", "1e400", "1_0", "0x_"], *["off", "1:30", "2020-01-01", "~", "="]]
+)
+def test_text_that_looks_like_something_else_is_written_so_that_it_stays_text(text: str) -> None:
+    config = load_config("dreamerv3/catch", {"run.dir": text})
+    assert parse_value(config.to_yaml())["run"]["dir"] == text
+    assert yaml.safe_load(config.to_yaml())["run"]["dir"] == text
+
+
 UNREADABLE = {
     "[1, 2": "expected ',' or ']'",
     "{a: 1, a: 2}": "key 'a' is given twice, line 1",
