@@ -14,6 +14,7 @@ from typing import Any
 
 from reverie.errors import RunError
 from reverie.storage import Storage
+from reverie.tensor_file import check_tensor_file
 from reverie.types import Json, Tensors
 
 FORMAT = 1
@@ -133,13 +134,15 @@ def decode_tensors(data: bytes, where: str, map_location: str) -> dict[str, Any]
     """Read what `encode_tensors` wrote.
 
     Raises:
-        CheckpointError: it holds something else; none of it is executed.
+        CheckpointError: it holds something else, or asks for more memory than it has bytes; none
+            of it is executed.
     """
     import torch
 
     try:
+        check_tensor_file(data)
         return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{where}: expected tensors and plain values only, got something else ({reason});"
