@@ -30,12 +30,14 @@ OPCODES = {
     *("GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
 }
 """What pickles of protocol 2 with tensors and plain values are made of."""
-ITEM_BYTES = {
-    **{"BoolStorage": 1, "ByteStorage": 1, "CharStorage": 1, "UntypedStorage": 1},
-    **{"ShortStorage": 2, "HalfStorage": 2, "BFloat16Storage": 2},
-    **{"IntStorage": 4, "FloatStorage": 4, "LongStorage": 8, "DoubleStorage": 8},
-    **{"ComplexFloatStorage": 8, "ComplexDoubleStorage": 16},
+_KINDS = {
+    1: ("Bool", "Byte", "Char", "Untyped"),
+    2: ("Short", "Half", "BFloat16"),
+    4: ("Int", "Float"),
+    8: ("Long", "Double", "ComplexFloat"),
+    16: ("ComplexDouble",),
 }
+ITEM_BYTES = {f"{kind}Storage": size for size, kinds in _KINDS.items() for kind in kinds}
 """Kinds of storage and the bytes of one element."""
 DTYPES = {
     *("bool", "uint8", "int8", "int16", "int32", "int64"),

@@ -1,35 +1,55 @@
 """Joining or starting a Ray cluster, and what its processes are started with."""
 
 # ray.init is partly untyped.
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import shutil
 import tempfile
+import traceback
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import node, ray_constants
+from ray._raylet import Config
 
 from reverie.config import TrainConfig
-from reverie.errors import PlacementError
+from reverie.errors import PlacementError, RunError
 from reverie.types import JsonTree
+
+log = logging.getLogger(__name__)
 
 NAMESPACE = "reverie"
 PROCESS_ENV = {
     # Threads that spin while they wait make two processes on two cores ten times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's variable for clusters of several machines; at 0 all its sockets stay on 127.0.0.1."""
+RAYLET_WAIT, GCS_WAIT = "RAY_raylet_start_wait_time_s", "RAY_gcs_server_port_wait_time_s"
+START_WAITS = {RAYLET_WAIT: "120", GCS_WAIT: "120"}
+"""Seconds that Ray waits for its own processes; 30 are too few on a machine that is busy."""
+TOO_SLOW = ("timed out during startup", "Timed out waiting for file", RAYLET_WAIT)
+"""How Ray words that one of its processes did not come up in time."""
 
 
 def connect(config: TrainConfig, address: str | None) -> bool:
     """Join the cluster at `address`, or start one here; returns whether one was started.
 
-    A process that has joined a cluster already stays with it.
+    A process that has joined a cluster already stays with it. One that is started here can be
+    reached from this machine alone.
+
+    Raises:
+        RunError: the one started here did not come up in time, twice.
     """
     if ray.is_initialized():
         return False
@@ -42,7 +62,7 @@ def connect(config: TrainConfig, address: str | None) -> bool:
         if "RAY_worker_niceness" not in os.environ:
             # Ray's own 15 starves a run beside anything else; a machine of one's own has no need.
             options["_system_config"] = {"worker_niceness": 0}
-        ray.init(address="local", **options)
+        _start(options)
         return True
     if not in_job:
         options["runtime_env"] = _runtime_env(config)
@@ -51,6 +71,66 @@ def connect(config: TrainConfig, address: str | None) -> bool:
         options["runtime_env"] = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
     ray.init(address=address or "auto", **options)
     return False
+
+
+def _start(options: Mapping[str, Any]) -> None:
+    """Start a Ray on this machine, with a second try for one that was too slow."""
+    os.environ.update({k: os.environ.get(k, v) for k, v in START_WAITS.items()})
+    # Ray has read this one as it was imported; `node.Node` waits 30 s at the least.
+    Config.initialize(json.dumps({RAYLET_WAIT.removeprefix("RAY_"): int(os.environ[RAYLET_WAIT])}))
+    for tries_left in (1, 0):
+        try:
+            with _loopback_only():
+                ray.init(address="local", **options)
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            if not any(words in str(error) for words in TOO_SLOW):
+                raise
+            _end_processes(error)
+            if not tries_left:
+                waits = ", ".join(f"{key}={os.environ[key]}" for key in START_WAITS)
+                raise RunError(
+                    f"Ray did not start on this machine, twice: {reason} Waited with {waits}"
+                    " (seconds); set them higher, free the machine, or run with --local"
+                ) from error
+            log.warning("Ray did not start in time and is started once more: %s", reason)
+        else:
+            break
+    address: Any = ray.get_runtime_context().gcs_address
+    if not address.startswith(("127.", "[::1]")):
+        log.warning(
+            "Ray listens on %s, where other machines may reach it; see docs/security.md", address
+        )
+
+
+@contextmanager
+def _loopback_only() -> Generator[None]:
+    """Let a Ray that is started in the block listen on 127.0.0.1 alone, in all its processes.
+
+    The variable reaches those that it starts. Here Ray has read it as it was imported, perhaps by
+    the program that calls us, so its constant is set as well. Both are put back: what joins a
+    cluster of several machines later needs them. Who sets the variable to 1 keeps all addresses.
+    """
+    if os.environ.get(LOOPBACK_SWITCH, "0") != "0":
+        yield
+        return
+    before, constant = os.environ.get(LOOPBACK_SWITCH), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[LOOPBACK_SWITCH], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        if before is None:
+            del os.environ[LOOPBACK_SWITCH]
+
+
+def _end_processes(error: Exception) -> None:
+    """End what a failed `ray.init` has started; Ray itself forgets it."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        started = frame.f_locals.get("self")
+        if isinstance(started, node.Node):
+            started.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+    ray.shutdown()
 
 
 def _extend_pythonpath(folder: str) -> None:
