@@ -12,7 +12,6 @@ tensors are saved or loaded.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -37,6 +36,7 @@ from reverie.checkpoint_format import (
     folder_of,
     measure,
 )
+from reverie.documents import MAX_BYTES, from_json
 from reverie.storage import Storage
 from reverie.types import Json, Tensors
 
@@ -88,7 +88,14 @@ class Checkpoint:
 
     def document(self, name: str) -> Any:
         """Load the document saved as `name`. Raises: KeyError, CheckpointError."""
-        return json.loads(self._part(f"{name}.json"))
+        data = self._part(f"{name}.json")
+        try:
+            return from_json(data)
+        except ValueError as error:
+            where = f"{folder_of(self.number)}/{name}.json"
+            raise CheckpointError(
+                f"{where}: {error}; choose another checkpoint: --checkpoint NUMBER"
+            ) from None
 
     def read_file(self, name: str) -> bytes:
         """Read one of `files`, verified. Raises: KeyError, CheckpointError."""
@@ -371,7 +378,7 @@ class CheckpointStore:
 
     def _read_manifest(self, number: int) -> Manifest:
         name = f"{folder_of(number)}/{MANIFEST}"
-        data = self._storage.read(name)
+        data = self._storage.read(name, at_most=MAX_BYTES)
         try:
             manifest = Manifest.from_bytes(data)
         except (ValueError, KeyError, TypeError) as error:

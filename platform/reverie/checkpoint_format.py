@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from reverie.documents import from_json
 from reverie.errors import RunError
 from reverie.storage import Storage
 from reverie.tensor_file import check_tensor_file
@@ -62,7 +63,7 @@ class Manifest:
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
         """Raises: ValueError, KeyError or TypeError where `data` is no manifest of this format."""
-        tree = json.loads(data)
+        tree: Any = from_json(data)
         if tree["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, got {tree['format']}")
         parts, files = (tuple(FileEntry(**e) for e in tree[key]) for key in ("parts", "files"))

@@ -30,13 +30,58 @@ ENV_KEYS = {field.name for field in dataclasses.fields(EnvConfig)} - {
 """Keys under `env` that hold for any environment."""
 MOST_DIGITS = 308
 """Of a whole number: those of the largest float."""
+MAX_BYTES = 1_000_000
+"""Of one configuration file."""
+MAX_DEPTH = 32
+"""Mappings and lists within each other."""
+MAX_VALUES = 10_000
+"""Keys and values of one file, with its aliases written out."""
+MAX_BASES = 16
+"""Files that one configuration is built on."""
+
+
+class _TooMuch(yaml.YAMLError):
+    """More than a configuration may hold."""
 
 
 class _Loader(yaml.SafeLoader):
     """Reads null, booleans, numbers, text, lists and mappings as YAML 1.2 does, and nothing else.
 
-    So 1e-4 is a number; `off`, `1:30` and `2020-13-45` are words. Repeated keys are refused.
+    So 1e-4 is a number; `off`, `1:30` and `2020-13-45` are words. Repeated keys are refused,
+    and so are aliases by which a small file becomes a large one.
     """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._sizes: dict[int, int] = {}
+        """Values in each node that is complete, by its id; the loader holds them all."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _TooMuch(f"expected at most {MAX_DEPTH} levels of mappings and lists, got more")
+        is_alias = bool(self.check_event(yaml.AliasEvent))
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if is_alias and id(node) not in self._sizes:
+            raise _TooMuch("expected values that end, got an alias of what it stands in")
+        if node is not None and not is_alias:
+            self._sizes[id(node)] = self._size(node)
+        return node
+
+    def _size(self, node: yaml.Node) -> int:
+        below: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            below = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            below = node.value
+        size = 1 + sum(self._sizes[id(part)] for part in below)
+        if size > MAX_VALUES:
+            raise _TooMuch(
+                f"expected at most {MAX_VALUES} values with aliases written out, got more"
+            )
+        return size
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Json]:
         found: set[str] = set()
@@ -102,6 +147,8 @@ def parse_value(text: str, where: str = "value") -> Json:
     """
     try:
         return yaml.load(text, _Loader)
+    except _TooMuch as error:
+        raise ConfigError(f"{where}: {error}; write out what it needs, without the rest") from None
     except yaml.MarkedYAMLError as error:
         reason, mark = ": ".join(filter(None, [error.context, error.problem])), error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -129,19 +176,35 @@ def read_yaml(path: Path, asked_by: tuple[Path, ...] = ()) -> JsonTree:
     Raises:
         ConfigError: naming the file that is wrong, or that asks for a base which is missing.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text, got {error}; save it as UTF-8") from None
-    tree = parse_value(text, str(path))
-    if not _is_mapping(tree):
-        raise ConfigError(f"{path}: expected a mapping of sections, got {type(tree).__name__}")
-    tree = dict(tree)
+    tree = read_one_yaml(path)
     base = tree.pop("base", None)
     if not base:
         return tree
     chain = (*asked_by, path)
     return merge(read_yaml(_base_file(base, chain), chain), tree)
+
+
+def read_one_yaml(path: Path) -> JsonTree:
+    """Read one file as it is, its `base:` a key like any other.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ConfigError(
+            f"{path}: expected a configuration of at most {MAX_BYTES} bytes, got"
+            f" {path.stat().st_size}; is it one?"
+        )
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text, got {error}; save it as UTF-8") from None
+    tree = parse_value(text, str(path))
+    if not _is_mapping(tree):
+        raise ConfigError(f"{path}: expected a mapping of sections, got {type(tree).__name__}")
+    return dict(tree)
 
 
 def apply_overrides(tree: JsonTree, overrides: Iterable[str] | Mapping[str, Json]) -> JsonTree:
@@ -243,6 +306,9 @@ def _base_file(base: Json, chain: tuple[Path, ...]) -> Path:
         found = find_config(base, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: base: {error}") from None
+    way = " -> ".join(str(each) for each in (*chain, found))
     if found.resolve() in [each.resolve() for each in chain]:
-        raise ConfigError(f"{path}: base: {base!r} is built on this file itself")
+        raise ConfigError(f"{path}: base: {base!r} is built on this file itself: {way}")
+    if len(chain) > MAX_BASES:
+        raise ConfigError(f"{path}: base: expected at most {MAX_BASES} bases, got {way}")
     return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from reverie.errors import DocumentError
@@ -12,6 +15,44 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+
+MAX_BYTES = 64 << 20
+"""Of one JSON document; those of a large replay take a few million."""
+MAX_DEPTH = 64
+"""Objects and arrays within each other."""
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - _STEP.keys())
+
+
+def from_json(data: bytes) -> Json:
+    """Decode JSON of bounded size and depth.
+
+    Raises:
+        ValueError: it is too large, too deep, or no JSON.
+    """
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"expected JSON of at most {MAX_BYTES} bytes, got {len(data)} or more")
+    if (depth := _depth(data)) > MAX_DEPTH:
+        raise ValueError(f"expected JSON of at most {MAX_DEPTH} levels, got {depth}")
+    return json.loads(data)
+
+
+def read_json(path: Path) -> Json:
+    """Read and decode a file, of which no more is read than may be.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as `from_json`.
+    """
+    with path.open("rb") as file:
+        return from_json(file.read(MAX_BYTES + 1))
+
+
+def _depth(data: bytes) -> int:
+    """Levels of brackets outside of strings: at least as many as a decoder would enter."""
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # escapes stand in strings only
+    brackets = b"".join(plain.split(b'"')[::2]).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
 
 
 def parse(kind: type[T], value: Json, where: str) -> T:

@@ -19,7 +19,7 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from reverie.documents import parse
+from reverie.documents import from_json, parse
 from reverie.errors import DocumentError, RunError
 
 log = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ def _read(path: Path) -> Owner | None:
 
 def _parse(data: bytes) -> Owner | None:
     try:
-        return parse(Owner, json.loads(data), LEASE_FILE)
+        return parse(Owner, from_json(data), LEASE_FILE)
     except (ValueError, DocumentError):
         return None
 

@@ -5,7 +5,6 @@ Imports neither ray nor gymnasium: a robot or a notebook needs torch and numpy o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,7 +16,8 @@ from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import algorithm_fault, resolve_algorithm
 from reverie.config_check import build
-from reverie.config_tree import read_yaml
+from reverie.config_tree import read_one_yaml, read_yaml
+from reverie.documents import read_json
 from reverie.errors import ConfigError, is_refusal
 from reverie.group import ALONE, Group
 from reverie.protocols import Agent, AgentContext, Carry, Mode
@@ -29,6 +29,8 @@ CONFIG_FILE = "config.yaml"
 SPACES_FILE = "spaces.json"
 POLICY_FILE = "policy.pt"
 """The part of a checkpoint that acting needs."""
+MAX_ELEMENTS = 50_000_000
+"""Numbers in one observation key, for which networks are built from a file's word alone."""
 
 
 def make_agent(
@@ -117,14 +119,20 @@ def find_checkpoint(
 
 
 def config_file(run: str | Path) -> Path:
-    """The configuration a run folder was started with.
+    """The configuration a run folder was started with, which is whole.
 
     Raises:
         FileNotFoundError: `run` is not a run folder.
+        ConfigError: it would have other files read, perhaps outside the folder.
     """
     path = Path(run) / CONFIG_FILE
     if not path.is_file():
         raise FileNotFoundError(f"not a run folder: no {CONFIG_FILE} in {run}")
+    if base := read_one_yaml(path).get("base"):
+        raise ConfigError(
+            f"{path}: base: expected a run's whole configuration, got one built on {base!r}; write"
+            " the values of that file into it, without the key"
+        )
     return path
 
 
@@ -137,7 +145,12 @@ def read_spaces(run: str | Path) -> Spaces:
     path = Path(run) / SPACES_FILE
     remedy = "resume the run, which writes it anew, or copy it from a run of the same environment"
     try:
-        return Spaces.from_json(json.loads(path.read_bytes()))
+        spaces = Spaces.from_json(read_json(path))
+        sizes = {key: spec.size for key, spec in spaces.obs.items()}
+        for key, size in (sizes | {"action": spaces.action.flat_size}).items():
+            if not 0 <= size <= MAX_ELEMENTS:
+                raise ValueError(f"at most {MAX_ELEMENTS} numbers in {key!r}, got {size}")
+        return spaces
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected the run's spaces, got no file; {remedy}") from None
     except ValueError as error:

@@ -17,11 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from pydantic import JsonValue
 
 from reverie.config import TrainConfig
-from reverie.documents import parse
+from reverie.documents import parse, read_json
 from reverie.errors import DocumentError
 from reverie.storage import Storage
 from reverie.types import JsonTree, Spaces
@@ -186,7 +187,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
 
 def _read(path: Path) -> JsonTree:
     try:
-        return json.loads(path.read_bytes())
+        return cast(JsonTree, read_json(path))  # `parse` looks at it next
     except ValueError as error:
         raise DocumentError(f"{path}: expected JSON, got {error}; move the file away") from None
 

@@ -134,10 +134,21 @@ class Storage:
             message = f"{reason}: could not write {view.nbytes} bytes"
             raise OSError(error.errno or errno.EIO, message, self._where(name)) from error
 
-    def read(self, name: str) -> bytes:
-        """Read a whole file. Raises: FileNotFoundError."""
+    def read(self, name: str, at_most: int | None = None) -> bytes:
+        """Read a whole file, of no more than `at_most` bytes.
+
+        Raises:
+            FileNotFoundError: there is none.
+            OSError: it is larger.
+        """
         with self.open_input(name) as file:
-            return file.read()
+            if at_most is None:
+                return file.read()
+            data = file.read(at_most + 1)
+        if len(data) > at_most:
+            message = f"expected a file of at most {at_most} bytes"
+            raise OSError(errno.EFBIG, message, self._where(name))
+        return data
 
     def open_input(self, name: str) -> BinaryIO:
         """Open a file as a seekable `pyarrow.NativeFile`. Raises: FileNotFoundError."""

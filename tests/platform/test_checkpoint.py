@@ -486,6 +486,19 @@ def test_nothing_is_unpickled(
     assert not (tmp_path / "pickle_was_executed").exists()
 
 
+def test_documents_of_any_depth_are_not_decoded(storage: Storage) -> None:
+    store = CheckpointStore(storage, 1)
+    deep: Any = []
+    for _ in range(100):
+        deep = [deep]
+    store.save(1, {}, {"record": deep})
+    with pytest.raises(CheckpointError, match=r"00000001/record\.json: .* 64 levels, got 101"):
+        store.load(1).document("record")
+    storage.write_atomic("checkpoints/00000001/manifest.json", b"[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"manifest\.json: no manifest: .* 64 levels"):
+        CheckpointStore(storage, 1).load(1)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_what_is_not_finite_is_not_loaded(storage: Storage, value: float) -> None:
     store = CheckpointStore(storage, 1)

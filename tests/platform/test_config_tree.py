@@ -163,3 +163,63 @@ def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
 def test_an_override_without_a_value_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected key=value"):
         load_config("tune_configs/dreamerv3/atari100k.yaml", ["seed"])
+
+
+# What a file may make us do
+
+
+def laughs(levels: int) -> str:
+    lines = ["l0: &l0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]"]
+    for level in range(1, levels + 1):
+        lines.append(f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 10)}]")
+    return "\n".join(lines)
+
+
+def merged_laughs(levels: int) -> str:
+    lines = ["l0: &l0 {a: 1, b: 2}"]
+    for level in range(1, levels + 1):
+        lines.append(f"l{level}: &l{level} {{<<: [{', '.join([f'*l{level - 1}'] * 10)}]}}")
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (laughs(9), "at most 10000 values with aliases written out"),
+        (merged_laughs(9), "at most 10000 values with aliases written out"),
+        ("a: &a [1, *a]", "an alias of what it stands in"),
+        ("a: " + "[" * 40 + "]" * 40, "at most 32 levels"),
+        ("a: " + "[" * 300_000, "at most 32 levels"),
+        ("a: " + "{b: " * 40 + "1" + "}" * 40, "at most 32 levels"),
+        ("a: [" + "1, " * 20_000 + "]", "at most 10000 values"),
+        ("a: " + "1" * 1_000_000, r"at most 1000000 bytes, got 1000003; is it one\?"),
+        ("a: " + "1" * 5000, "not valid YAML: '1111"),
+        ("a: 2026-13-01", "'2026-13-01' is no timestamp"),
+        ("a: !!bool maybe", "'maybe' is no bool"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) and len(value) > 60 else None,
+)
+def test_a_file_that_asks_for_too_much_is_refused_at_once(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^{tmp_path}/a\.yaml: .*{words}"):
+        load_config(write(tmp_path / "a.yaml", text))
+
+
+def test_aliases_of_an_ordinary_size_are_taken() -> None:
+    found = parse_value("{a: &a {b: [1, 2]}, c: *a, d: [*a, *a]}")
+    inner = {"b": [1, 2]}
+    assert found == {"a": inner, "c": inner, "d": [inner, inner]}
+
+
+def test_a_chain_of_bases_is_told_and_bounded(tmp_path: Path) -> None:
+    for name, base in (("a", "b"), ("b", "c"), ("c", "a")):
+        write(tmp_path / f"{name}.yaml", f"base: {base}.yaml\n")
+    chain = " -> ".join(str(tmp_path / f"{name}.yaml") for name in "abca")
+    with pytest.raises(ConfigError, match=rf"built on this file itself: {chain}$"):
+        load_config(tmp_path / "a.yaml")
+    for number in range(20):
+        write(tmp_path / f"{number}.yaml", f"base: {number + 1}.yaml\n")
+    with pytest.raises(ConfigError, match=r"16\.yaml: base: expected at most 16 bases"):
+        load_config(tmp_path / "0.yaml")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from reverie.documents import parse
+from reverie.documents import MAX_BYTES, MAX_DEPTH, from_json, parse, read_json
 from reverie.errors import DocumentError
 from reverie.types import ActionSpec, ArraySpec, Spaces
 
@@ -56,3 +57,37 @@ def test_spaces_of_another_kind_are_refused() -> None:
     tree["action"] = {"kind": "text", "num": [], "width": 2}
     with pytest.raises(DocumentError, match=r"spaces\.action\.kind: .*got 'text'"):
         Spaces.from_json(tree)
+
+
+def test_json_is_read_as_deep_as_it_may_be(tmp_path: Path) -> None:
+    deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    value = {"text": '[[[\\"{{{\\\\', "more": [{"a": "]"}] * 3, "ü": None}
+    for text in (deep, json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        (tmp_path / "a.json").write_text(text)
+        assert read_json(tmp_path / "a.json") == json.loads(text)
+    with pytest.raises(ValueError, match="Expecting"):
+        from_json(b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"[" * 100_000, "at most 64 levels, got 100000"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "at most 64 levels, got 65"),
+        (b'["' + b"[" * 100 + b'",' + b"[" * 70 + b"]" * 71, "at most 64 levels, got 71"),
+        (b'["\\\\", ' + b"[" * 70 + b"]" * 71, "at most 64 levels, got 71"),
+        (b" " * (MAX_BYTES + 1), f"at most {MAX_BYTES} bytes"),
+    ],
+    ids=["open", "objects", "beside text", "behind a backslash", "long"],
+)
+def test_json_that_is_too_deep_or_too_long_is_not_decoded(data: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        from_json(data)
+
+
+def test_of_a_file_that_is_too_long_no_more_is_read_than_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        file.truncate(10**12)  # sparse: takes no room
+    with pytest.raises(ValueError, match=f"at most {MAX_BYTES} bytes"):
+        read_json(path)

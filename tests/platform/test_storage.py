@@ -178,3 +178,11 @@ def test_temporary_files_are_no_files_of_the_run(tmp_path: Path) -> None:
     assert storage.list() == []
     storage.delete_stale("")
     assert os.listdir(tmp_path) == [fresh.name]
+
+
+def test_no_more_is_read_than_may_be(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write_atomic("a", b"1234")
+    assert storage.read("a", at_most=4) == b"1234"
+    with pytest.raises(OSError, match=f"at most 3 bytes.*{tmp_path}/a"):
+        storage.read("a", at_most=3)

@@ -13,11 +13,12 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypedDict, cast
 
 import numpy as np
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 
+from reverie.documents import from_json
 from reverie.storage import whole_file
 from reverie.types import Array, JsonTree, Rows
 
@@ -29,6 +30,8 @@ pa: ModuleType = pyarrow
 CODECS = ("none", "lz4", "zstd")
 CRC_BLOCK = 1 << 20
 """Bytes read at once when a file is checked."""
+MAX_ARRAY_BYTES = 4 << 30
+"""Of one array once it is decompressed, on whose size a file is believed."""
 
 
 class Packed(NamedTuple):
@@ -107,6 +110,8 @@ def decode(value: Array | Packed) -> Array:
     if not isinstance(value, Packed):
         return value
     size = math.prod(value.shape) * np.dtype(value.dtype).itemsize
+    if not 0 <= size <= MAX_ARRAY_BYTES:
+        raise ValueError(f"expected an array of at most {MAX_ARRAY_BYTES} bytes, got {size}")
     data = pa.decompress(value.data, decompressed_size=size, codec=value.codec)
     return np.frombuffer(data, value.dtype).reshape(value.shape)
 
@@ -170,8 +175,8 @@ def _column(value: Array | Packed | None) -> _Column:
 
 
 def _unpack_record(batch: _Batch) -> tuple[JsonTree, Rows]:
-    header = json.loads(batch.column("header")[0].as_py())
-    forms: dict[str, _Form] = header.pop("arrays")
+    header = cast(JsonTree, from_json(batch.column("header")[0].as_py().encode()))
+    forms = cast(dict[str, _Form], header.pop("arrays"))
     blocks = {name: memoryview(batch.column(name)[0].as_buffer()) for name in forms}
     return header, {name: _array(blocks[name], form) for name, form in forms.items()}
 

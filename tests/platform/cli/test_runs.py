@@ -204,15 +204,26 @@ def test_a_resumed_run_says_which_keys_were_edited(cli: Cli, tmp_path: Path) -> 
     assert "config: learner.training_ratio is" in answer.err
 
 
+HUGE_SPACES = (
+    b'{"obs": {"image": {"shape": [1000000, 1000000], "dtype": "uint8"}},'
+    b' "action": {"kind": "discrete", "num": [3], "width": 0}}'
+)
+
+
 @pytest.mark.usefixtures("two_checkpoints")
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("spaces.json", b"{", "expected the run's spaces"),
         ("spaces.json", b"[3]", "expected the run's spaces"),
+        ("spaces.json", b"[" * 10_000, "at most 64 levels"),
+        ("spaces.json", HUGE_SPACES, "at most 50000000 numbers in 'image', got 1000000000000"),
+        ("config.yaml", b"base: ../elsewhere.yaml", "got one built on '../elsewhere.yaml'"),
+        ("config.yaml", b"base: dreamerv3/catch", "got one built on 'dreamerv3/catch'"),
         ("config.yaml", b"\xff\xfe", "expected UTF-8 text"),
         ("run_manifest.json", b"{", "move the file away"),
         ("run_manifest.json", b"{}", "move the file away"),
+        ("run_manifest.json", b"[" * 10_000, "move the file away"),
     ],
 )
 def test_a_broken_file_of_a_run_is_named(

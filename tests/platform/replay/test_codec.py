@@ -73,6 +73,11 @@ def test_a_broken_file_is_named(tmp_path, damage):
         list(read_records(tmp_path, info))
 
 
+def test_an_array_of_any_size_is_not_made_on_a_file_s_word():
+    with pytest.raises(ValueError, match="at most 4294967296 bytes, got 1000000000000"):
+        decode(Packed(b"", "zstd", "|u1", (1000, 1000, 1000, 1000)))
+
+
 def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "no space left on device")
