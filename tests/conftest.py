@@ -12,6 +12,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# 30 s are too few for the Ray of the tests on a machine that is busy.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 
 import pytest
 

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray._private import node, ray_constants
@@ -96,7 +96,7 @@ def _start(options: Mapping[str, Any]) -> None:
             log.warning("Ray did not start in time and is started once more: %s", reason)
         else:
             break
-    address: Any = ray.get_runtime_context().gcs_address
+    address = cast(str, ray.get_runtime_context().gcs_address)
     if not address.startswith(("127.", "[::1]")):
         log.warning(
             "Ray listens on %s, where other machines may reach it; see docs/security.md", address
