@@ -61,7 +61,7 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise _TooMuch(f"expected at most {MAX_DEPTH} levels of mappings and lists, got more")
-        is_alias = bool(self.check_event(yaml.AliasEvent))
+        is_alias = cast(bool, self.check_event(yaml.AliasEvent))
         node = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias and id(node) not in self._sizes:
