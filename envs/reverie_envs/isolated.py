@@ -8,8 +8,9 @@ gym, of gymnasium or of dm_env. Frames travel through shared memory. POSIX syste
 
 from __future__ import annotations
 
-import json
+import math
 import mmap
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,10 @@ class IsolatedConfig:
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     """Arguments of the factory."""
     variables: dict[str, str] = field(default_factory=dict[str, str])
-    """Environment variables of the process, e.g. `{MUJOCO_GL: egl}`."""
+    """Environment variables of the process, e.g. `{MUJOCO_GL: egl}`, written to the run folder."""
+    inherit: tuple[str, ...] = ()
+    """Names of further variables that the process gets as they are here. Of itself it gets those
+    of paths, language, graphics and threads (`PASSED` in `isolated_process.py`): no tokens."""
     answer_s: Seconds = 50.0
     """Seconds that building, a reset or a step may take before the process is killed. Keep it
     below `env.step_timeout_s`, whose message knows less."""
@@ -90,7 +94,8 @@ def isolate(factory: str, config: IsolatedConfig) -> IsolatedEnv:
     """
     name = f"isolated/{factory}"
     python = find_python(config.python)
-    process = IsolatedProcess(python, name, config.answer_s, config.variables)
+    known = {key: os.environ[key] for key in config.inherit if key in os.environ}
+    process = IsolatedProcess(python, name, config.answer_s, {**known, **config.variables})
     try:
         return IsolatedEnv(process, factory, config.kwargs)
     except BaseException:
@@ -107,20 +112,24 @@ class IsolatedEnv(gymnasium.Env[Any, Any]):
     def __init__(self, process: IsolatedProcess, factory: str, kwargs: Mapping[str, Any]) -> None:
         self._process = process
         answer = process.ask("building", b"b", {"factory": factory, "kwargs": dict(kwargs)})
-        layout = json.loads(answer.text)
-        leaves, action = layout["observation"], layout["action"]
-        memory = process.map(layout["size"])
-        self._views = {leaf["key"]: _view(leaf, memory) for leaf in leaves}
+        layout = process.read_json(answer.text, "building")
+        try:
+            leaves, action = layout["observation"], layout["action"]
+            memory = process.map(layout["size"])
+            self._views = {leaf["key"]: _view(leaf, memory) for leaf in leaves}
+            self._action = _view(action, memory)
+            found = {leaf["key"]: SPACES[leaf["kind"]](leaf) for leaf in leaves}
+            self.action_space = SPACES[action["kind"]](action)
+        except (TypeError, LookupError, ValueError, AttributeError, AssertionError) as error:
+            got = f"spaces that cannot be built ({type(error).__name__}: {error})"
+            raise process.nonsense("building", got) from None
         if len(self._views) < len(leaves):
             raise ValueError(
                 f"isolated/{factory}: two observations have the same name once nested keys are"
                 f" joined with '_': {[leaf['key'] for leaf in leaves]}; rename one in the factory"
             )
         self._plain = list(self._views) == [""]
-        found = {leaf["key"]: SPACES[leaf["kind"]](leaf) for leaf in leaves}
         self.observation_space = found[""] if self._plain else spaces.Dict(found)
-        self.action_space = SPACES[action["kind"]](action)
-        self._action = _view(action, memory)
 
     @property
     def process(self) -> IsolatedProcess:
@@ -134,17 +143,23 @@ class IsolatedEnv(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         self._process.trim_log()
         answer = self._process.ask("reset", b"r", {"seed": seed, "options": options or None})
-        return self._obs(), _info(answer.text)
+        return self._obs(), self._info("reset", answer.text)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
         """Take one decision. Raises: as `IsolatedProcess.ask`."""
         self._action[...] = action
         text, reward, terminated, truncated = self._process.ask("step", b"s")
-        return self._obs(), reward, terminated, truncated, _info(text)
+        return self._obs(), reward, terminated, truncated, self._info("step", text)
 
     def close(self) -> None:
         """Close the environment and end its process; may be repeated."""
         self._process.close()
+
+    def _info(self, what: str, text: str) -> Info:
+        info = self._process.read_json(text, what) if text else {}
+        if not isinstance(info, dict):
+            raise self._process.nonsense(what, f"an info that is no dict: {text[:80]}")
+        return info
 
     def _obs(self) -> Any:
         if self._plain:
@@ -152,12 +167,15 @@ class IsolatedEnv(gymnasium.Env[Any, Any]):
         return {key: view.copy() for key, view in self._views.items()}
 
 
-def _info(text: str) -> Info:
-    return json.loads(text) if text else {}
-
-
 def _view(leaf: Description, memory: mmap.mmap) -> Array:
-    return np.ndarray(leaf["shape"], leaf["dtype"], memory, leaf["offset"])
+    """The array in the shared memory; numpy itself takes an offset below zero."""
+    dtype, shape, offset = np.dtype(leaf["dtype"]), tuple(leaf["shape"]), leaf["offset"]
+    if dtype.kind not in "biuf":
+        raise TypeError(f"expected numbers, got dtype {leaf['dtype']!r}")
+    end = offset + dtype.itemsize * math.prod(shape)
+    if min((offset, *shape)) < 0 or end > len(memory):
+        raise ValueError(f"expected {len(memory)} bytes, got shape {shape} at {offset}")
+    return np.ndarray(shape, dtype, memory, offset)
 
 
 def _box(leaf: Description) -> spaces.Space[Any]:

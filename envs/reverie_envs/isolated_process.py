@@ -6,6 +6,7 @@ import fcntl
 import json
 import mmap
 import os
+import re
 import select
 import shutil
 import signal
@@ -41,13 +42,31 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 """Runs even on Python 2, so that what is too old can say so. Given to `python -c`, it leaves the
 current folder first in `sys.path`, and not the folder of this file."""
-OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-"""Variables that would lead the other Python to the packages of this one."""
+PASSED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|TERM|TZ|LANG|LANGUAGE|LC_\w+|TMPDIR|TEMP|TMP|XDG_\w+"
+    r"|LD_LIBRARY_PATH|LIBRARY_PATH|DISPLAY|WAYLAND_DISPLAY|XAUTHORITY"
+    r"|(CUDA|NVIDIA|HIP|ROCR|OMP|MKL|OPENBLAS|NUMEXPR|MUJOCO|PYOPENGL|EGL|LIBGL|MESA|GALLIUM"
+    r"|VK|__GLX|__EGL|__GL|SDL|QT|MINERL|MINEDOJO|MALMO|ROBOSUITE|GYM|ALE)_\w+"
+    r"|PYTHONHASHSEED|PYTHONDONTWRITEBYTECODE|SSL_CERT_FILE|SSL_CERT_DIR"
+    r"|JAVA_HOME|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|MAX_THREADS|ASSET_PATH"
+)
+"""Names of the variables that the process inherits. None of them should hold a secret, nor lead the
+other Python to the packages of this one."""
+SECRET = re.compile(r"(?i)(^|_)(token|secret|passw(or)?d|api_?key|credentials?)(_|$)")
+"""Names that are not passed on although `PASSED` would."""
 CLOSE_S = 5.0
 """Seconds that an environment may take to close before it is killed."""
 STACK_S = 0.5
 """Seconds given to a hanging process to write where it hangs."""
 LOG_BYTES, TAIL_BYTES = 1 << 20, 2000
+MAX_TEXT = 64 << 20
+"""Bytes of text in one answer; bounds of a large space take a few million."""
+GLANCE_S = 1.0
+"""Seconds after which a wait looks whether what is printed fills the disk."""
+SHRINK_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL if hasattr(fcntl, "F_SEAL_SHRINK") else 0
+"""Keep the memory from being taken away: reading it then would end this process by SIGBUS."""
+MAX_SHOWN = 20_000
+"""Characters of a message of the environment that are shown."""
 RAISES: dict[bytes, type[Exception]] = {}
 
 
@@ -81,7 +100,8 @@ class IsolatedProcess:
     Args:
         python: interpreter, as `find_python` returns it.
         name: what error messages call the environment.
-        answer_s: seconds any answer may take.
+        answer_s: seconds any answer may take, from the request to its last byte.
+        variables: of its surroundings, beside those that `PASSED` names.
     """
 
     def __init__(
@@ -102,8 +122,10 @@ class IsolatedProcess:
             ours = (self._requests, self._answers, self._memory, self._log)
             started = getattr(self, "_process", None)
             self._end = weakref.finalize(self, _end, started, ours)
-        self._poll = select.poll()
-        self._poll.register(self._answers, select.POLLIN)
+        os.set_blocking(self._requests, False)
+        self._may_send, self._may_receive = select.poll(), select.poll()
+        self._may_send.register(self._requests, select.POLLOUT)
+        self._may_receive.register(self._answers, select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -131,23 +153,41 @@ class IsolatedProcess:
         if self.ended:
             raise IsolatedFailed(f"{self._name}: {what} was asked of a process that has ended")
         payload = json.dumps(values).encode() if values else b""
+        deadline = time.monotonic() + self._answer_s
         try:
-            child.write_all(self._requests, child.REQUEST.pack(command, len(payload)) + payload)
-            if not self._poll.poll(self._answer_s * 1000):
-                raise self._late(what)
-            head = os.read(self._answers, child.ANSWER.size)
-            if not head:
-                raise EOFError
+            self._send(child.REQUEST.pack(command, len(payload)) + payload, what, deadline)
+            head = self._receive(child.ANSWER.size, what, deadline)
             status, size, reward, terminated, truncated = child.ANSWER.unpack(head)
-            text = child.read_all(self._answers, size).decode() if size else ""
+            if size > MAX_TEXT or status not in (child.OK, *RAISES):
+                raise self.nonsense(what, f"status {status!r} and {size} bytes of text")
+            text = self._receive(size, what, deadline).decode()
+        except UnicodeDecodeError:
+            raise self.nonsense(what, "text that is not UTF-8") from None
         except (OSError, EOFError):
             raise self._death(what) from None
         if status != child.OK:
             raise RAISES[status](f"{self._name}: {_worded(status, what, text)}")
         return Answer(text, reward, terminated, truncated)
 
+    def read_json(self, text: str, what: str) -> Any:
+        """What an answer holds beside its arrays. Raises: IsolatedFailed where it is no JSON."""
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self.nonsense(what, f"text that is no JSON ({error})") from None
+
     def map(self, size: int) -> mmap.mmap:
-        """Map the shared memory once its size is known."""
+        """Map the shared memory once its size is known.
+
+        Raises: IsolatedFailed, where there is less.
+        """
+        if SHRINK_SEALS:
+            with suppress(OSError):  # sealed by the other side already, and perhaps otherwise
+                fcntl.fcntl(self._memory, fcntl.F_ADD_SEALS, SHRINK_SEALS)
+            if not fcntl.fcntl(self._memory, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                raise self.nonsense("building", "shared memory that can be taken away")
+        if not 0 < size <= os.fstat(self._memory).st_size:
+            raise self.nonsense("building", f"{size} bytes of shared memory that are not there")
         return mmap.mmap(self._memory, size)
 
     def trim_log(self) -> None:
@@ -161,7 +201,7 @@ class IsolatedProcess:
             return
         with suppress(OSError):
             child.write_all(self._requests, child.REQUEST.pack(b"q", 0))
-        self._poll.poll(CLOSE_S * 1000)  # the pipe breaks when the process is gone
+        self._wait(self._may_receive, time.monotonic() + CLOSE_S)  # breaks at its end
         self._end()
 
     def kill(self) -> None:
@@ -169,7 +209,7 @@ class IsolatedProcess:
         self._end()
 
     def _start(self, fds: tuple[int, ...], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        inherited = {key: value for key, value in os.environ.items() if key not in OURS}
+        inherited = {key: value for key, value in os.environ.items() if _is_passed(key)}
         numbers = [str(number) for number in (*fds, os.getpid())]
         try:
             return subprocess.Popen(
@@ -186,6 +226,45 @@ class IsolatedProcess:
                 f"{self._name}: env.python={self._python!r} cannot be run ({error}); expected the"
                 " path of a Python interpreter"
             ) from None
+
+    def _send(self, data: bytes, what: str, deadline: float) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(self._requests, left) :]
+            except BlockingIOError:  # nobody reads
+                if not self._wait(self._may_send, deadline):
+                    raise self._late(what) from None
+
+    def _receive(self, size: int, what: str, deadline: float) -> bytearray:
+        data = bytearray()
+        while len(data) < size:
+            if not self._wait(self._may_receive, deadline):
+                raise self._late(what)
+            part = os.read(self._answers, min(size - len(data), 1 << 20))
+            if not part:
+                raise EOFError
+            data += part
+        return data
+
+    def _wait(self, poll: select.poll, deadline: float) -> bool:
+        """Wait for a pipe to be ready or broken; False at the deadline (monotonic seconds)."""
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            if poll.poll(min(left, GLANCE_S) * 1000):
+                return True
+            if not left:
+                return False
+            self.trim_log()
+
+    def nonsense(self, what: str, got: str) -> IsolatedFailed:
+        """End a process that does not keep to the protocol; returns what to raise."""
+        tail = self._tail()
+        self._end()
+        return IsolatedFailed(
+            f"{self._name}: {what} was answered with {got}, which no environment of ours sends;"
+            f" the process was killed. It printed last:\n{tail}"
+        )
 
     def _late(self, what: str) -> IsolatedFailed:
         with suppress(ProcessLookupError):
@@ -235,13 +314,20 @@ def find_python(python: str) -> str:
     return found
 
 
+def _is_passed(name: str) -> bool:
+    return PASSED.fullmatch(name) is not None and SECRET.search(name) is None
+
+
 def _worded(status: bytes, what: str, text: str) -> str:
-    return f"{what} raised\n{text}" if status == child.RAISED else text
+    shown = text[-MAX_SHOWN:]
+    return f"{what} raised\n{shown}" if status == child.RAISED else shown
 
 
 def _memory_file() -> int:
     """Memory without a name: gone with the last process that has it open, however that ended."""
-    return os.memfd_create("reverie-env") if hasattr(os, "memfd_create") else _nameless_file()
+    if not SHRINK_SEALS:
+        return _nameless_file()
+    return os.memfd_create("reverie-env", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
 def _nameless_file() -> int:

@@ -1,8 +1,11 @@
 """What the tests run in processes of their own: numpy only, spaces and environments imitated."""
 
 import ctypes
+import fcntl
+import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -142,3 +145,88 @@ def broken():
 
 def text():
     return "env"
+
+
+class Liar(Old):
+    """Breaks into the pipe to its parent, or the memory that it shares with it."""
+
+    def _misbehave(self, where):
+        if where == self.fault.partition(" ")[2]:
+            LIES[self.fault.partition(" ")[0]](_answers(), _memory())
+
+
+def _answers():
+    """The pipe of answers: the second of the numbers that the process was started with."""
+    return int(sys.argv[3])
+
+
+def _memory():
+    return int(sys.argv[4])
+
+
+def _head(status=b"k", size=0):
+    return struct.pack("<cId??", status, size, 0.0, False, False)
+
+
+def _flood(answers, memory):
+    while True:
+        os.write(answers, b"x" * 65536)
+
+
+def _drip(answers, memory):
+    os.write(answers, _head(size=100))
+    while True:
+        os.write(answers, b" ")
+        time.sleep(0.1)
+
+
+def _wait(answers, memory):
+    os.write(answers, _head()[:3])
+    time.sleep(60)
+
+
+def _print(answers, memory):
+    block = b"x" * (1 << 20)
+    while True:
+        os.write(1, block)
+        time.sleep(0.05)
+
+
+def _shrink(answers, memory):
+    os.ftruncate(memory, 0)
+
+
+LIES = {
+    "flood": _flood,
+    "drip": _drip,
+    "wait": _wait,
+    "print": _print,
+    "shrink": _shrink,
+    "huge": lambda answers, memory: os.write(answers, _head(size=2**32 - 1)),
+    "status": lambda answers, memory: os.write(answers, _head(status=b"?")),
+    "bytes": lambda answers, memory: os.write(answers, _head(size=2) + b"\xff\xff"),
+    "deep": lambda answers, memory: os.write(answers, _head(size=5000) + b"[" * 5000),
+    "list": lambda answers, memory: os.write(answers, _head(size=2) + b"[]"),
+}
+
+
+class Layout:
+    """Answers to `build` by itself."""
+
+    def __init__(self, size=640, dtype="uint8", shape=(4,), offset=64, seal=0):
+        leaf = {"key": "", "kind": "box", "shape": shape, "dtype": dtype, "offset": offset}
+        leaf.update(low=0, high=1)
+        text = json.dumps({"size": size, "observation": [leaf], "action": leaf}).encode()
+        os.ftruncate(_memory(), 640)
+        if seal:
+            fcntl.fcntl(_memory(), fcntl.F_ADD_SEALS, seal)
+        os.write(_answers(), _head(size=len(text)) + text)
+        time.sleep(60)
+
+
+class Surroundings(Old):
+    """Tells which variables it has."""
+
+    def step(self, action):
+        image, reward, done, _ = super().step(action)
+        return image, reward, done, {"names": " ".join(sorted(os.environ))}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +151,91 @@ def test_a_failing_environment_is_an_exception_that_shows_the_place(fault, steps
             env.step(0)
     env.close()
     assert not alive(env.process.pid)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("flood step", "answered with "),
+        ("huge step", r"answered with status b'k' and 4294967295 bytes of text, which no"),
+        ("status step", r"answered with status b'\?' and 0 bytes"),
+        ("bytes step", "answered with text that is not UTF-8"),
+        ("deep step", "answered with text that is no JSON"),
+        ("list step", "answered with an info that is no dict"),
+        ("drip step", r"step did not return within env.answer_s=6 s"),
+        ("wait step", r"step did not return within env.answer_s=6 s"),
+        ("print step", r"step did not return within env.answer_s=6 s"),
+        ("shrink step", "step raised"),
+    ],
+)
+def test_an_answer_that_no_environment_of_ours_sends_ends_the_process(fault, words):
+    env = make("Liar", answer_s=6.0, fault=fault)
+    started = time.monotonic()
+    with pytest.raises(IsolatedFailed, match=words):
+        play(env, 3)
+    assert time.monotonic() - started < 10
+    if not fault.startswith("shrink"):
+        assert not alive(env.process.pid)
+    env.close()
+
+
+def test_what_is_printed_while_we_wait_is_cut_as_well():
+    env = make("Liar", answer_s=4.0, fault="print step")
+    log, most = env.process._log, 0
+    watcher = ThreadPoolExecutor(1).submit(play, env, 3)
+    while not watcher.done():
+        with suppress(OSError):
+            most = max(most, os.fstat(log).st_size)
+        time.sleep(0.05)
+    assert isinstance(watcher.exception(), IsolatedFailed)
+    assert 0 < most < 60 * LOG_BYTES  # of 80 in all
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        ({"size": 10**12}, "1000000000000 bytes of shared memory that are not there"),
+        ({"size": -1}, "-1 bytes of shared memory"),
+        ({"size": "x"}, "spaces that cannot be built"),
+        ({"dtype": "O"}, "expected numbers, got dtype 'O'"),
+        ({"shape": (10**9,)}, "spaces that cannot be built"),
+        ({"offset": -64}, "spaces that cannot be built"),
+        ({"seal": fcntl.F_SEAL_SEAL}, "shared memory that can be taken away"),
+    ],
+)
+def test_shared_memory_is_as_it_was_told_and_stays(layout, words):
+    before = set(_children())
+    with pytest.raises(IsolatedFailed, match=words):
+        make("Layout", **layout)
+    assert set(_children()) == before
+
+
+def test_a_request_that_nobody_reads_ends_in_time():
+    env = make("old", answer_s=6.0)
+    os.kill(env.process.pid, signal.SIGSTOP)
+    with pytest.raises(IsolatedFailed, match="reset did not return"):
+        env.reset(options={"text": "x" * 1_000_000})
+    env.close()
+
+
+def test_no_secret_of_ours_arrives(monkeypatch):
+    secrets = ["WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "HF_TOKEN"]
+    secrets += ["MINERL_API_KEY", "XDG_SECRET", "SOMETHING_ELSE"]
+    passed = {"CUDA_VISIBLE_DEVICES": "0", "MUJOCO_GL": "egl", "LC_ALL": "C.UTF-8"}
+    for name in secrets:
+        monkeypatch.setenv(name, "x")
+    for name, value in passed.items():
+        monkeypatch.setenv(name, value)
+    config = IsolatedConfig(inherit=("HF_TOKEN", "NOT_SET"), variables={"MARK": "7"})
+    names = []
+    for each in (IsolatedConfig(), config):
+        env = isolate(f"{FILE}:Surroundings", each)
+        env.reset(seed=0)
+        names.append(set(env.step(1)[4]["names"].split()))
+        env.close()
+    assert names[0] & {*secrets} == set()
+    assert names[0] >= {"PATH", *passed}
+    assert names[1] - names[0] == {"HF_TOKEN", "MARK"}
 
 
 @pytest.mark.parametrize(
