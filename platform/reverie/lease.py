@@ -21,6 +21,7 @@ from pathlib import Path
 
 from reverie.documents import from_json, parse
 from reverie.errors import DocumentError, RunError
+from reverie.storage import naming
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +121,9 @@ def holder(folder: Path) -> Owner | None:
 
 def _take(path: Path, owner: Owner) -> None:
     tmp = path.with_name(f".{path.name}.{owner.id}")
-    tmp.write_bytes(_encode(owner))
     try:
+        with naming(path):
+            tmp.write_bytes(_encode(owner))
         while True:
             try:
                 os.link(tmp, path)

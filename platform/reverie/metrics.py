@@ -20,6 +20,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from reverie.storage import naming
 from reverie.types import Array, Counters, Json
 from reverie.video import filmstrip
 
@@ -131,16 +132,19 @@ class _LineFile:
     """Appends JSON lines, each with one write."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab", buffering=0)
+        self._path, self._file = path, path.open("ab", buffering=0)
         if _is_torn(path):
-            self._file.write(b"\n")
+            with naming(path):
+                self._file.write(b"\n")
 
     def append(self, row: Row) -> None:
         line = json.dumps({"time": time.time(), **row}, allow_nan=False).encode() + b"\n"
-        written = self._file.write(line)
-        if written != len(line):
+        with naming(self._path):
+            written = self._file.write(line)
+            if written == len(line):
+                return
             self._file.write(b"\n")
-            raise OSError(f"{self._file.name}: wrote {written} of {len(line)} bytes; disk full?")
+        raise OSError(f"{self._path}: wrote {written} of {len(line)} bytes; disk full?")
 
     def close(self) -> None:
         self._file.close()

@@ -257,6 +257,19 @@ def _check_name(name: str) -> str:
 
 
 @contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Give errors of a file that is open its name, and a full disk its remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "; free some space, then start or resume again" if full else ""
+        raise OSError(error.errno, f"{error.strerror}{remedy}", str(path)) from error
+
+
+@contextmanager
 def whole_file(path: Path) -> Generator[BinaryIO]:
     """Open a new local file that takes the name `path` when the block ends without an error.
 
@@ -265,7 +278,7 @@ def whole_file(path: Path) -> Generator[BinaryIO]:
     """
     tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TMP_SUFFIX}")
     try:
-        with tmp.open("xb") as file:
+        with naming(path), tmp.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

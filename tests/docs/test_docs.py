@@ -110,7 +110,7 @@ def test_code_of_a_page_runs(name: str, folder: Path) -> None:
 
 
 def test_every_page_is_run_and_only_known_kinds_of_code_are_shown() -> None:
-    assert {page.stem for page in WRITTEN} - set(RUN) == {"dependencies", "house"}
+    assert {page.stem for page in WRITTEN} - set(RUN) == {"dependencies", "house", "security"}
     kinds = {block.kind for page in WRITTEN for block in blocks(page)}
     assert kinds <= {"python", "sh", "text"}
     skipped = [block for page in WRITTEN for block in blocks(page) if block.why_not is not None]

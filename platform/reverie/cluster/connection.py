@@ -96,11 +96,19 @@ def _start(options: Mapping[str, Any]) -> None:
             log.warning("Ray did not start in time and is started once more: %s", reason)
         else:
             break
+    _close_token_file()
     address = cast(str, ray.get_runtime_context().gcs_address)
     if not address.startswith(("127.", "[::1]")):
         log.warning(
             "Ray listens on %s, where other machines may reach it; see docs/security.md", address
         )
+
+
+def _close_token_file() -> None:
+    """Take from other users the token that Ray writes for everybody to read."""
+    path = Path.home() / ".ray" / "auth_token"
+    if path.is_file() and path.stat().st_uid == os.getuid():
+        path.chmod(0o600)
 
 
 @contextmanager

@@ -89,13 +89,15 @@ deadline = time.monotonic() + 20
 while len(addresses := listening()) < 10 and time.monotonic() < deadline:
     time.sleep(0.5)
 print(*addresses)
-"""
+""",
+        HOME=str(tmp_path),
     )
     assert found.returncode == 0, found.stderr
     addresses = found.stdout.split()
     assert len(addresses) >= 10
     assert set(addresses) <= LOOPBACK
     assert "listens on" not in found.stderr
+    assert (tmp_path / ".ray/auth_token").stat().st_mode & 0o777 == 0o600
 
 
 LATE = """
