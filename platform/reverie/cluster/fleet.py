@@ -4,6 +4,7 @@
 # (ray types neither remote classes nor their calls)
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -97,10 +98,14 @@ class Fleet:
 
 
 def fetch(ref: ray.ObjectRef[Any]) -> Any:
-    """`ray.get`, with our own errors as themselves instead of wrapped in a remote traceback."""
+    """`ray.get`, with our own errors, and a full disk, as themselves instead of wrapped in a remote
+    traceback.
+    """
     try:
         return ray.get(ref)
     except RayTaskError as error:
-        if isinstance(error.cause, RunError):
-            raise error.cause from None
+        cause = error.cause
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or isinstance(cause, RunError):
+            raise cause from None
         raise

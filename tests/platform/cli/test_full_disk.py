@@ -72,10 +72,20 @@ def test_a_start_without_room_is_refused(blocks: int, cli: Cli, config: Path, di
 def test_a_run_that_fills_the_disk_keeps_its_checkpoint(
     blocks: int, cli: Cli, config: Path, disk: Disk
 ) -> None:
+    run_until_full(cli, config, disk, blocks, "--local")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_on_ray_as_well(cli: Cli, config: Path, disk: Disk, ray_local: None) -> None:
+    run_until_full(cli, config, disk, 12)
+
+
+def run_until_full(cli: Cli, config: Path, disk: Disk, blocks: int, *where: str) -> None:
     assert cli("train", config, "--local").code == 0
     before = checkpoints(disk.folder).latest().number
     disk.fill(blocks * BLOCK)
-    answer = cli("resume", disk.folder / "run", "run.env_steps=200", "--local")
+    answer = cli("resume", disk.folder / "run", "run.env_steps=200", *where)
     assert_full(answer, disk.folder / "run")
     assert checkpoints(disk.folder).latest().number == before
     disk.clear()
