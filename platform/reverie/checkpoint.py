@@ -136,6 +136,10 @@ class CheckpointStore:
         """Numbers of the checkpoints that have a manifest, oldest first."""
         return self._folders(MANIFEST)
 
+    def newest(self) -> int | None:
+        """The newest checkpoint that has a manifest and is not known to be broken; reads none."""
+        return max((n for n in self.numbers() if n not in self._broken), default=None)
+
     def next_number(self) -> int:
         """A number above that of every checkpoint there is, broken ones included."""
         return max(self._folders(".*"), default=0) + 1

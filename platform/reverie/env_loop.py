@@ -21,6 +21,7 @@ from reverie.replay.coordinator import StreamTicket
 from reverie.row_buffer import EpisodeMeter, RowBuffer, SideBuffer, SideRows
 from reverie.seeds import RANDOM_ACTIONS, derive_seed, make_rng
 from reverie.settings import EnvConfig
+from reverie.stop_signals import ShouldStop, never
 from reverie.types import Array, Chunk, EpisodeResult, Rows
 
 if TYPE_CHECKING:
@@ -82,10 +83,11 @@ class EnvLoop:
     def restarts(self) -> int:
         return self._restarts
 
-    def run(self, quota: int, *, random: bool) -> Collected:
+    def run(self, quota: int, *, random: bool, should_stop: ShouldStop = never) -> Collected:
         """Take `quota` env steps; fewer where an environment fails and has to be rebuilt.
 
-        With `random` the actor is not asked.
+        With `random` the actor is not asked. `should_stop` is, before every step: what is left of
+        the quota is then not taken.
 
         Raises:
             EnvFailed: an environment failed once more than `max_restarts` allows; the message
@@ -94,7 +96,7 @@ class EnvLoop:
         episodes: list[EpisodeResult] = []
         steps, fault = 0, None
         try:
-            while steps < quota:
+            while steps < quota and not should_stop():
                 steps += self._decide(quota - steps, random, episodes)
                 self._advance(episodes)
         except EnvFault as error:

@@ -14,6 +14,7 @@ from reverie.errors import ReplayLost
 from reverie.links import Quotas, Shards, Weights
 from reverie.replay.coordinator import StreamTicket
 from reverie.seeds import ACTING, derive_seed
+from reverie.stop_signals import ShouldStop, never
 from reverie.types import Chunk, EpisodeResult, Spaces
 
 
@@ -71,8 +72,8 @@ class EnvWorker:
             max_restarts=config.run.max_env_restarts,
         )
 
-    def collect(self) -> CollectStats:
-        """Take one quota of env steps and insert their rows.
+    def collect(self, should_stop: ShouldStop = never) -> CollectStats:
+        """Take one quota of env steps, or as much as `should_stop` lets, and insert their rows.
 
         Waits until the coordinator grants a quota or its patience ends.
 
@@ -94,7 +95,7 @@ class EnvWorker:
         self._refresh_weights()
         self._actor.counters = quota.counters
         random = quota.random or self._actor.version is None
-        found = self._loop.run(quota.steps, random=random)
+        found = self._loop.run(quota.steps, random=random, should_stop=should_stop)
         lost_rows = self._hand_over(found)
         worked = time.perf_counter() - granted
         return CollectStats(

@@ -17,6 +17,10 @@ class DocumentError(RunError, ValueError):
     """A JSON document of a run that does not hold what belongs there; the message says where."""
 
 
+class EvaluationStopped(RuntimeError):
+    """An evaluation was told to stop; its weights stay pinned, and it may begin anew."""
+
+
 class EnvFailed(RunError):
     """An environment raised, hung or broke its contract more often than is allowed."""
 

@@ -15,11 +15,12 @@ from reverie.agent_actor import make_agent_actor
 from reverie.config import TrainConfig
 from reverie.env_factory import EnvFault, GuardedVectorEnv, spaces_of
 from reverie.env_loop import act_where
-from reverie.errors import ConfigError, EnvFailed
+from reverie.errors import ConfigError, EnvFailed, EvaluationStopped
 from reverie.links import Actor, Weights
 from reverie.protocols import EnvSeed, EvalProtocol, Mode, VectorEnv
 from reverie.row_buffer import EpisodeMeter
 from reverie.seeds import EVAL_ENVS, EVALUATING, derive_seed
+from reverie.stop_signals import ShouldStop, never
 from reverie.types import Array, Counters, EpisodeResult, Spaces
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,12 @@ class Evaluator:
         self._protocol = protocol_of(config)
         self._actor = make_agent_actor(config, spaces, seed=seed, mode=self._protocol.mode)
 
-    def evaluate(self, env_steps: int) -> EvalResult | None:
+    def evaluate(self, env_steps: int, should_stop: ShouldStop = never) -> EvalResult | None:
         """Score the weights pinned at `env_steps` and unpin them; None: nothing is pinned there.
 
         Raises:
             EnvFailed: an environment failed once more than `run.max_env_restarts` allows.
+            EvaluationStopped: `should_stop` said so; they stay pinned.
         """
         pinned = self._weights.pinned(env_steps)
         if pinned is None:
@@ -80,16 +82,18 @@ class Evaluator:
         self._actor.load(pinned.version, pinned.state)
         counters = Counters(env_steps=env_steps, grad_updates=pinned.version.grad_updates)
         self._actor.counters = counters
-        result = self._score(counters)
+        result = self._score(counters, should_stop)
         self._weights.unpin(env_steps)
         return result
 
-    def _score(self, counters: Counters) -> EvalResult:
+    def _score(self, counters: Counters, should_stop: ShouldStop) -> EvalResult:
         """Score; anew where an environment fails, since half an evaluation is none."""
         failures = 0
         while True:
             try:
-                return score(self._config, self._actor, self._protocol, counters)
+                return score(
+                    self._config, self._actor, self._protocol, counters, should_stop=should_stop
+                )
             except EnvFailed as error:
                 failures += 1
                 if failures > self._config.run.max_env_restarts:
@@ -105,17 +109,24 @@ def score(
     *,
     episodes: int | None = None,
     record: bool = False,
+    should_stop: ShouldStop = never,
 ) -> EvalResult:
     """Play the episodes of `protocol`; `record` keeps the first one's frames.
 
     `actor` acts in the protocol's mode; `counters` tells how far the run was at its weights.
+
+    Raises:
+        EnvFailed: an environment failed.
+        EvaluationStopped: `should_stop`, asked between two steps, said so.
     """
     begin = time.perf_counter()
     episodes = episodes or config.eval.episodes or protocol.episodes
     count = min(config.eval.envs, episodes)
     try:
         with closing(GuardedVectorEnv(config.eval_env, count, _seeds(config.seed))) as vector:
-            played, video = play_episodes(vector, actor, episodes, record=record)
+            played, video = play_episodes(
+                vector, actor, episodes, record=record, should_stop=should_stop
+            )
     except EnvFault as fault:
         name = config.env.name
         raise EnvFailed(f"environment {name} failed in an evaluation:\n{fault}") from fault
@@ -134,12 +145,20 @@ def score(
 
 
 def play_episodes(
-    vector: VectorEnv, actor: Actor, episodes: int, *, record: bool = False
+    vector: VectorEnv,
+    actor: Actor,
+    episodes: int,
+    *,
+    record: bool = False,
+    should_stop: ShouldStop = never,
 ) -> tuple[list[EpisodeResult], dict[str, Array]]:
     """Play exactly `episodes` episodes, spread over the environments beforehand.
 
     Each environment plays a fixed number of them: taking the first to finish would favour
     short episodes.
+
+    Raises:
+        EvaluationStopped: `should_stop`, asked between two steps, said so.
     """
     count = vector.num_envs
     left = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
@@ -148,6 +167,8 @@ def play_episodes(
     results: list[EpisodeResult] = []
     frames: dict[str, list[Array]] = {}
     while active.any():
+        if should_stop():
+            raise EvaluationStopped(f"{len(results)} of {episodes} episodes were played")
         rows = vector.step(actions, active)
         if record:
             _record(frames, rows, vector.spaces)

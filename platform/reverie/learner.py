@@ -25,6 +25,7 @@ from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
 from reverie.protocols import Metrics, StreamSpec, Videos
 from reverie.seeds import LEARNING, derive_seed
+from reverie.stop_signals import ShouldStop, never
 from reverie.types import Array, Counters, Spaces, Tensors, Version
 
 LOSS_PREFIX = "loss/"
@@ -101,9 +102,14 @@ class Learner:
         return Version(self._incarnation, self._grad_updates)
 
     def train(
-        self, seconds: float = float("inf"), patience: float = 0.0, most: int | None = None
+        self,
+        seconds: float = float("inf"),
+        patience: float = 0.0,
+        most: int | None = None,
+        should_stop: ShouldStop = never,
     ) -> TrainStats:
-        """Update until `seconds` have passed, `most` updates are made or no batch is granted.
+        """Update until `seconds` have passed, `most` updates are made, no batch is granted or
+        `should_stop`, asked before each update, says so.
 
         Waits for shards, and at most `patience` seconds for the limiter to grant a batch.
         Before it waits or returns for want of a batch, it publishes what it has learned.
@@ -113,6 +119,8 @@ class Learner:
         """
         begin, waited, updates = time.perf_counter(), 0.0, 0
         while time.perf_counter() - begin < seconds and updates != most:
+            if should_stop():
+                break
             asked = time.perf_counter()
             ready = self._stream.next()
             if ready is None:

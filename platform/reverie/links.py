@@ -180,7 +180,9 @@ class Backend(Protocol):
         ...
 
     def finish(self) -> Events:
-        """Play the evaluations that wait and one of the last weights."""
+        """Play the evaluations that wait and one of the last weights; `finished` once that is done,
+        not where it was told to stop.
+        """
         ...
 
     def counters(self) -> Counters: ...

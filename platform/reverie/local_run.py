@@ -6,6 +6,7 @@ weights are published, pinned evaluations are played.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,13 +16,17 @@ from reverie import wiring
 from reverie.checkpoint import Checkpoint
 from reverie.config import TrainConfig
 from reverie.env_worker import EnvWorker
+from reverie.errors import EvaluationStopped
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
 from reverie.learner import Learner, pick_device
 from reverie.replay.shard import ReplayShard
+from reverie.stop_signals import ShouldStop, never
 from reverie.types import Array, Counters, Spaces, Window
-from reverie.weight_store import WeightStore
+from reverie.weight_store import Pinned, WeightStore
 from reverie.wiring import Events, Fault, Saved
+
+log = logging.getLogger(__name__)
 
 
 class LocalShard:
@@ -51,6 +56,8 @@ class LocalRun:
     Args:
         checkpoint: state to go on from.
         source: weights to start from where there is no checkpoint.
+        should_stop: asked between env steps, updates and steps of an evaluation; what it cuts
+            short is gone on with, an evaluation begins anew.
     """
 
     def __init__(
@@ -60,8 +67,11 @@ class LocalRun:
         folder: Path,
         checkpoint: Checkpoint | None = None,
         source: Source | None = None,
+        *,
+        should_stop: ShouldStop = never,
     ) -> None:
         self._config, self._spaces = config, spaces
+        self._should_stop = should_stop
         self._replay_folder = folder / wiring.REPLAY_FOLDER
         if config.resources.learner_threads:
             torch.set_num_threads(config.resources.learner_threads)
@@ -90,22 +100,28 @@ class LocalRun:
         self._faults = []
         worker = self.workers[self._turn % len(self.workers)]
         self._turn += 1
-        stats = worker.collect()
+        stats = worker.collect(self._should_stop)
         events.collected.append(stats)
         if stats.fault:
             events.faults.append(Fault(role="env", index=stats.worker, text=stats.fault))
-        events.trained.append(self.learner.train())
-        self._evaluate(events)
+        events.trained.append(self.learner.train(should_stop=self._should_stop))
         # Stalled: the rows that are owed batches are lost, nothing more can come.
         events.finished = self.coordinator.finished() or self.coordinator.stalled()
+        if not events.finished:
+            self._evaluate(events)
         return events
 
     def finish(self) -> Events:
-        """Evaluate the last weights."""
+        """Evaluate what is pinned and the last weights, unless their evaluation was stopped before
+        and they are pinned still; `finished` tells whether that was done.
+        """
         events = Events()
-        self.learner.pin(self.coordinator.counters().env_steps)
+        env_steps = self.coordinator.counters().env_steps
+        if env_steps not in self._weights.pins():
+            self.learner.pin(env_steps)
         events.trained.append(self.learner.train())
         self._evaluate(events)
+        events.finished = not self._weights.pins()
         return events
 
     def counters(self) -> Counters:
@@ -122,9 +138,15 @@ class LocalRun:
     def save(self, *, go_on: bool = True) -> Saved:
         """Cut the state of every part; chunk files are written here, the rest is returned."""
         fragments = [shard.save(self._replay_folder) for shard in self.shards]
+        found = [self._weights.pinned(env_steps) for env_steps in self._weights.pins()]
+        pinned: list[Pinned] = [pin for pin in found if pin is not None]
         return Saved(
-            tensors=self.learner.state_dict(),
-            documents={"coordinator": self.coordinator.state_dict(), "replay": fragments},
+            tensors={**self.learner.state_dict(), "pins": wiring.pin_tensors(pinned)},
+            documents={
+                "coordinator": self.coordinator.state_dict(),
+                "replay": fragments,
+                "pins": wiring.pin_document(pinned),
+            },
             files=wiring.replay_files(fragments),
         )
 
@@ -135,6 +157,8 @@ class LocalRun:
     def _load(self, checkpoint: Checkpoint) -> None:
         self.coordinator.load_state_dict(checkpoint.document("coordinator"))
         self.learner.load_state_dict(checkpoint.tensors("learner"))
+        for pin in wiring.load_pins(checkpoint):
+            self._weights.pin(*pin)
         fragments = checkpoint.document("replay")
         for index, (shard, fragment) in enumerate(zip(self.shards, fragments, strict=True)):
             damage = shard.load(self._replay_folder, fragment)
@@ -148,9 +172,15 @@ class LocalRun:
 
     def _evaluate(self, events: Events) -> None:
         for env_steps in self._weights.pins():
+            if self._should_stop():
+                return
             self._evaluator = self._evaluator or Evaluator(
                 self._config, self._spaces, self._weights
             )
-            result = self._evaluator.evaluate(env_steps)
+            try:
+                result = self._evaluator.evaluate(env_steps, self._should_stop)
+            except EvaluationStopped as error:
+                log.info("the evaluation at %d env steps begins anew later: %s", env_steps, error)
+                return
             assert result is not None, env_steps
             events.evaluated.append(result)

@@ -107,10 +107,13 @@ class MetricsLogger:
             sink.write(finite, counters)
 
     def resumed(self, counters: Counters) -> None:
-        """Mark that the run goes on from `counters`; what was written beyond is superseded."""
+        """Mark that the run goes on from `counters`; what was written beyond is superseded.
+
+        A run that begins anew, at no steps, supersedes all.
+        """
         self._lines.append({"event": "resumed", **asdict(counters)})
         if self._board is not None:
-            self._board.purge_from(counters.env_steps + 1)
+            self._board.purge_from(counters.env_steps + 1 if counters.env_steps else 0)
 
     def video(self, name: str, path: Path, frames: Array, counters: Counters) -> None:
         """Show a video, written to `path` already: a filmstrip of `frames` uint8 [T, H, W, 3]."""
@@ -325,7 +328,9 @@ def _parse(path: Path) -> Iterator[Row]:
 
 
 def _is_beyond(row: Row, resumed: Row) -> bool:
-    return any(_count(row, key) > _count(resumed, key) for key in ("env_steps", "grad_updates"))
+    keys = ("env_steps", "grad_updates")
+    begins_anew = not any(_count(resumed, key) for key in keys)
+    return begins_anew or any(_count(row, key) > _count(resumed, key) for key in keys)
 
 
 def _position(row: Row) -> tuple[float, float, frozenset[str]]:

@@ -8,15 +8,13 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from reverie import env_factory, evaluator, registry, wiring
-from reverie.checkpoint import Checkpoint, CheckpointStore
+from reverie.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from reverie.config import TrainConfig
 from reverie.errors import ConfigError, NonFiniteLoss, PartLost, RunError
 from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
@@ -27,6 +25,7 @@ from reverie.policy import CONFIG_FILE, SPACES_FILE
 from reverie.protocols import Initialised, Videos
 from reverie.run_manifest import write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
+from reverie.stop_signals import StopSignals, exit_code
 from reverie.storage import Storage
 from reverie.types import Counters, Json
 from reverie.video import IMAGINED_FPS, can_film, write_run_video
@@ -36,7 +35,6 @@ log = logging.getLogger(__name__)
 Resume = Literal["never", "auto", "must"]
 STARTING = "starting: environments, replay, learner ..."
 """Said once nothing is left to refuse but by the cluster."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(RunError):
@@ -47,9 +45,7 @@ class Interrupted(RunError):
             f"stopped by {signal.Signals(number).name}; checkpoint written, "
             f"resume it with: reverie resume {folder}"
         )
-        self.exit_code = {signal.SIGINT: 130, signal.SIGTERM: 143}.get(
-            signal.Signals(number), 128 + int(number)
-        )
+        self.exit_code = exit_code(number)
 
 
 class Trainer:
@@ -60,6 +56,8 @@ class Trainer:
         resume: `auto` goes on if the run folder holds a checkpoint, `must` insists on one.
         checkpoint: number of the one to go on from, instead of the newest; later ones are gone
             with the first new one.
+        signals: taken by the caller already, in a process that is there for this run alone; `run`
+            takes its own otherwise.
 
     Raises:
         ConfigError: the run folder exists already, or cannot be made.
@@ -75,26 +73,31 @@ class Trainer:
         address: str | None = None,
         resume: Resume = "never",
         checkpoint: int | None = None,
+        signals: StopSignals | None = None,
     ) -> None:
         self.config = config
         self._checkpoint: Checkpoint | None = None
         self._goes_back = checkpoint is not None
-        made = config.run.dir is None or not Path(config.run.dir).exists()
+        self._made = config.run.dir is None or not Path(config.run.dir).exists()
         self.folder = run_folder(config)
         self._store = CheckpointStore(Storage(str(self.folder)), config.run.keep_checkpoints)
-        is_new = self._claim_folder(resume)
+        self._is_new = self._has_begun = False
+        self._signals = signals or StopSignals()
+        self._signals.last_words = self._last_words
+        self._is_new = self._claim_folder(resume)
         try:
-            if not is_new and resume != "never":
+            if not self._is_new and resume != "never":
                 self._find_checkpoint(resume, checkpoint)
             self._begin(local, address)
-        except BaseException:
+            self._signals.listen()
+        except BaseException as error:
+            if _is_ray_s_sigterm(error) and self._signals.is_listening:
+                self._signals.end(signal.SIGTERM)
             self._lease.release()
-            if is_new:  # a run that never began leaves nothing that is in the way
-                _clear(self.folder, whole=made)
+            self._clear_start()
             raise
         self._number = self._checkpoint.number if self._checkpoint else 0
         self._last_log = self._last_save = time.perf_counter()
-        self._signal: int | None = None
 
     @property
     def progress(self) -> Progress:
@@ -112,37 +115,38 @@ class Trainer:
         return events
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> Summary:
-        """Run to the end of the budget, evaluate, checkpoint and sum up.
+        """Run to the end of the budget, checkpoint, evaluate, checkpoint and sum up.
 
-        SIGINT, SIGTERM and SIGUSR1 end it early, after a checkpoint.
+        SIGINT, SIGTERM, SIGUSR1 and SIGHUP end it early, after a checkpoint; a second one ends the
+        process at once. In another thread than the main one (Tune) others watch for them.
 
         Raises:
             Interrupted: a signal came.
             RunError: something that its user has to fix; a checkpoint is kept.
         """
-        # Python hands signals to its main thread only; elsewhere (Tune) others watch for them.
-        numbers = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
-        previous = {number: signal.signal(number, self._note_signal) for number in numbers}
-        try:
-            while not self.step().finished:
-                if on_progress is not None:
-                    on_progress(self.progress)
-                self._stop_if_told()
-            self.finish()
-            self.save(go_on=False)
-            return self._sum_up()
-        except (Interrupted, NonFiniteLoss, FolderTaken):
-            raise
-        except Exception:
-            self._save_what_is_left()
-            raise
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            self.close()
+        with self._signals:
+            self._signals.waits = self._has_begun = True
+            try:
+                self._train(on_progress)
+                # A finished training must not hang on what its evaluation does.
+                self._save_to_rest()
+                if not self.finish().finished:
+                    self._stop_if_told()
+                self._save_to_rest()
+                return self._sum_up()
+            except (Interrupted, NonFiniteLoss, FolderTaken):
+                raise
+            except Exception:
+                self._save_what_is_left()
+                raise
+            finally:
+                self.close()
 
     def finish(self) -> Events:
-        """Evaluate the last weights; waits for evaluations that are still under way."""
+        """Evaluate the last weights; waits for evaluations that are still under way.
+
+        Not `finished` where a signal cut it short.
+        """
         events = self._backend.finish()
         self._take(events)
         self._log()
@@ -218,16 +222,57 @@ class Trainer:
             self._record.videos.append(str(path))
             self._metrics.video(name, path, frames, counters)
 
-    def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
-            raise KeyboardInterrupt
-        self._signal = number
+    def _train(self, on_progress: Callable[[Progress], None] | None) -> None:
+        """Step to the end of the budget."""
+        finished = False
+        while not finished:
+            finished = self.step().finished
+            self._stop_if_told()  # before anything is shown: a terminal may be gone
+            if on_progress is not None:
+                on_progress(self.progress)
 
     def _stop_if_told(self) -> None:
-        if self._signal is not None:
+        if self._signals.first is not None:
             self._log()
-            self.save(go_on=False)
-            raise Interrupted(self._signal, self.folder)
+            self._save_to_rest()
+            raise Interrupted(self._signals.first, self.folder)
+
+    def _last_words(self, number: int) -> str:
+        """Of a process that a signal ends at once: what stands, and what to do."""
+        name = signal.Signals(number).name
+        if self._is_new and not self._has_begun:
+            self._clear_start()
+            return (
+                f"stopped by {name} before there was anything to save;"
+                " the same command starts it again"
+            )
+        while (newest := self._store.newest()) is not None:
+            try:
+                record = self._store.load(newest, ["record.json"]).document("record")
+            except CheckpointError:
+                continue  # it is known as broken now
+            return (
+                f"stopped at once by {name}; checkpoint {newest} stands"
+                f" ({record['progress']['env_steps']:,} env steps),"
+                f" resume it with: reverie resume {self.folder}"
+            )
+        return (
+            f"stopped at once by {name}; no checkpoint stands yet: start again with the same"
+            f" command and run.dir={self.folder} --resume=auto"
+        )
+
+    def _clear_start(self) -> None:
+        """A run that never began leaves nothing that is in the way."""
+        if self._is_new:
+            _clear(self.folder, whole=self._made)
+
+    def _save_to_rest(self) -> None:
+        """Save, as often as a part dies meanwhile; the supervisor counts its deaths."""
+        while True:
+            try:
+                return self.save(go_on=False)
+            except PartLost as error:
+                log.warning("the checkpoint is begun anew: %s", error)
 
     def _save_or_postpone(self) -> None:
         try:
@@ -272,7 +317,7 @@ class Trainer:
         self._record = RunRecord(self.config, self._checkpoint)
         self._metrics = self._make_logger()
         try:
-            if self._checkpoint is not None:
+            if self._checkpoint is not None or not self._is_new:
                 self._metrics.resumed(self._record.counters())
             self._backend = self._make_backend(local, address, source)
         except BaseException:
@@ -381,7 +426,7 @@ class Trainer:
             from reverie.local_run import LocalRun
 
             log.info(STARTING)
-            return LocalRun(*parts)
+            return LocalRun(*parts, should_stop=self._signals.told)
         try:
             from reverie.cluster.run import RayRun
         except ModuleNotFoundError as error:
@@ -390,7 +435,12 @@ class Trainer:
             message = 'ray is not installed: pip install "reverie[ray]", or run with --local'
             raise ImportError(message) from error
         log.info(STARTING)
-        return RayRun(*parts, address=address)
+        return RayRun(*parts, address=address, should_stop=self._signals.told)
+
+
+def _is_ray_s_sigterm(error: BaseException) -> bool:
+    """Whether SIGTERM came after `ray.init` has put a handler of its own in the place of ours."""
+    return isinstance(error, SystemExit) and error.code == signal.SIGTERM
 
 
 def _is_empty(folder: Path) -> bool:

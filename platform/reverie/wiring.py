@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
+
+import torch
 
 from reverie import registry
 from reverie.batch_stream import BatchStream
@@ -23,7 +25,8 @@ from reverie.policy import load_learner, make_agent
 from reverie.protocols import Initialised, StreamSpec
 from reverie.replay.coordinator import ReplayCoordinator
 from reverie.replay.shard import Damage, ReplayShard
-from reverie.types import Json, Spaces, Tensors
+from reverie.types import Json, Spaces, Tensors, Version
+from reverie.weight_store import Pinned
 
 REPLAY_FOLDER = "replay"
 
@@ -53,15 +56,23 @@ class Events:
     faults: list[Fault] = field(default_factory=list[Fault])
     finished: bool = False
 
+    def add(self, later: Events) -> None:
+        """Take what happened after this as well."""
+        self.collected += later.collected
+        self.trained += later.trained
+        self.evaluated += later.evaluated
+        self.faults += later.faults
+        self.finished = later.finished
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Saved:
     """The state of every part, cut at one moment."""
 
     tensors: Mapping[str, Mapping[str, Tensors]]
-    """`learner` and `policy`: nested state dicts of tensors."""
+    """`learner`, `policy` and `pins`: nested state dicts of tensors."""
     documents: Mapping[str, Json]
-    """`coordinator` and `replay`: JSON-able."""
+    """`coordinator`, `replay` and `pins`: JSON-able."""
     files: list[FileEntry]
     """Replay files this state needs, as the shards name them."""
 
@@ -162,6 +173,34 @@ def replay_files(fragments: list[dict[str, Any]]) -> list[FileEntry]:
         FileEntry(f"{REPLAY_FOLDER}/{entry['name']}", entry["size"], entry["crc32"])
         for fragment in fragments
         for entry in fragment["files"]
+    ]
+
+
+def pin_tensors(pinned: Sequence[Pinned]) -> dict[str, Tensors]:
+    """Weights that wait for their evaluation, as a checkpoint keeps them."""
+    return {
+        str(pin.env_steps): {name: torch.tensor(value) for name, value in pin.state.items()}
+        for pin in pinned
+    }
+
+
+def pin_document(pinned: Sequence[Pinned]) -> list[list[int]]:
+    """What else a checkpoint keeps of them: incarnation, grad updates and env steps of each."""
+    return [[*pin.version, pin.env_steps] for pin in pinned]
+
+
+def load_pins(checkpoint: Checkpoint) -> list[Pinned]:
+    """What `pin_tensors` and `pin_document` kept; none in a checkpoint that has no such part."""
+    if "pins.pt" not in checkpoint.parts:
+        return []
+    states = checkpoint.tensors("pins")
+    return [
+        Pinned(
+            Version(incarnation, grad_updates),
+            env_steps,
+            {name: value.numpy() for name, value in states[str(env_steps)].items()},
+        )
+        for incarnation, grad_updates, env_steps in checkpoint.document("pins")
     ]
 
 

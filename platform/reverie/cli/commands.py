@@ -6,6 +6,7 @@ Commands about environments stand in `env_commands`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from reverie.cli.env_commands import add_env_commands
 from reverie.config import load_config
 from reverie.errors import ConfigError, RunError
 from reverie.repeated_log import OncePerWindow
+from reverie.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from reverie.settings import TrainConfig
@@ -39,7 +41,7 @@ examples:
 
 `reverie describe CONFIG` shows what a configuration means; docs/reference.md
 lists every key. Ctrl-C writes a checkpoint and stops (exit code 130; SIGTERM
-143; SIGUSR1 138)."""
+143; SIGUSR1 138; SIGHUP 129); a second one stops at once."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except RunError as error:
-        print(f"reverie: {error}", file=sys.stderr)
+        _say(str(error))
         return getattr(error, "exit_code", 2)
     except (ConfigError, OSError, ImportError) as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
@@ -62,10 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"reverie: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("reverie: interrupted before there was anything to save", file=sys.stderr)
+        _say("interrupted")  # `train` and `resume` take signals themselves as they begin
         return 130
     finally:
         log.tell_held()
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(
+        OSError
+    ):  # a terminal that is gone takes the run's exit code not along
+        print(f"reverie: {text}", file=sys.stderr)
 
 
 def _reader_left() -> bool:
@@ -193,21 +202,24 @@ def _train(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"missing CONFIG before {arguments.config}, e.g. `reverie {TRAIN_EXAMPLE}`"
         )
-    config = load_config(arguments.config, arguments.overrides)
-    return _run(config, arguments, arguments.resume)
+    with StopSignals() as signals:
+        config = load_config(arguments.config, arguments.overrides)
+        return _run(config, arguments, signals, arguments.resume)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
     from reverie.policy import config_file
 
     overrides = [*arguments.overrides, f"run.dir={arguments.run}"]
-    config = load_config(config_file(arguments.run), overrides)
-    return _run(config, arguments, "must", arguments.checkpoint)
+    with StopSignals() as signals:
+        config = load_config(config_file(arguments.run), overrides)
+        return _run(config, arguments, signals, "must", arguments.checkpoint)
 
 
 def _run(
     config: TrainConfig,
     arguments: argparse.Namespace,
+    signals: StopSignals,
     resume: Resume,
     checkpoint: int | None = None,
 ) -> int:
@@ -220,6 +232,7 @@ def _run(
         address=arguments.address,
         resume=resume,
         checkpoint=checkpoint,
+        signals=signals,
     )
     print(f"run folder: {trainer.folder}", flush=True)
     with ProgressLine() as line:

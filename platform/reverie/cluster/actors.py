@@ -7,6 +7,7 @@ by name.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 
 import torch
@@ -16,11 +17,15 @@ from reverie.allocator import keep_memory
 from reverie.cluster.links import CoordinatorLink, WeightStoreLink, shard_links
 from reverie.cluster.takeover import Known
 from reverie.config import TrainConfig
-from reverie.env_worker import EnvWorker
+from reverie.env_worker import CollectStats, EnvWorker
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
 from reverie.learner import Learner
+from reverie.stop_signals import ShouldStop, never
 from reverie.types import Spaces, Tensors
+
+COLLECT_S = 5.0
+"""Seconds after which a worker with slow environments hands on what it has: a checkpoint waits."""
 
 
 class EnvWorkerActor(EnvWorker):
@@ -40,6 +45,14 @@ class EnvWorkerActor(EnvWorker):
 
     def known(self) -> Known:
         return self._link.known()
+
+    def collect(self, should_stop: ShouldStop = never) -> CollectStats:
+        """As `EnvWorker`, for at most about `COLLECT_S` seconds but in lockstep."""
+        end = time.monotonic() + COLLECT_S
+        in_lockstep = self._config.run.lockstep
+        return super().collect(
+            lambda: should_stop() or (time.monotonic() > end and not in_lockstep)
+        )
 
 
 class LearnerActor(Learner):

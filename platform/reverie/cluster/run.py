@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 
 from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
@@ -40,6 +39,8 @@ from reverie.cluster.supervisor import Supervisor
 from reverie.config import TrainConfig
 from reverie.errors import PartLost
 from reverie.init_from import Source
+from reverie.learner import TrainStats
+from reverie.stop_signals import ShouldStop, never
 from reverie.storage import Storage
 from reverie.types import Counters, Spaces
 from reverie.weight_store import Pinned
@@ -56,6 +57,7 @@ class RayRun:
         source: weights to start from where there is no checkpoint.
         address: cluster to join; None starts one on this machine.
         roles: the kinds of parts it has.
+        should_stop: asked while evaluations are waited for at the end; they begin anew later.
 
     Raises:
         PlacementError: the cluster can never hold what the configuration asks for.
@@ -71,8 +73,10 @@ class RayRun:
         *,
         address: str | None = None,
         roles: Sequence[Role] = ROLES,
+        should_stop: ShouldStop = never,
     ) -> None:
-        self._config = config
+        self._config, self._should_stop = config, should_stop
+        self._scored: set[int] = set()
         root = folder.resolve()
         self._started_ray = connect(config, address)
         placement = place_roles(config, roles, find_room())
@@ -103,14 +107,14 @@ class RayRun:
         if len(self._site.done_workers) == self._config.resources.num_env_workers:
             # Stalled: the shard that held the rows is back without them, nothing more can come.
             finished = any(self._ask_coordinator(each) for each in ("finished", "stalled"))
-        events = self.parts.pop_events()
+        events = self._pop_events()
         events.finished = finished
         return events
 
     def quiesce(self) -> Events:
         """Hold quotas and training back and wait until everything granted has arrived."""
         self._rest()
-        return self.parts.pop_events()
+        return self._pop_events()
 
     def save(self, *, go_on: bool = True) -> Saved:
         """Cut the state of every part (after `quiesce`) and let the run go on, or not.
@@ -129,28 +133,45 @@ class RayRun:
             if go_on:
                 self._site.quiet = False
                 self._ask_coordinator("unpause")
-        tensors["pins"] = {
-            str(pin.env_steps): {key: torch.tensor(value) for key, value in pin.state.items()}
-            for pin in pinned
-        }
-        pins = [[*pin.version, pin.env_steps] for pin in pinned]
+        tensors["pins"] = wiring.pin_tensors(pinned)
+        pins = wiring.pin_document(pinned)
         documents = {"coordinator": coordinator, "replay": fragments, "pins": pins}
         return Saved(tensors=tensors, documents=documents, files=wiring.replay_files(fragments))
 
     def finish(self) -> Events:
-        """Play the evaluations that are still pinned and one of the last weights."""
+        """Play the evaluations that are still pinned and one of the last weights.
+
+        What waits is played before the last weights are pinned: their evaluation may be among it,
+        where it was stopped before. `finished` tells whether all was done.
+        """
         self._rest()
+        events = self._play_pinned()
+        if events.finished and self.counters().env_steps not in self._scored:
+            events.trained.append(self._pin_last())
+            events.add(self._play_pinned())
+        return events
+
+    def _pin_last(self) -> TrainStats:
         while True:
             try:
                 self.parts.ask(LEARNER, "pin", self.counters().env_steps)
-                last = self.parts.ask(LEARNER, "train")
-                break
+                return self.parts.ask(LEARNER, "train")
             except PartLost as error:
                 log.warning("the last evaluation is prepared again: %s", error)
-        while self._see_pins() or self.parts.works(EVALUATOR):
+
+    def _play_pinned(self) -> Events:
+        """Wait for the evaluations of all that is pinned, unless told to stop."""
+        while is_left := bool(self._see_pins() or self.parts.works(EVALUATOR)):
+            if self._should_stop():
+                break
             self._evaluate()
+        events = self._pop_events()
+        events.finished = not is_left
+        return events
+
+    def _pop_events(self) -> Events:
         events = self.parts.pop_events()
-        events.trained.append(last)
+        self._scored |= {result.env_steps for result in events.evaluated}
         return events
 
     def counters(self) -> Counters:
@@ -184,11 +205,11 @@ class RayRun:
             self.parts.do(LEARNER)
         except PartLost as error:
             log.warning("the turn of %s is cut short: %s", worker, error)
-        while self._see_pins():
+        while self._see_pins() and not self._should_stop():
             self._evaluate()
         # Stalled: the rows that are owed batches are lost, nothing more can come.
         finished = any(self._ask_coordinator(each) for each in ("finished", "stalled"))
-        events = self.parts.pop_events()
+        events = self._pop_events()
         events.finished = finished
         return events
 
