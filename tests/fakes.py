@@ -61,7 +61,15 @@ class Zeroing(Alone):
 class CountingEnv(gymnasium.Env[Any, Any]):
     """Counts its steps in the observation; an episode has `length` decisions."""
 
-    def __init__(self, length: int = EPISODE, delay_s: float = 0.0, fault: str = "", at: int = 20):
+    def __init__(
+        self,
+        length: int = EPISODE,
+        delay_s: float = 0.0,
+        fault: str = "",
+        at: int = 20,
+        build_s: float = 0.0,
+    ):
+        time.sleep(build_s)
         self.observation_space = gymnasium.spaces.Dict(
             {
                 "image": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8),
@@ -119,6 +127,8 @@ class Counting:
         """raise, hang, nan or shape."""
         at: int = 20
         """Step of an environment's life at which the fault happens."""
+        build_s: float = 0.0
+        """Seconds that building one takes."""
 
     extra: str | None = None
     deterministic = True
@@ -133,7 +143,7 @@ class Counting:
         return EvalProtocol("counting-v1", "sample", 2)
 
     def make(self, task: str, config: Any) -> gymnasium.Env[Any, Any]:
-        return CountingEnv(config.length, config.delay_s, config.fault, config.at)
+        return CountingEnv(config.length, config.delay_s, config.fault, config.at, config.build_s)
 
 
 class WinningEnv(CountingEnv):

@@ -88,7 +88,13 @@ def test_after_resume_new_chunks_are_taken_with_a_fresh_incarnation(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGUSR1, 138),
+        (signal.SIGHUP, 129),
+    ],
 )
 def test_signals_write_a_checkpoint_and_the_run_goes_on(
     number: int, code: int, tmp_path: Path

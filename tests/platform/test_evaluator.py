@@ -254,7 +254,7 @@ def test_an_evaluation_begins_anew_as_often_as_environments_may_be_restarted(
     weights, outcomes = WeightStore(), ["fails", "score", "fails", "fails"]
     weights.publish(Version(0, 1), agent.policy_state())
 
-    def play_next(*_: Any) -> str:
+    def play_next(*_: Any, **__: Any) -> str:
         if (outcome := outcomes.pop(0)) == "fails":
             raise EnvFailed("the simulator fell over")
         return outcome
