@@ -68,6 +68,7 @@ class CountingEnv(gymnasium.Env[Any, Any]):
         fault: str = "",
         at: int = 20,
         build_s: float = 0.0,
+        note: str = "",
     ):
         time.sleep(build_s)
         self.observation_space = gymnasium.spaces.Dict(
@@ -78,7 +79,7 @@ class CountingEnv(gymnasium.Env[Any, Any]):
         )
         self.action_space = gymnasium.spaces.Discrete(3)
         self._length, self._delay_s, self._fault, self._at = length, delay_s, fault, at
-        self._steps = self._total = 0
+        self._steps, self._total, self._note = 0, 0, note
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -88,6 +89,8 @@ class CountingEnv(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._steps += 1
         self._total += 1
+        if self._note:
+            Path(self._note).touch()
         if self._delay_s:
             time.sleep(self._delay_s)
         obs = self._obs()
@@ -129,6 +132,8 @@ class Counting:
         """Step of an environment's life at which the fault happens."""
         build_s: float = 0.0
         """Seconds that building one takes."""
+        note: str = ""
+        """File that comes to be with the first step."""
 
     extra: str | None = None
     deterministic = True
@@ -143,7 +148,9 @@ class Counting:
         return EvalProtocol("counting-v1", "sample", 2)
 
     def make(self, task: str, config: Any) -> gymnasium.Env[Any, Any]:
-        return CountingEnv(config.length, config.delay_s, config.fault, config.at, config.build_s)
+        return CountingEnv(
+            config.length, config.delay_s, config.fault, config.at, config.build_s, config.note
+        )
 
 
 class WinningEnv(CountingEnv):
