@@ -19,12 +19,8 @@ import pytest
 import torch
 
 from reverie.cli import main
-from reverie.errors import EvaluationStopped
-from reverie.learner import Learner
 from reverie.metrics import read_metrics
-from reverie.run_record import Summary
 from reverie.stop_signals import SAME_S, StopSignals
-from reverie.trainer import Trainer
 from tests.platform.commands import checkpoints, write_config
 
 SOON_S = 30.0
@@ -190,7 +186,7 @@ def test_an_evaluation_that_a_signal_stops_is_played_once_after_resume(
     assert command.wait() == 143, command.output
     (pin,) = pins_of(tmp_path)
     assert 40 <= pin < 80
-    rest = start("resume", tmp_path / "run", "eval.env={}", "eval.episodes=2")
+    rest = start("resume", tmp_path / "run", "eval.env.delay_s=0", "eval.episodes=2")
     assert rest.wait() == 0, rest.output
     assert scores(tmp_path) == [pin, 80]
     assert pins_of(tmp_path) == []
@@ -208,7 +204,7 @@ def test_a_signal_in_the_final_evaluation_costs_no_step_and_resume_goes_straight
     assert command.wait() == CODES[signal.Signals(number)], command.output
     assert pins_of(tmp_path) == [80]
     before = checkpoints(tmp_path).latest().document("record")["progress"]
-    rest = start("resume", tmp_path / "run", "eval.env={}", "eval.episodes=2")
+    rest = start("resume", tmp_path / "run", "eval.env.delay_s=0", "eval.episodes=2")
     assert rest.wait() == 0, rest.output
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["eval_episodes"] == 2
@@ -226,7 +222,7 @@ def test_a_training_that_was_killed_in_its_final_evaluation_is_not_lost(
     command.send(signal.SIGKILL)
     command.wait()
     assert steps_of(tmp_path) == 80
-    rest = start("resume", tmp_path / "run", "eval.env={}", "eval.episodes=2")
+    rest = start("resume", tmp_path / "run", "eval.env.delay_s=0", "eval.episodes=2")
     assert rest.wait() == 0, rest.output
     assert scores(tmp_path) == [80]
 
@@ -238,7 +234,9 @@ def test_a_stopped_final_evaluation_is_played_where_the_budget_is_raised(
     command.until((tmp_path / "evaluating").exists)
     command.send(signal.SIGTERM)
     assert command.wait() == 143, command.output
-    rest = start("resume", tmp_path / "run", "eval.env={}", "eval.episodes=2", "run.env_steps=120")
+    rest = start(
+        "resume", tmp_path / "run", "eval.env.delay_s=0", "eval.episodes=2", "run.env_steps=120"
+    )
     assert rest.wait() == 0, rest.output
     assert scores(tmp_path) == [80, 120]
 
