@@ -16,6 +16,7 @@ import pytest
 from reverie.checkpoint import CheckpointStore
 from reverie.cluster import actors
 from reverie.config import resolve_config
+from reverie.config_tree import apply_overrides
 from reverie.metrics import read_metrics
 from reverie.storage import Storage
 from reverie.trainer import Interrupted, Trainer
@@ -27,7 +28,7 @@ from tests.fakes import tree
 def slow_evaluation(folder: Path) -> dict[str, Any]:
     """Settings of evaluations of minutes; the file `evaluating` tells that one has begun."""
     note = str(folder / "evaluating")
-    return {"eval__env": {"delay_s": 0.5, "note": note}, "eval__episodes": 200}
+    return {"eval.env": {"delay_s": 0.5, "note": note}, "eval.episodes": 200}
 
 
 def latest(folder: Path) -> Any:
@@ -53,18 +54,20 @@ def once_evaluating(folder: Path, action: Any) -> threading.Thread:
 
 
 @pytest.mark.ray
-def test_a_signal_in_the_final_evaluation_on_ray_abandons_it_until_resume(
-    tmp_path: Path, ray_local: None
+@pytest.mark.parametrize("stopped", ["local", "ray"])
+def test_a_final_evaluation_that_is_stopped_here_is_played_once_there(
+    stopped: str, tmp_path: Path, ray_local: None
 ) -> None:
-    trainer = make(tmp_path, run__env_steps=100, **slow_evaluation(tmp_path))
+    raw = tree(run__dir=str(tmp_path / "run"), run__env_steps=100)
+    slow = resolve_config(apply_overrides(raw, slow_evaluation(tmp_path)))
+    trainer = Trainer(slow, local=stopped == "local")
     once_evaluating(tmp_path, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted, match="stopped by SIGTERM; checkpoint written"):
         trainer.run()
     found = latest(tmp_path)
     assert found.document("record")["progress"]["env_steps"] == 100
     assert [at for *_, at in found.document("pins")] == [100]
-    quick = resolve_config(tree(run__dir=str(tmp_path / "run"), run__env_steps=100))
-    summary = Trainer(quick, resume="must").run()
+    summary = Trainer(resolve_config(raw), local=stopped == "ray", resume="must").run()
     assert summary.env_steps == 100
     assert summary.grad_updates == found.document("record")["progress"]["grad_updates"]
     assert scores(tmp_path) == [100]
@@ -108,6 +111,7 @@ def test_a_worker_with_slow_environments_does_not_keep_a_checkpoint_waiting(
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(300)
 def test_a_second_signal_ends_a_run_and_its_ray_at_once(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     settings = {"run__dir": str(tmp_path / "run"), "run__env_steps": 1000, "env__delay_s": 20.0}
@@ -136,7 +140,7 @@ def test_a_second_signal_ends_a_run_and_its_ray_at_once(tmp_path: Path) -> None:
 
 
 def until(condition: Any) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
