@@ -113,17 +113,7 @@ def test_a_worker_with_slow_environments_does_not_keep_a_checkpoint_waiting(
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_second_signal_ends_a_run_and_its_ray_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    settings = {"run__dir": str(tmp_path / "run"), "run__env_steps": 1000, "env__delay_s": 20.0}
-    path.write_text(resolve_config(tree(**settings)).to_yaml())
-    output = tmp_path / "output.txt"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reverie.cli", "train", str(path)],
-        cwd=ROOT,
-        stdout=output.open("w"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    process, output = begin(tmp_path)
     try:
         until(lambda: "run folder:" in output.read_text())
         assert len(session_of(process.pid)) > 5
@@ -139,6 +129,37 @@ def test_a_second_signal_ends_a_run_and_its_ray_at_once(tmp_path: Path) -> None:
         process.kill()
 
 
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_signal_while_ray_starts_leaves_neither_processes_nor_a_folder(tmp_path: Path) -> None:
+    """`ray.init` takes SIGTERM for itself."""
+    process, output = begin(tmp_path)
+    try:
+        until(lambda: len(session_of(process.pid)) > 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143, output.read_text()
+        assert "reverie: stopped by SIGTERM before there was anything to save" in output.read_text()
+        assert not (tmp_path / "run").exists()
+        until(lambda: not session_of(process.pid))
+    finally:
+        process.kill()
+
+
+def begin(folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    """A run with a Ray of its own, in a session of its own, and where its output goes."""
+    path, output = folder / "config.yaml", folder / "output.txt"
+    settings = {"run__dir": str(folder / "run"), "run__env_steps": 1000, "env__delay_s": 20.0}
+    path.write_text(resolve_config(tree(**settings)).to_yaml())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reverie.cli", "train", str(path)],
+        cwd=ROOT,
+        stdout=output.open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    return process, output
+
+
 def until(condition: Any) -> None:
     end = time.monotonic() + 120
     while not condition():
@@ -149,10 +170,10 @@ def until(condition: Any) -> None:
 def session_of(leader: int) -> list[int]:
     """Living processes of a session."""
     found: list[int] = []
-    for path in Path("/proc").iterdir():
+    for path in Path("/proc").glob("[0-9]*"):
         try:
             fields = (path / "stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError):
             continue
         if int(fields[3]) == leader and fields[0] not in "ZX":
             found.append(int(path.name))
