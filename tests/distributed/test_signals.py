@@ -65,11 +65,12 @@ def test_a_final_evaluation_that_is_stopped_here_is_played_once_there(
     with pytest.raises(Interrupted, match="stopped by SIGTERM; checkpoint written"):
         trainer.run()
     found = latest(tmp_path)
-    assert found.document("record")["progress"]["env_steps"] == 100
+    before = found.document("record")["progress"]
+    assert before["env_steps"] == 100
     assert [at for *_, at in found.document("pins")] == [100]
     summary = Trainer(resolve_config(raw), local=stopped == "ray", resume="must").run()
     assert summary.env_steps == 100
-    assert summary.grad_updates == found.document("record")["progress"]["grad_updates"]
+    assert summary.grad_updates == before["grad_updates"] > 0
     assert scores(tmp_path) == [100]
 
 
