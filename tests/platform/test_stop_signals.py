@@ -114,11 +114,14 @@ def start(tmp_path: Path, imported: None) -> Any:
         command.end()
 
 
+def newest(folder: Path) -> Any:
+    """The newest checkpoint."""
+    return checkpoints(folder).latest()
+
+
 def steps_of(folder: Path) -> int:
     """Env steps of the newest checkpoint."""
-    found = checkpoints(folder).latest()
-    assert found is not None
-    return found.document("record")["progress"]["env_steps"]
+    return newest(folder).document("record")["progress"]["env_steps"]
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -127,9 +130,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 def pins_of(folder: Path) -> list[int]:
     """Env steps of the evaluations that the newest checkpoint says are still to come."""
-    found = checkpoints(folder).latest()
-    assert found is not None
-    return [at for *_, at in found.document("pins")]
+    return [at for *_, at in newest(folder).document("pins")]
 
 
 def scores(folder: Path) -> list[Any]:
@@ -203,7 +204,7 @@ def test_a_signal_in_the_final_evaluation_costs_no_step_and_resume_goes_straight
     command.send(number)
     assert command.wait() == CODES[signal.Signals(number)], command.output
     assert pins_of(tmp_path) == [80]
-    before = checkpoints(tmp_path).latest().document("record")["progress"]
+    before = newest(tmp_path).document("record")["progress"]
     rest = start("resume", tmp_path / "run", "eval.env.delay_s=0", "eval.episodes=2")
     assert rest.wait() == 0, rest.output
     summary = json.loads((tmp_path / "run/summary.json").read_text())
@@ -267,13 +268,13 @@ def test_a_signal_at_the_start_of_a_resume_says_which_checkpoint_stands(
     tmp_path: Path, start: Any
 ) -> None:
     assert start("train", write_config(tmp_path)).wait() == 0
-    newest = checkpoints(tmp_path).latest().number
+    number = newest(tmp_path).number
     rest = start("resume", tmp_path / "run", "env.build_s=60", "env.step_timeout_s=100")
     rest.until(lambda: (tmp_path / "run" / "run.lease").exists())
     time.sleep(0.3)
     rest.send(signal.SIGINT)
     assert rest.wait(5) == 130
-    text = f"stopped at once by SIGINT; checkpoint {newest} stands (80 env steps), resume it with"
+    text = f"stopped at once by SIGINT; checkpoint {number} stands (80 env steps), resume it with"
     assert text in rest.output
     assert start("resume", tmp_path / "run", "run.env_steps=90").wait() == 0
     assert steps_of(tmp_path) == 90
@@ -297,7 +298,7 @@ def test_a_second_signal_ends_at_once_and_says_what_stands(
     ) in hangs.output
     again = start("train", write_config(tmp_path), "--resume=auto")
     assert again.wait() == 0, again.output
-    number_before = checkpoints(tmp_path).latest().number
+    number_before = newest(tmp_path).number
     hangs = start("resume", tmp_path / "run", *HANGS)
     twice(hangs, number)
     assert hangs.wait(5) == CODES[signal.Signals(number)]
@@ -370,11 +371,12 @@ def test_a_new_attempt_leaves_one_curve(tmp_path: Path, start: Any) -> None:
     killed.until(lambda: metrics.exists() and metrics.read_text().count("\n") > 20)
     killed.send(signal.SIGKILL)
     killed.wait()
-    assert read_metrics(metrics)[-1]["env_steps"] > 80
+    rows: list[Any] = read_metrics(metrics)
+    assert rows[-1]["env_steps"] > 80
     assert not has_checkpoint(tmp_path)
     config = write_config(tmp_path, run__env_steps=80, replay__chunk_length=16, **settings)
     again = start("train", config, "--resume=auto")
     assert again.wait() == 0, again.output
-    rows = read_metrics(metrics)
+    rows = [*read_metrics(metrics)]
     steps = [row["env_steps"] for row in rows if "fps/env" in row]
     assert steps == [8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 80]
