@@ -339,9 +339,10 @@ def test_a_hangup_that_is_ignored_stays_so(tmp_path: Path, start: Any) -> None:
     assert ignored.wait() == 143
 
 
-def test_signals_that_come_together_are_one() -> None:
+def test_signals_that_come_together_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """`timeout` sends one to its child and one to its group."""
     with StopSignals() as signals:
+        monkeypatch.setattr(signals, "end", pytest.fail)
         signals.waits = True
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
             os.kill(os.getpid(), number)
