@@ -111,6 +111,15 @@ def test_reading_after_two_resumes_keeps_the_last(tmp_path: Path) -> None:
     assert [(row["env_steps"], row["x"]) for row in rows] == [(10, 3), (20, 3)]
 
 
+def test_a_run_that_begins_anew_supersedes_all_that_was_written(tmp_path: Path) -> None:
+    only_jsonl(tmp_path).write({"x": 1}, at(0))
+    second = only_jsonl(tmp_path)
+    second.resumed(at(0))
+    second.write({"y": 2}, at(0))
+    (row,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert row["y"] == 2
+
+
 def test_a_line_without_its_counters_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"env_steps": 3, "grad_updates": "two"}\n')
     with pytest.raises(ValueError, match="expected a number as grad_updates, got 'two'"):
