@@ -37,6 +37,10 @@ class WorkerLost(RunError):
     """An actor died more often than is allowed."""
 
 
+class ClusterLost(RunError):
+    """What keeps all actors of a run is gone: they cannot be asked, replaced or saved any more."""
+
+
 class PartLost(RuntimeError):
     """A part died while its state was being saved; it is replaced, and the save may be repeated."""
 

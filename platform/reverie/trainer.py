@@ -16,7 +16,7 @@ from typing import Literal
 from reverie import env_factory, evaluator, registry, wiring
 from reverie.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from reverie.config import TrainConfig
-from reverie.errors import ConfigError, NonFiniteLoss, PartLost, RunError
+from reverie.errors import ClusterLost, ConfigError, NonFiniteLoss, PartLost, RunError
 from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
 from reverie.lease import LEASE_FILE, FolderTaken, Lease, holder
 from reverie.links import Backend
@@ -136,6 +136,8 @@ class Trainer:
                 return self._sum_up()
             except (Interrupted, NonFiniteLoss, FolderTaken):
                 raise
+            except ClusterLost as error:
+                raise ClusterLost(self._standing(str(error))) from error
             except Exception:
                 self._save_what_is_left()
                 raise
@@ -246,18 +248,22 @@ class Trainer:
                 f"stopped by {name} before there was anything to save;"
                 " the same command starts it again"
             )
+        return self._standing(f"stopped at once by {name}")
+
+    def _standing(self, what: str) -> str:
+        """What came to pass, and which checkpoint stands after it."""
         while (newest := self._store.newest()) is not None:
             try:
                 record = self._store.load(newest, ["record.json"]).document("record")
             except CheckpointError:
                 continue  # it is known as broken now
             return (
-                f"stopped at once by {name}; checkpoint {newest} stands"
+                f"{what}; checkpoint {newest} stands"
                 f" ({record['progress']['env_steps']:,} env steps),"
                 f" resume it with: reverie resume {self.folder}"
             )
         return (
-            f"stopped at once by {name}; no checkpoint stands yet: start again with the same"
+            f"{what}; no checkpoint stands yet: start again with the same"
             f" command and run.dir={self.folder} --resume=auto"
         )
 

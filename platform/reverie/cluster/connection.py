@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
-from ray._private import node, ray_constants
+from ray._private import node, ray_constants, worker
 from ray._raylet import Config
 
 from reverie.config import TrainConfig
@@ -102,6 +102,41 @@ def _start(options: Mapping[str, Any]) -> None:
         log.warning(
             "Ray listens on %s, where other machines may reach it; see docs/security.md", address
         )
+
+
+def lost_process() -> str | None:
+    """What the run cannot go on without, if it is gone: the gcs or raylet started here, or the
+    node of this process on a cluster that it joined.
+    """
+    here: Any = worker._global_node  # pyright: ignore[reportPrivateUsage]
+    if here is not None and here.all_processes:
+        dead = [kind for kind, _ in here.dead_processes() if kind in ("gcs_server", "raylet")]
+        return f"Ray's {dead[0]} on this machine" if dead else None
+    node_id = ray.get_runtime_context().get_node_id()
+    nodes = cast(list[dict[str, Any]], ray.nodes())
+    alive = any(each["Alive"] for each in nodes if each["NodeID"] == node_id)
+    return None if alive else f"the Ray node {node_id[:8]} that this process belongs to"
+
+
+def end_lost_ray() -> None:
+    """End what is left of a Ray started here that has lost a process.
+
+    Ray would print dozens of lines of that process's log meanwhile.
+    """
+    here: Any = worker._global_node  # pyright: ignore[reportPrivateUsage]
+    kept = [os.dup(number) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in (1, 2):
+            os.dup2(nowhere, number)
+        if here is not None:
+            here.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        ray.shutdown()
+    finally:
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def _close_token_file() -> None:

@@ -20,7 +20,7 @@ import ray
 
 from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.cluster.connection import connect
+from reverie.cluster.connection import connect, end_lost_ray
 from reverie.cluster.fleet import Ask, Fleet, Key
 from reverie.cluster.placement import find_room
 from reverie.cluster.roles import (
@@ -184,6 +184,9 @@ class RayRun:
     def close(self) -> None:
         """End this run's actors, and the cluster if this run started it."""
         if not ray.is_initialized():
+            return
+        if self.parts.cluster_is_lost:
+            end_lost_ray()
             return
         self.parts.close()
         if self._started_ray:

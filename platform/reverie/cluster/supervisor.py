@@ -27,10 +27,11 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from reverie.cluster.connection import lost_process
 from reverie.cluster.fleet import Ask, Key, Steps, fetch
 from reverie.cluster.links import GONE
 from reverie.cluster.roles import Role, Site
-from reverie.errors import PartLost, WorkerLost
+from reverie.errors import ClusterLost, PartLost, WorkerLost
 from reverie.wiring import Events, Fault
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class Supervisor:
         """Parts, by launch, that seem to hang and that were ended for it."""
         self._events = Events()
         self._next_check = 0.0
+        self.cluster_is_lost = False
+        """Nothing can be asked of the parts any more."""
 
     def start(self) -> None:
         """Launch all parts at once and wait until they live: processes take seconds to import."""
@@ -178,6 +181,7 @@ class Supervisor:
         Raises:
             RunError: a part's own.
             WorkerLost: a part died too often.
+            ClusterLost: Ray itself is gone.
         """
         self._check()
         if self._feeds:
@@ -218,6 +222,7 @@ class Supervisor:
             self._lost(call, error)
             return
         except Exception as error:
+            self._check_cluster()  # which may be why
             if not isinstance(receiver, Answer):
                 raise
             receiver.error, receiver.is_there = error, True
@@ -249,6 +254,7 @@ class Supervisor:
         if now < self._next_check:
             return
         self._next_check = now + CHECK_EVERY_S
+        self._check_cluster()
         for call in [*self._under_way.values()]:
             limit = self._roles[call.ask.key.role].hang_after_s
             if limit is not None and call.receiver is None and self._is_of_now(call):
@@ -265,6 +271,11 @@ class Supervisor:
             if method is not None:
                 del self._idle[key]
                 self._send(Ask(key, method), None)
+
+    def _check_cluster(self) -> None:
+        if not self.cluster_is_lost and (lost := lost_process()) is not None:
+            self.cluster_is_lost = True
+            raise ClusterLost(f"{lost} is gone, and nothing can go on or be saved without it")
 
     def _judge(self, key: Key, text: str, seconds: float, limit: float) -> None:
         """Name a part that seems to hang, once; end it when it has done so for too long."""
