@@ -151,7 +151,7 @@ class CheckpointStore:
         documents: Mapping[str, Json],
         files: Iterable[str | FileEntry] = (),
         *,
-        after_error: bool = False,
+        provisional: bool = False,
     ) -> None:
         """Write a checkpoint, then delete what it makes superfluous.
 
@@ -165,8 +165,8 @@ class CheckpointStore:
             documents: whatever JSON can hold, by part name.
             files: further files of the run, already durable and never changed again. A bare name
                 is read once for its crc32; an entry is believed.
-            after_error: what is saved may be of no use; it does not count towards `keep`, and
-                goes with the next save.
+            provisional: it takes no other one's place (it does not count towards `keep`) and
+                goes with the next save: what it holds may be of no use, or is soon saved again.
 
         Raises:
             CheckpointError: from the OSError of a full or failing disk; the checkpoints before
@@ -181,7 +181,7 @@ class CheckpointStore:
         try:
             before = self._storage.list(REPLAY)
             self._delete(number)
-            self._usable[number] = self._write(number, tensors, encoded, files, after_error)
+            self._usable[number] = self._write(number, tensors, encoded, files, provisional)
         except BaseException as error:
             self._remove_partial(number)
             if isinstance(error, OSError):
@@ -269,7 +269,7 @@ class CheckpointStore:
         tensors: Mapping[str, Mapping[str, Tensors]],
         documents: Mapping[str, bytes],
         files: Iterable[str | FileEntry],
-        after_error: bool,
+        provisional: bool,
     ) -> Manifest:
         entries = self._entries(files)
         parts = [self._write_part(number, f"{n}.json", data) for n, data in documents.items()]
@@ -281,7 +281,7 @@ class CheckpointStore:
             time=time.time(),
             parts=tuple(parts),
             files=entries,
-            after_error=after_error,
+            provisional=provisional,
         )
         self._storage.write_atomic(f"{folder_of(number)}/{MANIFEST}", manifest.to_bytes())
         return manifest
@@ -329,17 +329,17 @@ class CheckpointStore:
 
         A broken one between them stays until it is older than all of them: perhaps its disk was
         only out of reach. Newer ones are broken too, and what they led to was not used. One that
-        was saved after an error counts for nothing and stays only while it is the newest.
+        is provisional counts for nothing and stays only while it is the newest.
         """
         complete = [n for n in reversed(self.numbers()) if n <= newest]
         kept: list[int] = []
         usable = 0
         for number in complete:
-            if number != newest and self._is_after_error(number):
+            if number != newest and self._is_provisional(number):
                 continue
             if usable < self._keep:
                 kept.append(number)
-                usable += self._is_usable(number) and not self._is_after_error(number)
+                usable += self._is_usable(number) and not self._is_provisional(number)
         for number in self._folders(".*"):
             if number not in kept:
                 self._delete(number)
@@ -353,11 +353,11 @@ class CheckpointStore:
                 logger.warning("not counted as kept: %s", error)
         return number in self._usable
 
-    def _is_after_error(self, number: int) -> bool:
+    def _is_provisional(self, number: int) -> bool:
         if number in self._usable:
-            return self._usable[number].after_error
+            return self._usable[number].provisional
         try:
-            return self._read_manifest(number).after_error
+            return self._read_manifest(number).provisional
         except CheckpointError:
             return False
 

@@ -54,8 +54,8 @@ class Manifest:
     """Files of the checkpoint's own folder, named within it."""
     files: tuple[FileEntry, ...]
     """Further files of the run, named from its root."""
-    after_error: bool = False
-    """It was saved as the run ended with an error."""
+    provisional: bool = False
+    """It counts for nothing beside others, and goes with the next one."""
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
@@ -78,7 +78,7 @@ class Manifest:
             time=seconds,
             parts=parts,
             files=files,
-            after_error=bool(tree.get("after_error")),
+            provisional=bool(tree.get("provisional")),
         )
 
 

@@ -129,7 +129,7 @@ class Trainer:
             try:
                 self._train(on_progress)
                 # A finished training must not hang on what its evaluation does.
-                self._save_to_rest()
+                self._save_to_rest(provisional=True)
                 if not self.finish().finished:
                     self._stop_if_told()
                 self._save_to_rest()
@@ -154,11 +154,11 @@ class Trainer:
         self._log()
         return events
 
-    def save(self, *, go_on: bool = True, after_error: bool = False) -> None:
+    def save(self, *, go_on: bool = True, provisional: bool = False) -> None:
         """Write a checkpoint now; the previous one stays valid until this one is durable.
 
         With `go_on=False` the parts stay at rest after it: the run is about to end. One that is
-        written `after_error` takes no other one's place.
+        is `provisional` takes no other one's place, and goes with the next.
         """
         self._lease.check()
         self._take(self._backend.quiesce())
@@ -170,7 +170,7 @@ class Trainer:
         }
         self._number = self._store.next_number()
         self._store.save(
-            self._number, saved.tensors, documents, saved.files, after_error=after_error
+            self._number, saved.tensors, documents, saved.files, provisional=provisional
         )
         self._last_save = time.perf_counter()
 
@@ -257,14 +257,14 @@ class Trainer:
                 record = self._store.load(newest, ["record.json"]).document("record")
             except CheckpointError:
                 continue  # it is known as broken now
+            steps = record["progress"]["env_steps"]
             return (
-                f"{what}; checkpoint {newest} stands"
-                f" ({record['progress']['env_steps']:,} env steps),"
-                f" resume it with: reverie resume {self.folder}"
+                f"{what}; checkpoint {newest} stands ({steps:,} env steps), resume it with: "
+                f"reverie resume {self.folder}"
             )
         return (
-            f"{what}; no checkpoint stands yet: start again with the same"
-            f" command and run.dir={self.folder} --resume=auto"
+            f"{what}; no checkpoint stands yet: start again with the same command and"
+            f" run.dir={self.folder} --resume=auto"
         )
 
     def _clear_start(self) -> None:
@@ -272,11 +272,11 @@ class Trainer:
         if self._is_new:
             _clear(self.folder, whole=self._made)
 
-    def _save_to_rest(self) -> None:
+    def _save_to_rest(self, *, provisional: bool = False) -> None:
         """Save, as often as a part dies meanwhile; the supervisor counts its deaths."""
         while True:
             try:
-                return self.save(go_on=False)
+                return self.save(go_on=False, provisional=provisional)
             except PartLost as error:
                 log.warning("the checkpoint is begun anew: %s", error)
 
@@ -288,7 +288,7 @@ class Trainer:
 
     def _save_what_is_left(self) -> None:
         try:
-            self.save(go_on=False, after_error=True)
+            self.save(go_on=False, provisional=True)
         except Exception as error:
             log.warning("no last checkpoint could be written (%s); the previous one stands", error)
 
@@ -346,10 +346,13 @@ class Trainer:
 
     def _exists(self) -> ConfigError:
         owner = holder(self.folder) if (self.folder / LEASE_FILE).exists() else None
+        if owner is not None:
+            return ConfigError(
+                f"run.dir: {self.folder} exists and {owner} writes it; choose another"
+            )
         return ConfigError(
-            f"run.dir: {self.folder} exists"
-            + (f" and {owner} writes it" if owner else "")
-            + f"; choose another, or resume it: reverie resume {self.folder}"
+            f"run.dir: {self.folder} exists; choose another, or resume it: "
+            f"reverie resume {self.folder}"
         )
 
     def _nothing_to_resume(self) -> ConfigError:

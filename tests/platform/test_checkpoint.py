@@ -511,7 +511,7 @@ def test_what_is_not_finite_is_not_loaded(storage: Storage, value: float) -> Non
 def test_what_is_saved_after_an_error_takes_no_good_one_s_place(three: Storage) -> None:
     store = CheckpointStore(three, keep=2)
     for number in (4, 5, 6):  # a job that is requeued and fails as soon
-        store.save(number, {"learner": state(number)}, {"run": {}}, after_error=True)
+        store.save(number, {"learner": state(number)}, {"run": {}}, provisional=True)
         assert store.numbers() == [2, 3, number]
         store = CheckpointStore(three, keep=2)
     assert three.exists(chunk_name(3))

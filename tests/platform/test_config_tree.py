@@ -194,9 +194,8 @@ def merged_laughs(levels: int) -> str:
         ("a: " + "{b: " * 40 + "1" + "}" * 40, "at most 32 levels"),
         ("a: [" + "1, " * 20_000 + "]", "at most 10000 values"),
         ("a: " + "1" * 1_000_000, r"at most 1000000 bytes, got 1000003; is it one\?"),
-        ("a: " + "1" * 5000, "not valid YAML: '1111"),
-        ("a: 2026-13-01", "'2026-13-01' is no timestamp"),
-        ("a: !!bool maybe", "'maybe' is no bool"),
+        ("a: " + "1" * 5000, "a number below 1e308, got one of 5000 digits"),
+        ("a: !!bool maybe", "expected true or false, got 'maybe'"),
     ],
     ids=lambda value: "" if isinstance(value, str) and len(value) > 60 else None,
 )

@@ -310,6 +310,7 @@ def test_a_second_signal_ends_at_once_and_says_what_stands(
 
 def test_a_checkpoint_that_is_broken_is_not_said_to_stand(tmp_path: Path, start: Any) -> None:
     assert start("train", write_config(tmp_path)).wait() == 0
+    assert start("resume", tmp_path / "run", "run.env_steps=90").wait() == 0
     first, second = sorted((tmp_path / "run" / "checkpoints").iterdir())
     (second / "learner.pt").write_bytes(b"broken")
     hangs = start("resume", tmp_path / "run", *HANGS)

@@ -137,11 +137,13 @@ def test_a_checkpoint_that_is_not_finite_is_refused_and_an_earlier_one_can_be_ch
         reverie.load(run)
     assert reverie.load(run, checkpoint=good).spaces.obs
     assert f"checkpoint               {good}" in cli("eval", run, "--checkpoint", good).out
-    assert_refused(cli("eval", run, "--checkpoint", 77), "no checkpoint 77; there are [1, 2]")
+    assert_refused(
+        cli("eval", run, "--checkpoint", 77), f"no checkpoint 77; there are [{good}, {bad}]"
+    )
     answer = cli("resume", run, "run.env_steps=110", "--checkpoint", good, "--local")
     assert answer.code == 0, answer.err
     assert f"going on from checkpoint {good}: [{bad}] set aside" in answer.err
-    assert checkpoints(tmp_path).numbers() == [good, bad + 1]
+    assert checkpoints(tmp_path).numbers() == [good, bad + 2]
     assert reverie.load(run).spaces.obs
 
 
@@ -191,8 +193,9 @@ def test_without_any_replay_file_a_run_ends_all_the_same(cli: Cli, tmp_path: Pat
     assert json.loads((tmp_path / "run/summary.json").read_text())["lost_rows"] == rows
 
 
-@pytest.mark.usefixtures("two_checkpoints")
-def test_a_resumed_run_says_which_keys_were_edited(cli: Cli, tmp_path: Path) -> None:
+def test_a_resumed_run_says_which_keys_were_edited(
+    two_checkpoints: list[int], cli: Cli, tmp_path: Path
+) -> None:
     path = tmp_path / "run/config.yaml"
     tree = yaml.safe_load(path.read_text())
     tree["learner"]["training_ratio"] += 1
@@ -200,7 +203,8 @@ def test_a_resumed_run_says_which_keys_were_edited(cli: Cli, tmp_path: Path) -> 
     answer = cli("resume", tmp_path / "run", "run.env_steps=110", "--local")
     lines = [line for line in answer.err.splitlines() if "config: " in line]
     assert len(lines) == 2
-    assert "config: run.env_steps is 110 now; checkpoint 2 was trained with 100" in answer.err
+    was = f"checkpoint {two_checkpoints[-1]} was trained with 100"
+    assert f"config: run.env_steps is 110 now; {was}" in answer.err
     assert "config: learner.training_ratio is" in answer.err
 
 
