@@ -346,7 +346,7 @@ def signal_faults(folder: Path, wanted: Callable[[str], bool], repeat: int) -> I
         return last(run, "grad_updates") > 20
 
     def evaluates(run: Path, command: Command) -> bool:
-        return last(run, "env_steps") >= 300 and _rests(run)
+        return last(run, "grad_updates") > 0 and _rests(run)
 
     phases: dict[str, tuple[list[str], Callable[[Path, Command], bool]]] = {
         "start": ([], lambda run, command: "starting" in command.text),
@@ -371,8 +371,8 @@ def signal_faults(folder: Path, wanted: Callable[[str], bool], repeat: int) -> I
 
 
 def _rests(run: Path) -> bool:
-    """Whether nothing was logged for a second: an evaluation is under way."""
-    return time.time() - (run / "metrics.jsonl").stat().st_mtime > 1.5
+    """Whether nothing was logged for a while: an evaluation is under way."""
+    return time.time() - (run / "metrics.jsonl").stat().st_mtime > 4.0
 
 
 def _signal(

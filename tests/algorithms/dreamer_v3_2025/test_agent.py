@@ -56,7 +56,7 @@ def config_of(**raw):
 def test_parameter_counts_are_those_of_the_published_code(size, total, monkeypatch):
     monkeypatch.setattr("reverie_algorithms.dreamer.agent.make_generator", lambda *_: None)
     with torch.device("meta"):
-        agent = DreamerV32025(config_of(size=size), ATARI, AgentContext(1, 1, 0, device="meta"))
+        agent = DreamerV32025(config_of(size=size), ATARI, AgentContext(1, 2, 0, device="meta"))
     trained, targets = agent.module_sizes()
     assert sum(trained.values()) == total
     assert targets == {"slow_critic": trained["critic"]}
