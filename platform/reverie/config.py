@@ -49,6 +49,23 @@ def load_config(
     return resolve_config(apply_overrides(read_yaml(find_config(path)), overrides))
 
 
+def load_run_config(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
+    """As `load_config`, of a file that a run has written: what is wrong in it names the file.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    tree = read_yaml(path)
+    try:
+        return resolve_config(apply_overrides(tree, overrides))
+    except ConfigError as error:
+        try:
+            resolve_config(tree)
+        except ConfigError:
+            raise ConfigError(f"{path}: {error}") from error
+        raise  # an override's
+
+
 def resolve_config(tree: Mapping[str, Json]) -> TrainConfig:
     """Check a whole tree and build the frozen configuration.
 

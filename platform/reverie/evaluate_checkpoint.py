@@ -12,7 +12,7 @@ from reverie import evaluator, wiring
 from reverie.agent_actor import make_agent_actor
 from reverie.batch_stream import Assembler, Batch
 from reverie.checkpoint import Checkpoint, CheckpointError
-from reverie.config import TrainConfig, load_config
+from reverie.config import TrainConfig, load_run_config
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
 from reverie.policy import (
@@ -52,7 +52,7 @@ def evaluate_checkpoint(
         ConfigError: the checkpoint does not fit the run's configuration.
         CheckpointError: no such checkpoint, none that is whole, or weights that are not finite.
     """
-    config, spaces = load_config(config_file(run)), read_spaces(run)
+    config, spaces = load_run_config(config_file(run)), read_spaces(run)
     # A video also shows what the whole agent imagines.
     checkpoint = find_checkpoint(run, number, None if video else [POLICY_FILE])
     protocol = evaluator.protocol_of(config, mode)

@@ -166,10 +166,13 @@ def _acting_config(run: Path) -> ExperimentConfig:
     for section in ("algorithm", "learner"):
         if section not in tree:
             raise ConfigError(f"{path}: expected a section {section!r}, got {sorted(tree)}")
-    return ExperimentConfig(
-        algorithm=resolve_algorithm(tree["algorithm"]),
-        learner=build(LearnerConfig, tree["learner"], "learner"),
-    )
+    try:
+        return ExperimentConfig(
+            algorithm=resolve_algorithm(tree["algorithm"]),
+            learner=build(LearnerConfig, tree["learner"], "learner"),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def load_policy(agent: Agent, checkpoint: Checkpoint) -> None:

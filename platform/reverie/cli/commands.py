@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
-from reverie.config import load_config
+from reverie.config import load_config, load_run_config
 from reverie.errors import ConfigError, RunError
 from reverie.repeated_log import OncePerWindow
 from reverie.stop_signals import StopSignals
@@ -212,7 +212,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 
     overrides = [*arguments.overrides, f"run.dir={arguments.run}"]
     with StopSignals() as signals:
-        config = load_config(config_file(arguments.run), overrides)
+        config = load_run_config(config_file(arguments.run), overrides)
         return _run(config, arguments, signals, "must", arguments.checkpoint)
 
 

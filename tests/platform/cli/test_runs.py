@@ -15,6 +15,7 @@ import reverie
 from reverie import env_factory
 from reverie.checkpoint import CheckpointError, CheckpointStore
 from reverie.config import load_config, resolve_config
+from reverie.errors import ConfigError
 from reverie.storage import Storage
 from reverie.trainer import Trainer
 from tests.fakes import tree
@@ -368,3 +369,20 @@ def test_eval_scores_a_run_and_appends_to_its_record(cli: Cli, tmp_path: Path) -
     assert "counting-v1-mode" in plain.out
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     assert [line["protocol"] for line in lines] == ["counting-v1", "counting-v1-mode"]
+
+
+@pytest.mark.usefixtures("two_checkpoints")
+def test_a_wrong_value_in_a_run_s_own_configuration_names_the_file(
+    cli: Cli, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("\n  training_ratio:", "\n  trbining_ratio:"))
+    words = "config.yaml: learner.trbining_ratio: unknown key"
+    assert_refused(cli("resume", run, "--local"), words)
+    assert_refused(cli("eval", run), words)
+    with pytest.raises(ConfigError, match=words):
+        reverie.load(run)
+    (run / "config.yaml").write_text(text)
+    answer = cli("resume", run, "learner.trbining_ratio=3", "--local")
+    assert "config.yaml" not in answer.err
