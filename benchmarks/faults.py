@@ -36,6 +36,8 @@ QUICK = [
     *("run.log_every_s=0.5", "run.checkpoint_every_s=100000", "run.max_actor_restarts=1000"),
 ]
 LIMIT_S = {"env_worker": 5.0, "learner": 15.0, "signal": 10.0}
+SILENT_S = 60.0
+"""Seconds without a sign of life after which a stopped part is replaced."""
 PATIENCE_S = 180.0
 """Seconds after which a fault counts as not mended."""
 SLOW_EVALUATION = "eval.episodes=10000"
@@ -126,7 +128,8 @@ class Parts:
         seconds = time.monotonic() - begin
         facts, progress = self.count()
         exact = all(facts[key] == value for key, value in progress.items())
-        limit = max((LIMIT_S.get(role, 15.0) for role in deaths), default=15.0)
+        silent = SILENT_S if fault.startswith("stop") else 0.0
+        limit = max((LIMIT_S.get(role, 15.0) for role in deaths), default=15.0) + silent
         return Row(
             fault=fault,
             ok=exact and seconds <= limit,

@@ -9,6 +9,7 @@ Windows arrive as pieces of chunks; here, and only here, they become arrays [B, 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from reverie.types import LOG_PREFIX, STEP_ID, Array, Window, step_ids
 
 log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
+RETRY_S = 0.1
+"""Seconds between two tries to get a batch from a shard that is gone."""
 
 
 @dataclass(slots=True)
@@ -112,6 +115,7 @@ class BatchStream:
         self._pending: deque[_Pending] = deque()
         self._shard_of: dict[int, int] = {}
         self._trained = 0
+        self._told = ""
 
     def next(self) -> Ready | None:
         """Return the next batch, or None where the limiter grants none now.
@@ -127,9 +131,9 @@ class BatchStream:
             windows = {name: self._arrived(waits) for name, waits in pending.windows.items()}
             batches = self._assembler.batches(windows)
         except ReplayLost as error:
-            log.warning("batch %d is asked for again: %s", pending.grant.number, error)
-            self._give_back(1)
+            self._lost(pending.grant.number, str(error))
             return None
+        self._told = ""
         grant = pending.grant
         return Ready(number=grant.number, batches=batches, counters=grant.counters)
 
@@ -153,6 +157,15 @@ class BatchStream:
 
     def settle(self) -> None:
         self._source.settle()
+
+    def _lost(self, number: int, reason: str) -> None:
+        """Give a batch back; say so once, and wait a moment where the shard is still gone."""
+        if reason == self._told:
+            time.sleep(RETRY_S)
+        else:
+            log.warning("batch %d is asked for again: %s", number, reason)
+        self._told = reason
+        self._give_back(1)
 
     def _give_back(self, returned: int) -> int:
         """Refund all batches under way, and the last `returned` ones that are so no more."""

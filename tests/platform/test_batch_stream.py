@@ -157,7 +157,9 @@ def test_without_a_grant_there_is_no_batch() -> None:
 
 
 @pytest.mark.parametrize("when", ["asked", "short"])
-def test_a_lost_shard_sends_back_every_batch_in_flight(when: str) -> None:
+def test_a_lost_shard_sends_back_every_batch_in_flight(
+    when: str, caplog: pytest.LogCaptureFixture
+) -> None:
     stream, coordinator, _ = parts(prefetch=3)
     take(stream, coordinator)
     numbers = [take(stream, coordinator).number]
@@ -175,6 +177,8 @@ def test_a_lost_shard_sends_back_every_batch_in_flight(when: str) -> None:
     while (ready := stream.next()) is not None:
         stream.trained(ready.number, {})
         numbers.append(ready.number)
+    assert stream.next() is None
+    assert caplog.text.count("is asked for again") == 1
     assert coordinator.limiter.in_flight == 0
     assert stream.refund() == 0
     link.sample = real
