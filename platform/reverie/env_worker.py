@@ -11,7 +11,7 @@ from reverie.agent_actor import make_agent_actor
 from reverie.config import TrainConfig
 from reverie.env_loop import Collected, EnvLoop
 from reverie.errors import ReplayLost
-from reverie.links import Quotas, Shards, Weights
+from reverie.links import Quotas, Report, Shards, Weights
 from reverie.replay.coordinator import StreamTicket
 from reverie.seeds import ACTING, derive_seed
 from reverie.stop_signals import ShouldStop, never
@@ -34,6 +34,8 @@ class CollectStats:
     """Traceback of an environment that failed and was rebuilt."""
     lost_rows: int = 0
     """Rows that no shard took in time."""
+    untold: Report | None = None
+    """What the coordinator could not be told yet of these steps."""
 
 
 class EnvWorker:

@@ -115,6 +115,10 @@ class Shard(Protocol):
 
 
 Shards = Sequence[Shard]
+Masses = Mapping[int, Mapping[str, float]]
+"""By shard and stream."""
+Report = tuple[int, int, int, int, int, Masses, bool]
+"""A worker's life, number, and number of the quota; then as `Quotas.report` from `env_steps` on."""
 
 
 class Weights(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
@@ -50,9 +51,10 @@ class EnvWorkerActor(EnvWorker):
         """As `EnvWorker`, for at most about `COLLECT_S` seconds but in lockstep."""
         end = time.monotonic() + COLLECT_S
         in_lockstep = self._config.run.lockstep
-        return super().collect(
+        stats = super().collect(
             lambda: should_stop() or (time.monotonic() > end and not in_lockstep)
         )
+        return replace(stats, untold=self._link.known().report)
 
 
 class LearnerActor(Learner):

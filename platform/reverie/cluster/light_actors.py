@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from reverie.cluster.takeover import Known, Look, Masses, Snapshot, Told
+from reverie.cluster.takeover import Known, Look, Snapshot, Told
+from reverie.links import Masses
 from reverie.replay.coordinator import Grant, Quota, ReplayCoordinator, StreamTicket
 from reverie.replay.shard import Damage, ReplayShard
 from reverie.types import Array, Chunk, Counters, Json, JsonTree, Version, Window
@@ -60,22 +61,22 @@ class CoordinatorActor:
         `masses` are those of the shards that live; without them env steps would be granted that
         count towards no training. A run that is `quiet` grants no env steps until `unpause`.
         """
-        for shard, found in masses.items():
-            self._plain.set_masses(shard, found)
-        if quiet:
-            self._plain.pause()
         snapshots = [each.snapshot for each in known if each.snapshot is not None]
         if snapshots:
             newest = max(snapshots, key=lambda snapshot: snapshot.revision)
             self._plain.take_over(newest.state, newest.granted)
             self._revision, self._reported = newest.revision, dict(newest.reported)
             self._worker_lives, self._learner_life = dict(newest.worker_lives), newest.learner_life
-        self._has_taken_over = True
         for each in known:
             if each.report is not None:
-                await self.report(*each.report)
-            if each.trained is not None:
-                await self.trained_up_to(*each.trained)
+                self._take_report(*each.report)
+            if each.trained is not None and not self._is_dead_learner(each.trained[0]):
+                self._settle(each.trained[1], None)
+        for shard, found in masses.items():
+            self._plain.set_masses(shard, found)
+        if quiet:
+            self._plain.pause()
+        self._has_taken_over = True
         await self._wake()
 
     # What env workers ask and tell.
@@ -121,13 +122,7 @@ class CoordinatorActor:
         """Take what became of the worker's quota `number`, once."""
         if not self._has_taken_over:
             return None
-        if self._is_dead_worker(life, worker) or number < self._reported.get(worker, 0):
-            # Its steps are counted already, done or lost; its rows are there all the same.
-            for shard, found in masses.items():
-                self._plain.set_masses(shard, found)
-        else:
-            self._plain.report(worker, env_steps, episodes, masses, failed)
-            self._reported[worker] = number + 1
+        self._take_report(life, worker, number, env_steps, episodes, masses, failed)
         await self._wake()
         return self._told(None)
 
@@ -232,6 +227,24 @@ class CoordinatorActor:
     async def beat(self, role: str, index: int) -> None:
         """A part's sign of life."""
         self._beats[role, index] = time.monotonic()
+
+    def _take_report(
+        self,
+        life: int,
+        worker: int,
+        number: int,
+        env_steps: int,
+        episodes: int,
+        masses: Masses,
+        failed: bool,
+    ) -> None:
+        if self._is_dead_worker(life, worker) or number < self._reported.get(worker, 0):
+            # Its steps are counted already, done or lost; its rows are there all the same.
+            for shard, found in masses.items():
+                self._plain.set_masses(shard, found)
+        else:
+            self._plain.report(worker, env_steps, episodes, masses, failed)
+            self._reported[worker] = number + 1
 
     def _is_dead_worker(self, life: int, worker: int) -> bool:
         present = self._worker_lives.get(worker, 0)

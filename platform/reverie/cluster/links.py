@@ -17,9 +17,10 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError
 
 from reverie.cluster.connection import NAMESPACE
-from reverie.cluster.takeover import Known, Masses, Report, Snapshot, Told
+from reverie.cluster.takeover import Known, Snapshot, Told
 from reverie.config import TrainConfig
 from reverie.errors import ReplayLost
+from reverie.links import Masses, Report
 from reverie.replay.coordinator import Grant, Quota, StreamTicket
 from reverie.types import Array, Chunk, Counters, Version, Window
 from reverie.weight_store import Pinned, State

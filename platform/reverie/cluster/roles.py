@@ -25,6 +25,7 @@ from reverie.env_worker import CollectStats
 from reverie.evaluator import EvalResult
 from reverie.init_from import Source
 from reverie.learner import TrainStats
+from reverie.links import Report
 from reverie.protocols import StreamSpec
 from reverie.types import Spaces, Version
 from reverie.wiring import Events, Fault
@@ -78,6 +79,8 @@ class Site:
     """Workers whose budget is spent."""
     snapshot: Snapshot | None = None
     """What the coordinator counted when it was looked at last."""
+    untold: dict[int, Report | None] = field(default_factory=dict[int, "Report | None"])
+    """By worker: what it has done, as its last result says, and could not tell the coordinator."""
     ready_at: dict[Key, float] = field(default_factory=dict[Key, float])
     """When each part that is there was built, in monotonic seconds."""
     silent: dict[Key, float] = field(default_factory=dict[Key, float])
@@ -183,6 +186,7 @@ def _mend_coordinator(role: Role, site: Site, index: int) -> Steps:
         found: dict[str, float] | None = yield Ask(key, "masses", or_none=True)
         masses |= {key.index: found} if found is not None else {}
     known = [Known(snapshot=site.snapshot)]
+    known += [Known(report=report) for report in site.untold.values() if report is not None]
     workers = [Key(ENV_WORKER, index) for index in range(site.config.resources.num_env_workers)]
     for key in (LEARNER, *workers):
         told: Known | None = yield Ask(key, "known", or_none=True)
@@ -304,6 +308,7 @@ def _collect(site: Site, index: int) -> Work | None:
 
 def _take_collected(site: Site, index: int, result: CollectStats, events: Events) -> None:
     events.collected.append(result)
+    site.untold[index] = result.untold
     if result.fault:
         events.faults.append(Fault(role="env", index=index, text=result.fault))
     if result.done:

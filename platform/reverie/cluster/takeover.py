@@ -12,14 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from reverie.links import Report
 from reverie.replay.rate_limiter import Granted
 from reverie.types import JsonTree
 
 T = TypeVar("T")
-Masses = Mapping[int, Mapping[str, float]]
-"""By shard and stream."""
-Report = tuple[int, int, int, int, int, Masses, bool]
-"""Arguments of `CoordinatorActor.report`."""
 
 
 @dataclass(frozen=True, slots=True)

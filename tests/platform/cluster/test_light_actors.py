@@ -128,6 +128,7 @@ async def what_the_living_know_is_counted_once() -> None:
     actor = make(life=1)
     report = (0, 0, filled, CHUNK, 1, MASSES, False)
     known = [
+        Known(report=report),  # as the supervisor heard of it from the worker's last result
         Known(snapshot=learner, trained=(0, 1)),
         Known(snapshot=worker.snapshot, report=report),
     ]
