@@ -23,11 +23,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common import save
+from common import save, saved
 
 PRESET = "drqv2/catch"
 QUICK = [
@@ -55,6 +55,8 @@ class Row:
     steps_lost: int | None = None
     updates_lost: int | None = None
     note: str = ""
+    load: float | None = None
+    """Of the machine, over the minute before."""
 
 
 # Parts of one run on Ray
@@ -576,10 +578,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="reverie-faults-") as folder:
         for group in GROUPS:
             for row in group(Path(folder), wanted, arguments.repeat):
+                row = replace(row, load=round(os.getloadavg()[0], 1))
                 rows.append(row)
                 print(json.dumps(asdict(row)) if arguments.json else _line(row), flush=True)
-    if arguments.save:
-        print(save("faults", [asdict(row) for row in rows], preset=PRESET, limits_s=LIMIT_S))
+    if arguments.save:  # beside those of other calls
+        new = {row.fault: asdict(row) for row in rows}
+        kept = [row for row in saved("faults") or [] if row["fault"] not in new]
+        print(save("faults", [*kept, *new.values()], preset=PRESET, limits_s=LIMIT_S))
     return 0 if all(row.ok is not False for row in rows) else 1
 
 
