@@ -131,8 +131,9 @@ class Parts:
         seconds = time.monotonic() - begin
         facts, progress = self.count()
         exact = all(facts[key] == value for key, value in progress.items())
-        silent = SILENT_S if fault.startswith("stop") else 0.0
-        limit = max((LIMIT_S.get(role, 15.0) for role in deaths), default=15.0) + silent
+        # A stopped part is first waited for, memory is first taken.
+        more = SILENT_S if fault.startswith(("stop", "memory")) else 0.0
+        limit = more + max((LIMIT_S.get(role, 15.0) for role in deaths), default=15.0)
         return Row(
             fault=fault,
             ok=exact and seconds <= limit,
