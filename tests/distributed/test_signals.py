@@ -130,6 +130,7 @@ def test_a_second_signal_ends_a_run_and_its_ray_at_once(tmp_path: Path) -> None:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_signal_while_ray_starts_leaves_neither_processes_nor_a_folder(tmp_path: Path) -> None:
