@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -134,6 +135,7 @@ class Parts:
         # A stopped part is first waited for, memory is first taken.
         more = SILENT_S if fault.startswith(("stop", "memory")) else 0.0
         limit = more + max((LIMIT_S.get(role, 15.0) for role in deaths), default=15.0)
+        limit *= max(map(Counter(deaths).get, deaths), default=1)  # one after the other
         return Row(
             fault=fault,
             ok=exact and seconds <= limit,
