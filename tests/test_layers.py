@@ -25,7 +25,8 @@ MADE_OF: dict[str, set[str]] = {}
 """Papers whose agents are made of other papers' agents, by folder."""
 KNOW_RAY = {"cluster", "tuning"}
 """Folders of the platform that may import Ray; from elsewhere only functions may import them."""
-NEVER = {"replay": {"torch", "ray"}, "cluster/light_actors.py": {"torch"}}
+LIGHT_ACTORS = ("coordinator_actor", "light_actors")
+NEVER = {"replay": {"torch", "ray"}, **{f"cluster/{name}.py": {"torch"} for name in LIGHT_ACTORS}}
 """Folder or file -> what nothing in it may import, nor anything that it needs."""
 EXTRAS = ("ray", "rich", "tensorboardX", "cv2", "PIL", "av", "ale_py", "dm_control", "wandb")
 """Modules that the core does without."""
@@ -161,8 +162,9 @@ def test_only_the_command_line_imports_the_command_line() -> None:
             assert not known or room_of(path) == "cli", f"{path.relative_to(ROOT)}: {known}"
 
 
-def test_light_actors_really_run_without_torch() -> None:
-    code = "import sys, reverie.cluster.light_actors; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("name", LIGHT_ACTORS)
+def test_light_actors_really_run_without_torch(name: str) -> None:
+    code = f"import sys, reverie.cluster.{name}; sys.exit('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 

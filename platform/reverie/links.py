@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from reverie.protocols import Carry, Feedback
 from reverie.replay.coordinator import Grant, Quota, StreamTicket
@@ -117,8 +117,20 @@ class Shard(Protocol):
 Shards = Sequence[Shard]
 Masses = Mapping[int, Mapping[str, float]]
 """By shard and stream."""
-Report = tuple[int, int, int, int, int, Masses, bool]
-"""A worker's life, number, and number of the quota; then as `Quotas.report` from `env_steps` on."""
+
+
+class Report(NamedTuple):
+    """What became of a worker's quota, on its way to a coordinator that may die meanwhile."""
+
+    life: int
+    """How many parts stood in the worker's place before it."""
+    worker: int
+    quota: int
+    """Its number in this life, from 0."""
+    env_steps: int
+    episodes: int
+    masses: Masses
+    failed: bool
 
 
 class Weights(Protocol):

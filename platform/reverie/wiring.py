@@ -36,7 +36,7 @@ class Fault:
     """Something that went wrong and was fixed."""
 
     role: str
-    """`env_worker`, `env`, `replay_shard`, `learner`, `evaluator` or `weight_store`."""
+    """`env`, or what `reverie.cluster.roles` names: `env_worker`, `replay_shard`, ..."""
     index: int
     text: str
     lost_steps: int = 0

@@ -11,7 +11,8 @@ import ray
 
 from reverie.batch_stream import BatchStream
 from reverie.cluster.connection import NAMESPACE
-from reverie.cluster.light_actors import CoordinatorActor, ShardActor
+from reverie.cluster.coordinator_actor import CoordinatorActor
+from reverie.cluster.light_actors import ShardActor
 from reverie.cluster.links import CoordinatorLink, ShardActorLink, actor_name
 from reverie.local_run import LocalShard
 from reverie.protocols import StreamSpec

@@ -98,7 +98,8 @@ class Runs:
         self.await_the_end()
 
     def await_the_end(self) -> None:
-        deadline = time.monotonic() + 60
+        """An agent of Ray that was starting looks for its gcs for 60 s before it gives up."""
+        deadline = time.monotonic() + 150
         while left := list(processes(self.mark)):
             assert time.monotonic() < deadline, left
             time.sleep(0.2)

@@ -127,7 +127,7 @@ class CoordinatorLink(ActorLink):
         failed: bool = False,
     ) -> None:
         quota = self._life, worker, self._quota
-        self._report = (*quota, env_steps, episodes, masses, failed)
+        self._report = Report(*quota, env_steps, episodes, masses, failed)
         self._hand_in()
 
     def request_batch(self) -> Grant | None:
@@ -143,7 +143,8 @@ class CoordinatorLink(ActorLink):
         try:
             return ray.get(self.handle().await_batch.remote(patience))
         except GONE:
-            return self._is_gone()
+            self._look_anew()
+            return False
 
     def refund(self, count: int) -> None:
         """Need not arrive: the next request says the same."""
@@ -165,7 +166,7 @@ class CoordinatorLink(ActorLink):
     def _hand_in(self) -> bool:
         """Tell what became of the last quota, if that is not told yet; whether all is told."""
         if self._report is not None:
-            if self._ask("report", *self._report) is None:
+            if self._ask("report", self._report) is None:
                 return False
             self._report = None
             self._quota += 1
@@ -178,16 +179,15 @@ class CoordinatorLink(ActorLink):
         except GONE:
             told = None
         if told is None:
-            self._is_gone()
+            self._look_anew()
             return None
         self._snapshot = told.snapshot
         return told
 
-    def _is_gone(self) -> bool:
+    def _look_anew(self) -> None:
         """Look for another one next time, and not too often."""
         self.forget()
         time.sleep(0.2)
-        return False
 
 
 def give_signs_of_life(actor: object, run_id: str, role: str, index: int) -> None:

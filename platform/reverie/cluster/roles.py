@@ -15,8 +15,9 @@ from typing import Any
 from reverie import wiring
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.cluster.actors import EnvWorkerActor, EvaluatorActor, LearnerActor
+from reverie.cluster.coordinator_actor import CoordinatorActor
 from reverie.cluster.fleet import READY, Ask, Fleet, Key, Steps
-from reverie.cluster.light_actors import CoordinatorActor, ShardActor, WeightStoreActor
+from reverie.cluster.light_actors import ShardActor, WeightStoreActor
 from reverie.cluster.links import give_signs_of_life
 from reverie.cluster.placement import Placement, Resources, Room, choose_device, plan_placement
 from reverie.cluster.takeover import Known, Look, Snapshot

@@ -186,7 +186,8 @@ class RayRun:
         if not ray.is_initialized():
             return
         if self.parts.cluster_is_lost:
-            end_lost_ray()
+            if self._started_ray:
+                end_lost_ray()
             return
         self.parts.close()
         if self._started_ray:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from reverie.cluster.light_actors import STOPPED_S, CoordinatorActor
+from reverie.cluster.coordinator_actor import STOPPED_S, CoordinatorActor
 from reverie.cluster.takeover import Known
+from reverie.links import Report
 from reverie.protocols import StreamSpec
 from reverie.replay.coordinator import Quota, ReplayCoordinator
 
@@ -43,7 +44,7 @@ async def fill(actor: CoordinatorActor) -> int:
     """Collect until the worker has to wait for training; returns the number of quotas."""
     count = 0
     while (quota := await request(actor, count)).steps:
-        await actor.report(0, 0, count, quota.steps, 0, MASSES)
+        await actor.report(Report(0, 0, count, quota.steps, 0, MASSES, False))
         count += 1
     return count
 
@@ -75,9 +76,9 @@ async def a_report_of_a_dead_worker_leaves_the_next_ones_quota_alone() -> None:
     held = await request(actor, 0)
     assert await actor.worker_lost(0, life=1) == held.steps
     assert (await request(actor, 0, life=1)).steps == CHUNK
-    await actor.report(0, 0, 0, held.steps, 1, MASSES)
+    await actor.report(Report(0, 0, 0, held.steps, 1, MASSES, False))
     assert await actor.outstanding() == CHUNK
-    await actor.report(1, 0, 0, CHUNK, 0, MASSES)
+    await actor.report(Report(1, 0, 0, CHUNK, 0, MASSES, False))
     assert (await actor.counters()).env_steps == held.steps + CHUNK
 
 
@@ -99,7 +100,7 @@ async def a_repeated_call_changes_nothing() -> None:
     first, again = await request(actor, 0), await request(actor, 0)
     assert first == again
     for _ in range(2):
-        await actor.report(0, 0, 0, first.steps, 1, MASSES)
+        await actor.report(Report(0, 0, 0, first.steps, 1, MASSES, False))
     assert (await actor.counters()).env_steps == first.steps
     assert (await actor.facts())["late_reports"] == 0
 
@@ -107,7 +108,7 @@ async def a_repeated_call_changes_nothing() -> None:
 async def nothing_is_granted_before_the_living_were_heard() -> None:
     actor = make(life=1)
     assert await actor.request_steps(0, 0, 0, CHUNK) is None
-    assert await actor.report(0, 0, 0, CHUNK, 0, MASSES) is None
+    assert await actor.report(Report(0, 0, 0, CHUNK, 0, MASSES, False)) is None
     assert await actor.request_batch(0, 0, None) is None
     assert (await actor.look()).snapshot is None
     await actor.take_over([], {}, False)
@@ -126,14 +127,14 @@ async def what_the_living_know_is_counted_once() -> None:
     before = await dead.facts()
 
     actor = make(life=1)
-    report = (0, 0, filled, CHUNK, 1, MASSES, False)
+    report = Report(0, 0, filled, CHUNK, 1, MASSES, False)
     known = [
         Known(report=report),  # as the supervisor heard of it from the worker's last result
         Known(snapshot=learner, trained=(0, 1)),
         Known(snapshot=worker.snapshot, report=report),
     ]
     await actor.take_over(known, MASSES, False)
-    await actor.report(*report)  # told again by the worker itself
+    await actor.report(report)  # told again by the worker itself
     facts = await actor.facts()
     assert facts["env_steps"] == before["env_steps"] + CHUNK
     assert facts["trained_batches"] == 1
@@ -150,6 +151,14 @@ async def what_a_worker_held_that_died_with_the_coordinator_is_lost_once() -> No
     assert await actor.worker_lost(0, life=1) == 0
     facts = await actor.facts()
     assert (facts["lost_steps"], facts["outstanding"]) == (told.value.steps, CHUNK)
+
+
+async def a_run_at_rest_stays_so_with_another_coordinator() -> None:
+    actor = make(life=1)
+    await actor.take_over([], {}, True)
+    assert (await request(actor, 0)).steps == 0
+    await actor.unpause()
+    assert (await request(actor, 0)).steps == PREFILL
 
 
 async def no_stream_is_opened_twice() -> None:
@@ -186,6 +195,7 @@ async def signs_of_life_that_waited_beside_a_stopped_coordinator_count_for_nothi
         nothing_is_granted_before_the_living_were_heard,
         what_the_living_know_is_counted_once,
         what_a_worker_held_that_died_with_the_coordinator_is_lost_once,
+        a_run_at_rest_stays_so_with_another_coordinator,
         no_stream_is_opened_twice,
         signs_of_life_that_waited_beside_a_stopped_coordinator_count_for_nothing,
     ],
