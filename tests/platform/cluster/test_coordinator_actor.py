@@ -121,25 +121,37 @@ async def what_the_living_know_is_counted_once() -> None:
     filled = await fill(dead)
     learner = (await dead.request_batch(0, 0, None)).snapshot
     await dead.trained_up_to(0, 1)
+    assert (await dead.request_batch(0, 1, 1)).value is not None  # granted, and never heard of
     worker = await dead.request_steps(0, 0, filled, CHUNK)
     assert worker.value.steps == CHUNK
-    assert (await dead.request_batch(0, 1, 1)).value is not None  # granted, and never heard of
     before = await dead.facts()
 
     actor = make(life=1)
-    report = Report(0, 0, filled, CHUNK, 1, MASSES, False)
+    report = Report(0, 0, filled, CHUNK, 1, {}, False)
     known = [
         Known(report=report),  # as the supervisor heard of it from the worker's last result
         Known(snapshot=learner, trained=(0, 1)),
         Known(snapshot=worker.snapshot, report=report),
     ]
     await actor.take_over(known, MASSES, False)
-    await actor.report(report)  # told again by the worker itself
     facts = await actor.facts()
     assert facts["env_steps"] == before["env_steps"] + CHUNK
     assert facts["trained_batches"] == 1
-    assert (facts["outstanding"], facts["late_reports"]) == (0, 0)
-    assert (await actor.request_batch(0, 1, 1)).value.number == 1
+    assert (facts["outstanding"], facts["late_reports"], facts["in_flight"]) == (0, 0, 1)
+    await actor.report(report)  # told again by the worker itself
+    assert (await actor.facts())["env_steps"] == facts["env_steps"]
+    # The unheard batch is granted again, from the masses of the shards that live.
+    grant = (await actor.request_batch(0, 1, 1)).value
+    assert (grant.number, grant.draws) == (1, {"replay": [4]})
+
+
+async def confirmations_that_nobody_heard_are_counted() -> None:
+    dead = make()
+    await fill(dead)
+    learner = (await dead.request_batch(0, 0, None)).snapshot
+    actor = make(life=1)
+    await actor.take_over([Known(snapshot=learner, trained=(0, 1))], {}, False)
+    assert (await actor.facts())["trained_batches"] == 1
 
 
 async def what_a_worker_held_that_died_with_the_coordinator_is_lost_once() -> None:
@@ -169,6 +181,10 @@ async def no_stream_is_opened_twice() -> None:
         actor._plain.load_state_dict(saved)
         actor = CoordinatorActor(actor._plain, life)
         tickets += [await actor.open_stream(0, 0) for _ in range(3)]
+        if life:
+            await actor.take_over([Known(snapshot=told.snapshot)], {}, False)
+        told = await actor.request_steps(0, 0, 0, CHUNK)
+        tickets.append(await actor.open_stream(0, 0))
         if life == 1:
             saved = await actor.state_dict()
     assert len({ticket.number for ticket in tickets}) == len(tickets)
@@ -194,6 +210,7 @@ async def signs_of_life_that_waited_beside_a_stopped_coordinator_count_for_nothi
         a_repeated_call_changes_nothing,
         nothing_is_granted_before_the_living_were_heard,
         what_the_living_know_is_counted_once,
+        confirmations_that_nobody_heard_are_counted,
         what_a_worker_held_that_died_with_the_coordinator_is_lost_once,
         a_run_at_rest_stays_so_with_another_coordinator,
         no_stream_is_opened_twice,
