@@ -147,6 +147,33 @@ def test_a_signal_while_ray_starts_leaves_neither_processes_nor_a_folder(tmp_pat
         process.kill()
 
 
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_run_whose_ray_is_gone_says_so_in_one_line_and_leaves_nothing(
+    name: str, tmp_path: Path
+) -> None:
+    process, output = begin(tmp_path)
+    try:
+        until(lambda: "run folder:" in output.read_text())
+        found = [pid for pid in session_of(process.pid) if title(pid).endswith(f"/{name}")]
+        assert len(found) == 1
+        os.kill(found[0], signal.SIGKILL)
+        assert process.wait(60) == 2
+        (line,) = [line for line in output.read_text().splitlines() if "reverie: " in line]
+        assert f"Ray's {name} on this machine is gone" in line
+        assert "no checkpoint stands yet" in line
+        until(lambda: not session_of(process.pid))
+    finally:
+        process.kill()
+
+
+def title(pid: int) -> str:
+    """The program of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+
+
 def begin(folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
     """A run with a Ray of its own, in a session of its own, and where its output goes."""
     path, output = folder / "config.yaml", folder / "output.txt"

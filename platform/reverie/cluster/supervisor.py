@@ -44,6 +44,8 @@ NAMED_S = 30.0
 """Seconds after which a part that seems to hang is named in the log."""
 CHECK_EVERY_S = 1.0
 """Seconds between two looks at parts that only answer, and at those that may hang."""
+CLUSTER_EVERY_S = 5.0
+"""Seconds between two looks at Ray itself, which asks its head about all nodes."""
 POLL_S = 0.1
 """Seconds until a mending that waits for no call is gone on with."""
 
@@ -101,7 +103,7 @@ class Supervisor:
         self._ended: set[tuple[Key, int]] = set()
         """Parts, by launch, that seem to hang and that were ended for it."""
         self._events = Events()
-        self._next_check = 0.0
+        self._next_check = self._next_cluster_check = 0.0
         self.cluster_is_lost = False
         """Nothing can be asked of the parts any more."""
 
@@ -254,7 +256,9 @@ class Supervisor:
         if now < self._next_check:
             return
         self._next_check = now + CHECK_EVERY_S
-        self._check_cluster()
+        if now >= self._next_cluster_check:
+            self._next_cluster_check = now + CLUSTER_EVERY_S
+            self._check_cluster()
         for call in [*self._under_way.values()]:
             limit = self._roles[call.ask.key.role].hang_after_s
             if limit is not None and call.receiver is None and self._is_of_now(call):

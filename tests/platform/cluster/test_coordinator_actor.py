@@ -175,15 +175,14 @@ async def a_run_at_rest_stays_so_with_another_coordinator() -> None:
 
 async def no_stream_is_opened_twice() -> None:
     saved = make()._plain.state_dict()
+    told = await make().request_steps(0, 0, 0, CHUNK)
     tickets = []
     for life in range(3):
         actor = make()
         actor._plain.load_state_dict(saved)
         actor = CoordinatorActor(actor._plain, life)
         tickets += [await actor.open_stream(0, 0) for _ in range(3)]
-        if life:
-            await actor.take_over([Known(snapshot=told.snapshot)], {}, False)
-        told = await actor.request_steps(0, 0, 0, CHUNK)
+        await actor.take_over([Known(snapshot=told.snapshot)], {}, False)
         tickets.append(await actor.open_stream(0, 0))
         if life == 1:
             saved = await actor.state_dict()
