@@ -59,7 +59,7 @@ class CoordinatorActor:
         snapshots = [each.snapshot for each in known if each.snapshot is not None]
         if snapshots:
             newest = max(snapshots, key=lambda snapshot: snapshot.revision)
-            self._plain.take_over(newest.state, newest.granted)
+            self._plain.take_over(newest.counts, newest.granted)
             self._revision, self._reported = newest.revision, dict(newest.reported)
             self._worker_lives, self._learner_life = dict(newest.worker_lives), newest.learner_life
         for each in known:
@@ -258,7 +258,7 @@ class CoordinatorActor:
     def _snapshot(self) -> Snapshot:
         return Snapshot(
             self._revision,
-            self._plain.state_dict(),
+            self._plain.counts(),
             self._plain.limiter.granted(),
             dict(self._reported),
             dict(self._worker_lives),

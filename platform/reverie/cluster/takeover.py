@@ -25,8 +25,8 @@ class Snapshot:
 
     revision: int
     """Answers given so far, by this coordinator and those before it."""
-    state: JsonTree
-    """`ReplayCoordinator.state_dict`."""
+    counts: JsonTree
+    """`ReplayCoordinator.counts`."""
     granted: Granted
     reported: Mapping[int, int]
     """Quotas that each worker has reported in its present life."""

@@ -84,16 +84,22 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Saved:
-    """What `ReplayCoordinator.state_dict` returned."""
+class _Counted:
+    """What `ReplayCoordinator.counts` returned."""
 
     limiter: dict[str, int]
-    incarnations: list[tuple[int, int, int]]
-    """(worker, env, incarnations handed out)."""
-    streams: int
     episodes: int
     env_failures: int
     late_reports: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Saved(_Counted):
+    """What `ReplayCoordinator.state_dict` returned."""
+
+    incarnations: list[tuple[int, int, int]]
+    """(worker, env, incarnations handed out)."""
+    streams: int
 
 
 class ReplayCoordinator:
@@ -287,28 +293,45 @@ class ReplayCoordinator:
             "late_reports": self._late_reports,
         }
 
-    def state_dict(self) -> JsonTree:
-        """JSON-able state. Pause and drain first: what is outstanding counts as never granted."""
+    def counts(self) -> JsonTree:
+        """What it has counted, JSON-able; the part of `state_dict` that does not grow."""
         return {
             "limiter": self.limiter.state_dict(),
-            "incarnations": [[*env, count] for env, count in self._incarnations.items()],
-            "streams": self._num_streams,
             "episodes": self._episodes,
             "env_failures": self._failures,
             "late_reports": self._late_reports,
         }
 
-    def load_state_dict(self, state: Mapping[str, Json], granted: Granted | None = None) -> None:
+    def state_dict(self) -> JsonTree:
+        """JSON-able state. Pause and drain first: what is outstanding counts as never granted."""
+        return self.counts() | {
+            "incarnations": [[*env, count] for env, count in self._incarnations.items()],
+            "streams": self._num_streams,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Json]) -> None:
         """Go on from `state`; masses are the shards' to tell, by `set_masses`.
 
         Raises:
             DocumentError: a state that lacks something.
         """
         saved = parse(_Saved, state, "coordinator")
-        self.limiter.load_state_dict(saved.limiter, granted)
+        self.take_over(state, Granted())
         self._incarnations = {(worker, env): count for worker, env, count in saved.incarnations}
-        self._num_streams, self._episodes = saved.streams, saved.episodes
-        self._failures, self._late_reports = saved.env_failures, saved.late_reports
+        self._num_streams = saved.streams
+
+    def take_over(self, counts: Mapping[str, Json], granted: Granted) -> None:
+        """Count on from where another coordinator was, which had granted this.
+
+        Streams go on being opened as before the call.
+
+        Raises:
+            DocumentError: counts that lack something.
+        """
+        counted = parse(_Counted, counts, "coordinator")
+        self.limiter.load_state_dict(counted.limiter, granted)
+        self._episodes, self._failures = counted.episodes, counted.env_failures
+        self._late_reports = counted.late_reports
 
     def skip_streams(self, lives: int) -> None:
         """Leave out the stream numbers and incarnations that `lives` coordinators may have given
@@ -319,12 +342,6 @@ class ReplayCoordinator:
         for pair in pairs | self._incarnations.keys():
             self._incarnations[pair] = _skip(self._incarnations.get(pair, 0), lives)
         self._num_streams = _skip(self._num_streams, lives)
-
-    def take_over(self, state: Mapping[str, Json], granted: Granted) -> None:
-        """Count on from where another coordinator was; streams are opened as before this call."""
-        streams = self._incarnations, self._num_streams
-        self.load_state_dict(state, granted)
-        self._incarnations, self._num_streams = streams
 
     def _counters(self, grad_updates: int, trained_steps: int) -> Counters:
         steps = self.limiter.env_steps
