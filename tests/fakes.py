@@ -215,6 +215,9 @@ class CountingVector:
             self._rows[key][mask] = value[mask]
         return self._rows
 
+    def restart(self, mask: Any) -> None:
+        self._steps = np.where(mask, self._length, self._steps)
+
     def close(self) -> None: ...
 
 

@@ -110,6 +110,7 @@ class Atari100k(Suite):
             episodes=100,
             random_score=random_score,
             human_score=human_score,
+            max_steps=-(-config.frame_cap // config.repeat),
         )
 
     def assets(self, task: str) -> dict[str, str]:

@@ -110,6 +110,7 @@ class Crafter(Suite):
             episodes=20,
             random_score=random_score,
             human_score=human_score,
+            max_steps=config.length,
         )
 
     def scores(self, means: Mapping[str, float]) -> dict[str, float]:

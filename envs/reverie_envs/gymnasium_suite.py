@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
-from reverie.protocols import EvalProtocol, Suite
+from reverie.protocols import MAX_STEPS, EvalProtocol, Suite
 from reverie.ranges import Pixels
 from reverie.types import STRICT, Rows
 from reverie_envs.suites import opencv, protocol_id, unknown_task
@@ -58,7 +58,9 @@ class GymSuite(Suite):
         return 1
 
     def protocol(self, task: str, config: GymConfig) -> EvalProtocol:
-        return EvalProtocol(protocol_id(f"gym-v1-{task}", config))
+        spec = gymnasium.registry.get(task)
+        limit = max(spec.max_episode_steps or 0 if spec else 0, MAX_STEPS)
+        return EvalProtocol(protocol_id(f"gym-v1-{task}", config), max_steps=limit)
 
     def make(self, task: str, config: GymConfig) -> Env:
         """Build the environment with that id.

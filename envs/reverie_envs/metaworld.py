@@ -83,7 +83,8 @@ class MetaWorld(RenderedSuite):
 
     def protocol(self, task: str, config: MetaWorldConfig) -> EvalProtocol:
         """10 episodes, best actions."""
-        return EvalProtocol(protocol_id("metaworld-v1-rewards=v3", config), "mode", 10)
+        name = protocol_id("metaworld-v1-rewards=v3", config)
+        return EvalProtocol(name, "mode", 10, max_steps=-(-config.time_limit // config.repeat))
 
     def make(self, task: str, config: MetaWorldConfig) -> gymnasium.Env[Rows, Any]:
         """Build the task.

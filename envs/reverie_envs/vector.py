@@ -54,6 +54,10 @@ class SyncVectorEnv:
                 self._step(int(index), actions[index])
         return dict(self._rows)
 
+    def restart(self, mask: Array) -> None:
+        """See `reverie.protocols.VectorEnv.restart`."""
+        self._needs_reset |= mask
+
     def close(self) -> None:
         """Close every environment, also when closing one of them fails."""
         self._close()

@@ -87,7 +87,8 @@ class Robodesk(Suite):
 
     def protocol(self, task: str, config: RobodeskConfig) -> EvalProtocol:
         """30 episodes, as VP2 has instances per task."""
-        return EvalProtocol(_protocol_id("robodesk-v1", config), "mode", 30)
+        name = _protocol_id("robodesk-v1", config)
+        return EvalProtocol(name, "mode", 30, max_steps=config.length)
 
     def make(self, task: str, config: RobodeskConfig) -> Env:
         """Build it in its own process.
@@ -146,7 +147,7 @@ class Robosuite(Suite):
         return 1
 
     def protocol(self, task: str, config: RobosuiteConfig) -> EvalProtocol:
-        return EvalProtocol(_protocol_id("robosuite-1.5-v1", config))
+        return EvalProtocol(_protocol_id("robosuite-1.5-v1", config), max_steps=config.length)
 
     def make(self, task: str, config: RobosuiteConfig) -> Env:
         """Build it in its own process.

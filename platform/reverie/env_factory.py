@@ -75,6 +75,10 @@ class GuardedVectorEnv:
         """See `reverie.protocols.VectorEnv.step`."""
         return self._call(lambda: self._vector.step(actions, mask))
 
+    def restart(self, mask: Array) -> None:
+        """See `reverie.protocols.VectorEnv.restart`."""
+        self._call(lambda: self._vector.restart(mask))
+
     def close(self) -> None:
         """Close the environments, unless they hang or are closed. A failure is only logged."""
         if self._thread.is_lost or self._is_closed:

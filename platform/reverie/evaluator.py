@@ -17,7 +17,7 @@ from reverie.env_factory import EnvFault, GuardedVectorEnv, spaces_of
 from reverie.env_loop import act_where
 from reverie.errors import ConfigError, EnvFailed, EvaluationStopped
 from reverie.links import Actor, Weights
-from reverie.protocols import EnvSeed, EvalProtocol, Mode, VectorEnv
+from reverie.protocols import MAX_STEPS, EnvSeed, EvalProtocol, Mode, VectorEnv
 from reverie.row_buffer import EpisodeMeter
 from reverie.seeds import EVAL_ENVS, EVALUATING, derive_seed
 from reverie.stop_signals import ShouldStop, never
@@ -45,6 +45,11 @@ class EvalResult:
     video: dict[str, Array] = field(default_factory=dict[str, Array])
     """First episode of the first environment, uint8 [T, H, W, 3] per image key, if recorded."""
 
+    @property
+    def cut_episodes(self) -> int:
+        """Episodes that did not end by themselves; their returns count as they stood."""
+        return sum(episode.is_cut for episode in self.episodes)
+
     def metrics(self) -> dict[str, float]:
         """Figures for the metrics log, under `eval/`."""
         returns = [episode.ret for episode in self.episodes]
@@ -53,6 +58,7 @@ class EvalResult:
             "return_std": float(np.std(returns)),
             "length": float(np.mean([episode.length for episode in self.episodes])),
             "episodes": float(len(returns)),
+            "cut_episodes": float(self.cut_episodes),
         }
         if self.normalised is not None:
             figures["human_normalised"] = self.normalised
@@ -125,11 +131,17 @@ def score(
     try:
         with closing(GuardedVectorEnv(config.eval_env, count, _seeds(config.seed))) as vector:
             played, video = play_episodes(
-                vector, actor, episodes, record=record, should_stop=should_stop
+                vector,
+                actor,
+                episodes,
+                max_steps=protocol.max_steps,
+                record=record,
+                should_stop=should_stop,
             )
     except EnvFault as fault:
         name = config.env.name
         raise EnvFailed(f"environment {name} failed in an evaluation:\n{fault}") from fault
+    _warn_of_cuts(played, protocol)
     mean = float(np.mean([episode.ret for episode in played]))
     return EvalResult(
         env_steps=counters.env_steps,
@@ -149,13 +161,14 @@ def play_episodes(
     actor: Actor,
     episodes: int,
     *,
+    max_steps: int = MAX_STEPS,
     record: bool = False,
     should_stop: ShouldStop = never,
 ) -> tuple[list[EpisodeResult], dict[str, Array]]:
     """Play exactly `episodes` episodes, spread over the environments beforehand.
 
     Each environment plays a fixed number of them: taking the first to finish would favour
-    short episodes.
+    short episodes. One that took `max_steps` decisions is cut off and counts as it stands.
 
     Raises:
         EvaluationStopped: `should_stop`, asked between two steps, said so.
@@ -172,12 +185,16 @@ def play_episodes(
         rows = vector.step(actions, active)
         if record:
             _record(frames, rows, vector.spaces)
-        for env, result in meter.add(rows, active):
+        ended = meter.add(rows, active)
+        if cut := meter.cut(max_steps):
+            vector.restart(np.isin(np.arange(count), [env for env, _ in cut]))
+        for env, result in ended + cut:
             results.append(result)
             left[env] -= 1
             record &= env != 0
         active = left > 0
         deciding = active & ~rows["is_last"]
+        deciding[[env for env, _ in cut]] = False
         if deciding.any():
             acted = act_where(actor, rows, carry, deciding)
             actions[deciding], carry = acted.action, acted.carry
@@ -187,10 +204,13 @@ def play_episodes(
 def protocol_of(config: TrainConfig, mode: Mode | None = None) -> EvalProtocol:
     """The evaluation protocol of the configured environment; its id tells what `eval.env` sets.
 
-    Acting by another `mode` than the suite's is another protocol: its id says so.
+    Acting by another `mode` than the suite's is another protocol, as is an `eval.max_steps` that
+    is not the suite's: its id says so.
     """
-    env = config.eval_env
+    env, limit = config.eval_env, config.eval.max_steps
     protocol = registry.suite(env.suite).protocol(env.task, env.options)
+    if limit not in (None, protocol.max_steps):
+        protocol = replace(protocol, max_steps=limit, id=f"{protocol.id}-max_steps={limit}")
     if mode is None or mode == protocol.mode:
         return protocol
     return replace(protocol, mode=mode, id=f"{protocol.id}-{mode}")
@@ -230,6 +250,18 @@ def mean_logs(episodes: Sequence[EpisodeResult]) -> dict[str, float]:
         name: float(np.mean([episode.logs.get(name, 0.0) for episode in episodes]))
         for name in names
     }
+
+
+def _warn_of_cuts(episodes: Sequence[EpisodeResult], protocol: EvalProtocol) -> None:
+    cut = sum(episode.is_cut for episode in episodes)
+    if cut:
+        log.warning(
+            "%d of %d episodes did not end within %d steps and count as they stood then; "
+            "eval.max_steps sets that limit",
+            cut,
+            len(episodes),
+            protocol.max_steps,
+        )
 
 
 def _seeds(seed: int) -> EnvSeed:

@@ -207,7 +207,17 @@ class VectorEnv(Protocol):
         """
         ...
 
+    def restart(self, mask: Array) -> None:
+        """Let the environments where `mask` bool [N] is set be reset by their next step, as if
+        their last row had been last."""
+        ...
+
     def close(self) -> None: ...
+
+
+MAX_STEPS = 27_000
+"""Decisions of the longest episodes that are evaluated where a suite knows none: 108,000 frames of
+Atari."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +230,8 @@ class EvalProtocol:
     episodes: int = 10
     random_score: float | None = None
     human_score: float | None = None
+    max_steps: int = MAX_STEPS
+    """Decisions after which an evaluation cuts an episode off: the suite's own where it has one."""
 
     def normalised(self, score: float) -> float | None:
         """Human-normalised score: 0 plays like the random policy, 1 like the human."""

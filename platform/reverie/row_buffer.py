@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,11 @@ class EpisodeMeter:
                 self._add_log(key.removeprefix(LOG_PREFIX), rows[key], mask)
         finished = np.flatnonzero(mask & rows["is_last"])
         return [(int(env), self._pop(int(env))) for env in finished]
+
+    def cut(self, limit: int) -> list[tuple[int, EpisodeResult]]:
+        """End the episodes that took `limit` decisions; return (env, result) of them."""
+        found = [int(env) for env in np.flatnonzero(self._length >= limit)]
+        return [(env, replace(self._pop(env), is_cut=True)) for env in found]
 
     def _add_log(self, name: str, values: Array, mask: Array) -> None:
         sums = self._sums.setdefault(name, np.zeros(len(self._ret)))

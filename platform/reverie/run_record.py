@@ -95,6 +95,8 @@ class Summary:
     tensorboard: str | None
     """Folder of its event files, if any were written."""
     videos: list[str]
+    cut_episodes: int = 0
+    """Of `eval_episodes` those that did not end by themselves, see `eval.max_steps`."""
     suite_scores: dict[str, float] = field(default_factory=dict[str, float])
     """The benchmark's own figures: `episode/<name>` over all episodes of training, `eval/<name>`
     of the last evaluation."""
@@ -229,6 +231,7 @@ class RunRecord:
             checkpoint=str(folder / "checkpoints" / f"{checkpoint:08d}"),
             tensorboard=str(board) if board.is_dir() else None,
             videos=self.videos,
+            cut_episodes=last.cut_episodes if last else 0,
             suite_scores=self._training_scores() | _evaluation_scores(last),
         )
 

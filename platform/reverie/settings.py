@@ -136,6 +136,9 @@ class EvalConfig:
     """Episodes per evaluation; the suite's own number by default."""
     envs: Few = 4
     """Environments the evaluator steps together."""
+    max_steps: Count | None = None
+    """Decisions after which an episode is cut off and counts as it stands; by default the suite's
+    own limit, 27,000 where none is known."""
     env: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """Options of the suite that differ in evaluations, e.g. `{hard_reset_every: 1}`."""
     video: bool = True

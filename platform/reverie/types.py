@@ -215,6 +215,8 @@ class EpisodeResult:
     """Decisions."""
     logs: dict[str, float] = field(default_factory=dict[str, float])
     """For each `log/x` key of the environment: `x_max` and `x_sum` over the episode."""
+    is_cut: bool = False
+    """An evaluation ended it at `eval.max_steps`, not the environment."""
 
 
 class Version(NamedTuple):

@@ -73,6 +73,45 @@ def test_every_environment_plays_its_fixed_share_however_long_its_episodes_are(
     assert Counter(result.length for result in played) == wanted
 
 
+def test_an_episode_that_never_ends_is_cut_off_and_the_next_one_begins_anew() -> None:
+    _, agent = agent_for()
+    vector, resets = vector_of(10**9, 3), list[tuple[int, int]]()
+    vector._seeds = lambda *at: resets.append(at) or 0
+    played, frames = play_episodes(vector, acting(agent), 5, max_steps=7, record=True)
+    assert sorted(resets) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    found = sorted((result.length, result.is_cut) for result in played)
+    assert found == [(3, False), (3, False), (7, True), (7, True), (7, True)]
+    assert len(frames["image"]) == 8  # the first episode alone
+    assert all(result.ret <= result.length for result in played)
+
+
+def test_a_limit_that_an_episode_just_meets_cuts_nothing() -> None:
+    _, agent = agent_for()
+    played, _ = play_episodes(vector_of(3), acting(agent), 2, max_steps=3)
+    assert [(result.length, result.is_cut) for result in played] == [(3, False)] * 2
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_score_says_how_many_episodes_were_cut_off(
+    native: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    suite = f"tests.fakes:{'CountingMany' if native else 'Counting'}"
+    config, agent = agent_for(
+        env={"suite": suite, "task": "count", "length": 10**9},
+        eval={"episodes": 3, "max_steps": 4},
+    )
+    result = scored(config, agent)
+    assert result.protocol == "counting-v1-max_steps=4"
+    assert [episode.length for episode in result.episodes] == [4, 4, 4]
+    assert result.cut_episodes == result.metrics()["eval/cut_episodes"] == 3
+    assert "3 of 3 episodes did not end within 4 steps" in caplog.text
+
+
+def test_the_suite_s_own_limit_is_no_other_protocol() -> None:
+    config, _ = agent_for(eval={"max_steps": 27_000})
+    assert protocol_of(config) == protocol_of(agent_for()[0])
+
+
 def test_a_score_is_the_mean_return_under_the_suite_s_protocol() -> None:
     config, agent = agent_for(eval__episodes=5)
     result = scored(config, agent, Counters(env_steps=70, grad_updates=4))

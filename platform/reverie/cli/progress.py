@@ -124,6 +124,8 @@ def _score(summary: Summary) -> str:
     text = (
         f"{summary.score:.2f} over {counted(summary.eval_episodes, 'episode')} ({summary.protocol})"
     )
+    if summary.cut_episodes:
+        text += f", {summary.cut_episodes} of them cut off (eval.max_steps)"
     if summary.human_normalised is not None:
         text += f", human-normalised {summary.human_normalised:.3f}"
     return text
