@@ -209,7 +209,8 @@ class VectorEnv(Protocol):
 
     def restart(self, mask: Array) -> None:
         """Let the environments where `mask` bool [N] is set be reset by their next step, as if
-        their last row had been last."""
+        their last row had been last.
+        """
         ...
 
     def close(self) -> None: ...

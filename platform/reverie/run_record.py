@@ -18,7 +18,7 @@ from reverie.evaluator import EvalResult
 from reverie.types import Counters, EpisodeResult, JsonTree
 from reverie.wiring import Events, Fault
 
-_PROGRESS = ("env_steps", "grad_updates", "trained_steps", "episodes", "faults")
+_PROGRESS = ("env_steps", "grad_updates", "trained_steps", "episodes", "faults", "longest_episode")
 _TIMES = ("worker_waited", "worker_worked", "learner_waited", "learner_worked")
 
 
@@ -37,6 +37,8 @@ class Progress:
     returns: deque[float] = field(default_factory=lambda: deque[float](maxlen=20))
     last_eval: EvalResult | None = None
     faults: int = 0
+    longest_episode: int = 0
+    """Decisions."""
 
     @property
     def seconds(self) -> float:
@@ -247,6 +249,7 @@ class RunRecord:
 
     def _take_episode(self, episode: EpisodeResult) -> None:
         self.progress.returns.append(episode.ret)
+        self.progress.longest_episode = max(self.progress.longest_episode, episode.length)
         figures = {"return": episode.ret, "length": float(episode.length), **episode.logs}
         for name, value in figures.items():
             self._window.setdefault(name, []).append(value)

@@ -25,6 +25,7 @@ from reverie.policy import CONFIG_FILE, SPACES_FILE
 from reverie.protocols import Initialised, Videos
 from reverie.run_manifest import write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
+from reverie.starvation import PATIENCE, NeverTrained, reason
 from reverie.stop_signals import StopSignals, exit_code
 from reverie.storage import Storage
 from reverie.types import Counters, Json
@@ -98,6 +99,7 @@ class Trainer:
             raise
         self._number = self._checkpoint.number if self._checkpoint else 0
         self._last_log = self._last_save = time.perf_counter()
+        self._asks_at: int | None = config.run.prefill + PATIENCE
 
     @property
     def progress(self) -> Progress:
@@ -108,6 +110,7 @@ class Trainer:
         self._lease.check()
         events = self._backend.step()
         self._take(events)
+        self._watch_hunger()
         if time.perf_counter() - self._last_log >= self.config.run.log_every_s:
             self._log()
         if time.perf_counter() - self._last_save >= self.config.run.checkpoint_every_s:
@@ -122,6 +125,7 @@ class Trainer:
 
         Raises:
             Interrupted: a signal came.
+            NeverTrained: the replay never held what the agent samples; nothing is evaluated.
             RunError: something that its user has to fix; a checkpoint is kept.
         """
         with self._signals:
@@ -130,11 +134,12 @@ class Trainer:
                 self._train(on_progress)
                 # A finished training must not hang on what its evaluation does.
                 self._save_to_rest(provisional=True)
+                self._check_trained()
                 if not self.finish().finished:
                     self._stop_if_told()
                 self._save_to_rest()
                 return self._sum_up()
-            except (Interrupted, NonFiniteLoss, FolderTaken):
+            except (Interrupted, NonFiniteLoss, FolderTaken, NeverTrained):
                 raise
             except ClusterLost as error:
                 raise ClusterLost(self._standing(str(error))) from error
@@ -292,18 +297,38 @@ class Trainer:
         except Exception as error:
             log.warning("no last checkpoint could be written (%s); the previous one stands", error)
 
+    def _watch_hunger(self) -> None:
+        """Say once why steps are taken that nothing can be learned from, while there is time."""
+        if self._asks_at is None or self.progress.env_steps < self._asks_at:
+            return
+        missing = PATIENCE - int(self._backend.facts()["uncounted_steps"])
+        if self.progress.grad_updates or not self.config.learner.training_ratio:
+            self._asks_at = None
+        elif missing > 0:
+            self._asks_at = self.progress.env_steps + missing
+        else:
+            self._asks_at = None
+            log.warning("nothing is learned yet: %s", self._why_hungry())
+
+    def _check_trained(self) -> None:
+        """Raise `NeverTrained` at the end of a run that was to train and never did."""
+        if self.progress.grad_updates or not self.config.learner.training_ratio:
+            return
+        if not wiring.agent_streams(self.config, self.spaces):
+            return
+        self._sum_up()
+        raise NeverTrained(
+            f"{self._why_hungry()}; no update was made and nothing evaluated, state and replay "
+            f"are kept: reverie resume {self.folder} with that and a larger run.env_steps"
+        )
+
+    def _why_hungry(self) -> str:
+        specs = wiring.agent_streams(self.config, self.spaces)
+        progress = self.progress
+        return reason(self.config, specs, progress.env_steps, progress.longest_episode)
+
     def _sum_up(self) -> Summary:
         summary = self._record.summary(self._backend.facts(), self.folder, self._number)
-        if not summary.grad_updates and self.config.learner.training_ratio:
-            own = getattr(self.config.algorithm, "batch_length", None)
-            log.warning(
-                "%s.batch_length: no update was made in %d env steps, of which %d found no window "
-                "of %d rows in the replay; write a smaller one, or more run.env_steps",
-                "algorithm" if own else "learner",
-                summary.env_steps,
-                summary.uncounted_steps,
-                own or self.config.learner.batch_length,
-            )
         text = json.dumps({k: getattr(summary, k) for k in summary.__slots__}, indent=2)
         Storage(str(self.folder)).write_atomic("summary.json", text.encode())
         return summary

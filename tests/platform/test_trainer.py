@@ -14,7 +14,7 @@ import yaml
 
 from reverie.checkpoint import CheckpointStore
 from reverie.config import load_config, resolve_config
-from reverie.errors import ConfigError, EnvFailed
+from reverie.errors import ConfigError, EnvFailed, RunError
 from reverie.metrics import read_metrics
 from reverie.run_record import Progress, Summary
 from reverie.storage import Storage
@@ -284,8 +284,34 @@ def test_a_replay_without_room_for_a_window_is_refused(tmp_path: Path) -> None:
         make(tmp_path, **own)
 
 
-def test_a_run_without_one_window_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    longer = EPISODE + 2  # an episode has one row more than decisions
-    summary = make(tmp_path, agent="Planner", learner__batch_length=longer).run()
-    assert summary.grad_updates == 0
-    assert "learner.batch_length: no update was made in 150 env steps, of which 110 " in caplog.text
+LONGER = {"agent": "Planner", "learner__batch_length": EPISODE + 2}
+"""An episode has one row more than decisions, so this is one too many."""
+
+
+def test_a_run_without_one_window_is_no_success_and_goes_on_with_a_shorter_one(
+    tmp_path: Path,
+) -> None:
+    wanted = rf"learner\.batch_length: no window .* had {EPISODE + 1} rows.*=8 or less.*resume"
+    with pytest.raises(RunError, match=wanted):
+        make(tmp_path, **LONGER).run()
+    written = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (written["grad_updates"], written["score"], written["env_steps"]) == (0, None, 150)
+    shorter = {"learner__batch_length": EPISODE + 1, "run__env_steps": 250}
+    assert make(tmp_path, "must", agent="Planner", **shorter).run().grad_updates > 0
+
+
+def test_the_first_thousand_steps_without_a_window_say_why_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = make(tmp_path, run__env_steps=3000, **LONGER)
+    while not caplog.text:
+        trainer.step()
+    assert trainer.progress.env_steps < 1150
+    assert "nothing is learned yet: learner.batch_length: no window of 9 rows" in caplog.text
+    with pytest.raises(RunError):
+        trainer.run()
+    assert caplog.text.count("nothing is learned") == 1
+
+
+def test_a_run_that_is_not_to_train_succeeds(tmp_path: Path) -> None:
+    assert make(tmp_path, **LONGER, learner__training_ratio=0).run().grad_updates == 0
