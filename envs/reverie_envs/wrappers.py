@@ -47,7 +47,7 @@ class Leaf:
     """One observation key: where the native observation keeps it and how it is converted."""
 
     key: str
-    path: tuple[str, ...]
+    path: tuple[Any, ...]
     native: spaces.Space[Any]
     space: spaces.Box
     """What the converted arrays look like."""
@@ -180,10 +180,10 @@ def _leaves(space: spaces.Space[Any], name: str) -> Iterator[Leaf]:
     return iter(found)
 
 
-def _nested_leaves(space: spaces.Dict, path: tuple[str, ...], name: str) -> Iterator[Leaf]:
+def _nested_leaves(space: spaces.Dict, path: tuple[Any, ...], name: str) -> Iterator[Leaf]:
     for part, inner in space.spaces.items():
         here = (*path, part)
-        key = "_".join(here)
+        key = "_".join(map(str, here))
         if isinstance(inner, spaces.Dict):
             yield from _nested_leaves(inner, here, name)
         else:
@@ -290,7 +290,7 @@ def _parts(returned: Any, names: tuple[str, ...], call: str, name: str) -> tuple
 def _lookup(leaf: Leaf, obs: Any, name: str) -> Any:
     for part in leaf.path:
         if not isinstance(obs, Mapping) or part not in obs:
-            there = sorted(obs) if isinstance(obs, Mapping) else type(obs).__name__
+            there = sorted(map(str, obs)) if isinstance(obs, Mapping) else type(obs).__name__
             raise ContractError(f"{name}: observation {leaf.key!r} is missing; returned: {there}")
         obs = obs[part]
     return obs

@@ -66,7 +66,7 @@ def evaluate_checkpoint(
     with (run / "evaluations.jsonl").open("a") as file:
         file.write(json.dumps(found) + "\n")
     if video:
-        filmed = {f"episode_{key}": frames for key, frames in result.video.items()}
+        filmed = {f"episode/{key}": frames for key, frames in result.video.items()}
         imagined = imagined_videos(run, config, spaces, checkpoint)
         found["videos"] = [
             *_write(run, filmed, result.env_steps, EPISODE_FPS),

@@ -20,6 +20,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from reverie.names import identifier
 from reverie.storage import naming
 from reverie.types import Array, Counters, Json
 from reverie.video import filmstrip
@@ -174,12 +175,12 @@ class _TensorBoard:
     def write(self, metrics: Mapping[str, float], counters: Counters) -> None:
         for writer in self._writers():
             for name, value in metrics.items():
-                writer.add_scalar(name, value, counters.env_steps)
+                writer.add_scalar(_tag(name), value, counters.env_steps)
 
     def video(self, name: str, path: Path, frames: Array, counters: Counters) -> None:
         for writer in self._writers():
             strip = filmstrip(frames, STRIP_FRAMES)
-            writer.add_image(name, strip, counters.env_steps, dataformats="HWC")
+            writer.add_image(_tag(name), strip, counters.env_steps, dataformats="HWC")
 
     def close(self) -> None:
         if self._opened is not None:
@@ -196,6 +197,11 @@ class _TensorBoard:
                 str(self._folder), purge_step=self._purge_step, flush_secs=30
             )
         yield writer
+
+
+def _tag(name: str) -> str:
+    """The tag of a metric: TensorBoard's names hold `.` at most, and two must not become one."""
+    return identifier(name, plain="_-/", mark=".")
 
 
 class _Wandb:

@@ -17,6 +17,7 @@ from typing import Concatenate, ParamSpec
 import numpy as np
 
 from reverie.extras import load_extra
+from reverie.names import identifier
 from reverie.types import Array
 
 P = ParamSpec("P")
@@ -76,8 +77,12 @@ def can_film() -> bool:
 
 
 def write_run_video(run: Path, name: str, env_steps: int, frames: Array, fps: float) -> Path:
-    """Write a video of a run as `<run>/videos/<name>-<env_steps>.mp4`; returns the path."""
-    path = run / "videos" / f"{name.replace('/', '_')}-{env_steps:08d}.mp4"
+    """Write the video `kind/key` of a run as `<run>/videos/<kind>_<key>-<env_steps>.mp4`, the key
+    as an identifier; returns the path.
+    """
+    kind, slash, key = name.partition("/")
+    stem = identifier(kind) + (f"_{identifier(key)}" if slash else "")
+    path = run / "videos" / f"{stem}-{env_steps:08d}.mp4"
     return write_video(path, frames, fps)
 
 

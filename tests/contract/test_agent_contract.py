@@ -89,6 +89,32 @@ def test_an_update_returns_scalars_with_a_finite_loss_and_feedback_by_step_id(
     assert losses[0] != losses[1]
 
 
+@pytest.mark.parametrize("name", SMALLEST)
+def test_any_name_of_a_picture_will_do(name: str) -> None:
+    picture, action = OBSERVATIONS["image"]["image"], EXPRESSED[name][0].action
+    names = ("observation.images.top", "observation%2Eimages.top", "type", "type%", "", "a/b", "é")
+    spaces = Spaces(dict.fromkeys(names, picture), action)
+    agent, other = make(name, spaces), make(name, spaces, training=False)
+    learn(agent, spaces, 0)
+    other.load_policy_state(agent.policy_state())
+    videos, _ = agent.report(batches(agent, spaces, 0))
+    assert len(videos) == len(names)
+    assert play(other, spaces).shape[:2] == (3, 2)
+    again = make(name, spaces)
+    again.load_state_dict(through_a_file(agent.state_dict()))
+    assert_same(again.state_dict(), agent.state_dict())
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_picture_keeps_the_tensors_of_its_own_name(name: str) -> None:
+    picture, action = OBSERVATIONS["image"]["image"], EXPRESSED[name][0].action
+    agent = make(name, Spaces({"image": picture, "side view/rgb": picture}, action))
+    names = {
+        key.split("images.")[1].split(".")[0] for key in agent.policy_state() if "images." in key
+    }
+    assert names == {"image", "side view/rgb"}
+
+
 @every_agent
 def test_an_update_leaves_its_batch_as_it_was(name: str, spaces: Spaces) -> None:
     agent = make(name, spaces)

@@ -33,6 +33,20 @@ def seen(space, obs):
     return shown
 
 
+def test_keys_that_are_no_text_become_text():
+    low = spaces.Box(-1, 1, (2,), np.float32)
+    space = spaces.Dict({0: spaces.Dict({1: low}), 2: low})
+    assert sorted(seen(space, {0: {1: np.zeros(2, np.float32)}, 2: np.ones(2, np.float32)})) == [
+        "0_1",
+        "2",
+    ]
+    env = standardise(Fixed(space, {2: np.ones(2, np.float32), "x": 0}))
+    with pytest.raises(
+        ContractError, match=r"observation '0_1' is missing; returned: \['2', 'x'\]"
+    ):
+        env.reset()
+
+
 @pytest.mark.parametrize(
     ("space", "key", "shape", "dtype"),
     [

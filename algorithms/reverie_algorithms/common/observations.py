@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reverie.names import identifier
 from reverie.types import LOG_PREFIX, RESERVED_KEYS, ArraySpec
 from reverie_algorithms.common.dists import symlog
 
@@ -44,6 +45,8 @@ class ObsKeys:
             raise ValueError(
                 f"observations: expected at least one to learn from, got {sorted(obs)}"
             )
+        if VECTOR in keys.images:
+            raise ValueError(f"observation {VECTOR!r}: the name is taken by Reverie; rename it")
         for name, spec in keys.images.items():
             if spec.dtype != "uint8":
                 raise ValueError(f"observation {name!r}: expected a uint8 image, got {spec.dtype}")
@@ -76,6 +79,16 @@ def centred(image: Tensor) -> Tensor:
     return image.float().div_(255).sub_(0.5)
 
 
+def by_key(parts: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """Modules by observation key, in this order; a key that torch does not take as a name (one
+    with a dot, or of an attribute of modules) stands there in another form.
+    """
+    names = {key: identifier(key, only=".") for key in parts}
+    taken = nn.ModuleDict()
+    free = {key: f"{name}%" if hasattr(taken, name) else name for key, name in names.items()}
+    return nn.ModuleDict({free[key]: part for key, part in parts.items()})
+
+
 def flat_symlog(vector: Tensor, spec: ArraySpec) -> Tensor:
     """Turn a vector observation [..., *shape] into symlog values [..., size]."""
     lead = vector.shape[: vector.ndim - len(spec.shape)]
@@ -87,7 +100,7 @@ class ObsEncoder(nn.Module):
 
     keys: ObsKeys
     images: nn.ModuleDict
-    """Centred pixels [M, H, W, C] to vectors [M, size], by image key."""
+    """Centred pixels [M, H, W, C] to vectors [M, size], in the order of `keys.images`."""
     vector: nn.Module
     """All vectors together, where there are any."""
     size: int
@@ -96,7 +109,7 @@ class ObsEncoder(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Embed what `ObsKeys.inputs` returns."""
         parts = []
-        for key, encoder in self.images.items():
+        for key, encoder in zip(self.keys.images, self.images.values(), strict=True):
             pixels = inputs[key]
             parts.append(encoder(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3]))
         if self.keys.vectors:
@@ -116,7 +129,8 @@ class ObsDecoder(nn.Module):
     def image_means(self, feat: Tensor) -> dict[str, Tensor]:
         """Predict centred pixels [..., H, W, C]."""
         flat, lead = feat.flatten(0, -2), feat.shape[:-1]
-        return {key: decoder(flat).unflatten(0, lead) for key, decoder in self.images.items()}
+        decoders = zip(self.keys.images, self.images.values(), strict=True)
+        return {key: decoder(flat).unflatten(0, lead) for key, decoder in decoders}
 
     def losses(self, feat: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Squared errors [...] times `scale`, summed over pixels or entries and keys of a kind.

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from reverie.ranges import Depth, Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms.common.layers import output_linear
-from reverie_algorithms.common.observations import VECTOR, ObsDecoder, ObsEncoder, ObsKeys, centred
+from reverie_algorithms.common.observations import (
+    VECTOR,
+    ObsDecoder,
+    ObsEncoder,
+    ObsKeys,
+    by_key,
+    centred,
+)
 from reverie_algorithms.dreamer.elu_nets import EluMLP, glorot
 from reverie_algorithms.dreamer.resnet import ResNetDecoder, ResNetEncoder
 
@@ -190,7 +197,7 @@ class EluEncoder(ObsEncoder):
         self.keys = keys
         make = ENCODERS[config.kind]
         images = {k: make(k, spec.shape, config.depth) for k, spec in keys.images.items()}
-        self.images = nn.ModuleDict(images)
+        self.images = by_key(images)
         self.size = sum(encoder.size for encoder in images.values())
         if keys.vectors:
             width = sum(spec.size for spec in keys.vectors.values())
@@ -207,7 +214,7 @@ class EluDecoder(ObsDecoder):
         super().__init__()
         self.keys = keys
         make = DECODERS[config.kind]
-        self.images = nn.ModuleDict(
+        self.images = by_key(
             {k: make(k, s.shape, inputs, config.depth) for k, s in keys.images.items()}
         )
         if keys.vectors:

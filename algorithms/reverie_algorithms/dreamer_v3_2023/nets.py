@@ -28,7 +28,7 @@ from reverie_algorithms.common.layers import (
     output_linear,
     xavier_uniform_,
 )
-from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys
+from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys, by_key
 from reverie_algorithms.fast.one_hot_linear import OneHots, column_major, one_hot_linear
 
 TRUNCATION = 0.87962566103423978
@@ -186,7 +186,7 @@ class Encoder(ObsEncoder):
         super().__init__()
         self.keys = keys
         images = {k: ImageEncoder(k, spec.shape, config.depth) for k, spec in keys.images.items()}
-        self.images = nn.ModuleDict(images)
+        self.images = by_key(images)
         self.size = sum(encoder.size for encoder in images.values())
         if keys.vectors:
             width = sum(spec.size for spec in keys.vectors.values())
@@ -200,7 +200,7 @@ class Decoder(ObsDecoder):
     def __init__(self, keys: ObsKeys, inputs: int, config: ObsNetConfig) -> None:
         super().__init__()
         self.keys = keys
-        self.images = nn.ModuleDict(
+        self.images = by_key(
             {k: ImageDecoder(k, s.shape, inputs, config.depth) for k, s in keys.images.items()}
         )
         if keys.vectors:

@@ -23,7 +23,7 @@ from reverie.ranges import Depth, Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms import fast
 from reverie_algorithms.common.layers import num_stages
-from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys
+from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys, by_key
 from reverie_algorithms.dreamer_v3_2025.nets import (
     RMSMLP,
     BlockLinear,
@@ -179,7 +179,7 @@ class Encoder(ObsEncoder):
         super().__init__()
         self.keys = keys
         images = {k: DownImage(k, spec.shape, config.depth) for k, spec in keys.images.items()}
-        self.images = nn.ModuleDict(images)
+        self.images = by_key(images)
         self.size = sum(image.size for image in images.values())
         if keys.vectors:
             width = sum(spec.size for spec in keys.vectors.values())
@@ -196,7 +196,7 @@ class Decoder(ObsDecoder):
     def __init__(self, keys: ObsKeys, config: ObsNetConfig, latent: RSSMConfig) -> None:
         super().__init__()
         self.keys, self.sizes = keys, (latent.deter, latent.stoch * latent.classes)
-        self.images = nn.ModuleDict(
+        self.images = by_key(
             {key: UpImage(key, spec.shape, config, latent) for key, spec in keys.images.items()}
         )
         if keys.vectors:
@@ -209,5 +209,5 @@ class Decoder(ObsDecoder):
         lead = feat.shape[:-1]
         return {
             key: (decoder(deter, stoch) - 0.5).unflatten(0, lead)
-            for key, decoder in self.images.items()
+            for key, decoder in zip(self.keys.images, self.images.values(), strict=True)
         }

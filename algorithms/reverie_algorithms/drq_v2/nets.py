@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reverie_algorithms.common.observations import ObsKeys, centred, flat_symlog
+from reverie_algorithms.common.observations import ObsKeys, by_key, centred, flat_symlog
 from reverie_algorithms.drq_v2.frame_stacks import picked, shifted_stacks
 
 STRIDES = (2, 1, 1, 1)
@@ -80,17 +80,17 @@ class Encoder(nn.Module):
 
     def __init__(self, keys: ObsKeys, stack: int, channels: int) -> None:
         super().__init__()
-        self.vectors = keys.vectors
+        self.keys = keys
         images = {k: ImageEncoder(k, s.shape, stack, channels) for k, s in keys.images.items()}
-        self.images = nn.ModuleDict(images)
+        self.images = by_key(images)
         self.size = sum(encoder.size for encoder in images.values())
         self.size += stack * sum(spec.size for spec in keys.vectors.values())
 
     def forward(self, obs: Mapping[str, Tensor], rows_BS: Tensor, shift_IB2: Tensor) -> Tensor:
         """Embed the stacks of these rows of windows [B, T, ...]; image I moves by its own shift."""
-        shifts = zip(self.images.items(), shift_IB2.unbind(0), strict=True)
-        parts = [encoder(obs[key], rows_BS, shift) for (key, encoder), shift in shifts]
-        for key, spec in self.vectors.items():
+        images = zip(self.keys.images, self.images.values(), shift_IB2.unbind(0), strict=True)
+        parts = [encoder(obs[key], rows_BS, shift) for key, encoder, shift in images]
+        for key, spec in self.keys.vectors.items():
             parts.append(flat_symlog(picked(obs[key], rows_BS), spec).flatten(1))
         return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
