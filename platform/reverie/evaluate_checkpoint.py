@@ -15,6 +15,7 @@ from reverie.checkpoint import Checkpoint, CheckpointError
 from reverie.config import TrainConfig, load_run_config
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
+from reverie.paths import place, short
 from reverie.policy import (
     POLICY_FILE,
     config_file,
@@ -52,6 +53,7 @@ def evaluate_checkpoint(
         ConfigError: the checkpoint does not fit the run's configuration.
         CheckpointError: no such checkpoint, none that is whole, or weights that are not finite.
     """
+    run = place(run)
     config, spaces = load_run_config(config_file(run)), read_spaces(run)
     # A video also shows what the whole agent imagines.
     checkpoint = find_checkpoint(run, number, None if video else [POLICY_FILE])
@@ -118,7 +120,7 @@ def _draw(
 
 def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> JsonTree:
     return {
-        "run": str(run),
+        "run": str(short(run)),
         "checkpoint": checkpoint.number,
         "env_steps": result.env_steps,
         "grad_updates": result.grad_updates,
@@ -132,5 +134,6 @@ def _figures(run: Path, checkpoint: Checkpoint, result: EvalResult) -> JsonTree:
 
 def _write(run: Path, videos: Videos, env_steps: int, fps: int) -> list[str]:
     return [
-        str(write_run_video(run, name, env_steps, frames, fps)) for name, frames in videos.items()
+        str(short(write_run_video(run, name, env_steps, frames, fps)))
+        for name, frames in videos.items()
     ]

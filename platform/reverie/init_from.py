@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.errors import ConfigError
+from reverie.paths import place, short
 from reverie.protocols import Agent, Initialised
 from reverie.settings import InitConfig
 from reverie.storage import Storage
@@ -94,6 +95,7 @@ def init_json(source: Source, found: Initialised) -> bytes:
 
 def _find_checkpoint(name: str) -> tuple[str, Checkpoint]:
     """The run folder and the checkpoint that a run or one checkpoint's folder stands for."""
+    name = name if "://" in name else str(short(place(name)))
     one = re.fullmatch(r"(.*)/checkpoints/(\d{8,})/?", name)
     root = one[1] if one else name.rstrip("/")
     store = CheckpointStore(Storage(root), keep=1)

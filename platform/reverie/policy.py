@@ -20,6 +20,7 @@ from reverie.config_tree import read_one_yaml, read_yaml
 from reverie.documents import read_json
 from reverie.errors import ConfigError, is_refusal
 from reverie.group import ALONE, Group
+from reverie.paths import place
 from reverie.protocols import Agent, AgentContext, Carry, Mode
 from reverie.settings import ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
@@ -125,7 +126,7 @@ def config_file(run: str | Path) -> Path:
         FileNotFoundError: `run` is not a run folder.
         ConfigError: it would have other files read, perhaps outside the folder.
     """
-    path = Path(run) / CONFIG_FILE
+    path = place(run) / CONFIG_FILE
     if not path.is_file():
         raise FileNotFoundError(f"not a run folder: no {CONFIG_FILE} in {run}")
     if base := read_one_yaml(path).get("base"):
@@ -142,7 +143,7 @@ def read_spaces(run: str | Path) -> Spaces:
     Raises:
         ConfigError: their file is missing or broken.
     """
-    path = Path(run) / SPACES_FILE
+    path = place(run) / SPACES_FILE
     remedy = "resume the run, which writes it anew, or copy it from a run of the same environment"
     try:
         spaces = Spaces.from_json(read_json(path))

@@ -36,7 +36,7 @@ def find_config(name: str | Path, beside: Path = Path()) -> Path:
     Raises:
         ConfigError: neither, with the presets whose names are near.
     """
-    path = beside / name
+    path = beside / Path(name).expanduser()
     if path.is_file():
         return path
     presets = preset_files()

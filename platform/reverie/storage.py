@@ -20,6 +20,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow.fs  # pyright: ignore[reportMissingTypeStubs]
 
+from reverie.paths import place
+
 fs: ModuleType = pyarrow.fs
 
 TMP_SUFFIX = ".reverie-tmp"
@@ -78,7 +80,7 @@ class Storage:
         text = os.fspath(uri)
         self._given = filesystem
         if filesystem is None and "://" not in text:
-            text = os.path.abspath(os.path.expanduser(text))
+            text = str(place(text))
             self._filesystem: FileSystem = fs.LocalFileSystem()
             self._root = text
         elif filesystem is None:

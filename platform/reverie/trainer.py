@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import shlex
 import shutil
 import signal
 import sys
@@ -21,6 +21,7 @@ from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_sour
 from reverie.lease import LEASE_FILE, FolderTaken, Lease, holder
 from reverie.links import Backend
 from reverie.metrics import MetricsLogger
+from reverie.paths import place, short
 from reverie.policy import CONFIG_FILE, SPACES_FILE
 from reverie.protocols import Initialised, Videos
 from reverie.run_manifest import write_run_manifest
@@ -41,7 +42,7 @@ STARTING = "starting: environments, replay, learner ..."
 class Interrupted(RunError):
     """A signal stopped the run; its checkpoint is written."""
 
-    def __init__(self, number: int, folder: Path) -> None:
+    def __init__(self, number: int, folder: str) -> None:
         super().__init__(
             f"stopped by {signal.Signals(number).name}; checkpoint written, "
             f"resume it with: reverie resume {folder}"
@@ -79,7 +80,7 @@ class Trainer:
         self.config = config
         self._checkpoint: Checkpoint | None = None
         self._goes_back = checkpoint is not None
-        self._made = config.run.dir is None or not Path(config.run.dir).exists()
+        self._made = config.run.dir is None or not place(config.run.dir).exists()
         self.folder = run_folder(config)
         self._store = CheckpointStore(Storage(str(self.folder)), config.run.keep_checkpoints)
         self._is_new = self._has_begun = False
@@ -100,6 +101,11 @@ class Trainer:
         self._number = self._checkpoint.number if self._checkpoint else 0
         self._last_log = self._last_save = time.perf_counter()
         self._asks_at: int | None = config.run.prefill + PATIENCE
+
+    @property
+    def _shown(self) -> str:
+        """The run folder as it stands in a command."""
+        return shlex.quote(str(short(self.folder)))
 
     @property
     def progress(self) -> Progress:
@@ -226,7 +232,7 @@ class Trainer:
             self._metrics.write({f"report/{k}": v for k, v in metrics.items()}, counters)
         for name, frames in videos.items() if can_film() else ():
             path = write_run_video(self.folder, name, env_steps, frames, IMAGINED_FPS)
-            self._record.videos.append(str(path))
+            self._record.videos.append(str(short(path)))
             self._metrics.video(name, path, frames, counters)
 
     def _train(self, on_progress: Callable[[Progress], None] | None) -> None:
@@ -242,7 +248,7 @@ class Trainer:
         if self._signals.first is not None:
             self._log()
             self._save_to_rest()
-            raise Interrupted(self._signals.first, self.folder)
+            raise Interrupted(self._signals.first, self._shown)
 
     def _last_words(self, number: int) -> str:
         """Of a process that a signal ends at once: what stands, and what to do."""
@@ -265,11 +271,11 @@ class Trainer:
             steps = record["progress"]["env_steps"]
             return (
                 f"{what}; checkpoint {newest} stands ({steps:,} env steps), resume it with: "
-                f"reverie resume {self.folder}"
+                f"reverie resume {self._shown}"
             )
         return (
             f"{what}; no checkpoint stands yet: start again with the same command and"
-            f" run.dir={self.folder} --resume=auto"
+            f" run.dir={self._shown} --resume=auto"
         )
 
     def _clear_start(self) -> None:
@@ -319,7 +325,7 @@ class Trainer:
         self._sum_up()
         raise NeverTrained(
             f"{self._why_hungry()}; no update was made and nothing evaluated, state and replay "
-            f"are kept: reverie resume {self.folder} with that and a larger run.env_steps"
+            f"are kept: reverie resume {self._shown} with that and a larger run.env_steps"
         )
 
     def _why_hungry(self) -> str:
@@ -328,7 +334,7 @@ class Trainer:
         return reason(self.config, specs, progress.env_steps, progress.longest_episode)
 
     def _sum_up(self) -> Summary:
-        summary = self._record.summary(self._backend.facts(), self.folder, self._number)
+        summary = self._record.summary(self._backend.facts(), short(self.folder), self._number)
         text = json.dumps({k: getattr(summary, k) for k in summary.__slots__}, indent=2)
         Storage(str(self.folder)).write_atomic("summary.json", text.encode())
         return summary
@@ -373,15 +379,15 @@ class Trainer:
         owner = holder(self.folder) if (self.folder / LEASE_FILE).exists() else None
         if owner is not None:
             return ConfigError(
-                f"run.dir: {self.folder} exists and {owner} writes it; choose another"
+                f"run.dir: {self._shown} exists and {owner} writes it; choose another"
             )
         return ConfigError(
-            f"run.dir: {self.folder} exists; choose another, or resume it: "
-            f"reverie resume {self.folder}"
+            f"run.dir: {self._shown} exists; choose another, or resume it: "
+            f"reverie resume {self._shown}"
         )
 
     def _nothing_to_resume(self) -> ConfigError:
-        return ConfigError(f"{self.folder}: nothing to resume: no checkpoint in it")
+        return ConfigError(f"{self._shown}: nothing to resume: no checkpoint in it")
 
     def _find_checkpoint(self, resume: Resume, number: int | None) -> None:
         """Find what the run goes on from, and say how its configuration has changed since."""
@@ -511,7 +517,7 @@ def _flat(tree: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
 def run_folder(config: TrainConfig) -> Path:
     """The run's folder: the configured one, or a fresh name under runs/."""
     if config.run.dir is not None:
-        return Path(config.run.dir)
+        return place(config.run.dir)
     task = config.env.task.replace(":", "-").replace("/", "-").split("\\")[-1]
     harmony = getattr(getattr(config.algorithm, "harmony", None), "mode", "off")
     name = config.algorithm.name.split(":")[-1] + ("" if harmony == "off" else "-harmony")
@@ -522,5 +528,5 @@ def run_folder(config: TrainConfig) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
-        return Path(os.path.relpath(folder))
+        return place(folder)
     raise ConfigError(f"runs/{stem}: a thousand runs of this name exist already")

@@ -13,13 +13,13 @@ import os
 import select
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
 from reverie.config import load_config, load_run_config
 from reverie.errors import ConfigError, RunError
+from reverie.paths import place, short
 from reverie.repeated_log import OncePerWindow
 from reverie.stop_signals import StopSignals
 
@@ -198,7 +198,7 @@ def _add_where(parser: Parser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    if "=" in arguments.config and not Path(arguments.config).exists():
+    if "=" in arguments.config and not place(arguments.config).exists():
         raise ConfigError(
             f"missing CONFIG before {arguments.config}, e.g. `reverie {TRAIN_EXAMPLE}`"
         )
@@ -234,7 +234,7 @@ def _run(
         checkpoint=checkpoint,
         signals=signals,
     )
-    print(f"run folder: {trainer.folder}", flush=True)
+    print(f"run folder: {short(trainer.folder)}", flush=True)
     with ProgressLine() as line:
         summary = trainer.run(line.show)
     print(summary_text(summary), flush=True)
@@ -248,7 +248,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     if arguments.video:
         check_can_write(".mp4")
     result = evaluate_checkpoint(
-        Path(arguments.run),
+        place(arguments.run),
         arguments.episodes,
         arguments.mode,
         video=arguments.video,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from reverie import registry
 from reverie.cli.arguments import Commands, add_command, at_least_one, not_negative
 from reverie.errors import ConfigError
+from reverie.paths import place, short
 
 if TYPE_CHECKING:
     from reverie.cli.film import Episode
@@ -73,7 +74,7 @@ def _add_play(commands: Commands) -> None:
         metavar="ENV | key=value",
         help="SUITE/TASK, e.g. toy/catch, and its options, e.g. env.size=128 or size=128",
     )
-    parser.add_argument("--run", type=Path, help="run folder: its latest checkpoint acts")
+    parser.add_argument("--run", type=_path, help="run folder: its latest checkpoint acts")
     parser.add_argument(
         "--all",
         nargs="*",
@@ -101,9 +102,13 @@ def _add_play(commands: Commands) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         help=f"file (.mp4, or .png for a sheet) or folder (default: {PLAYED}/)",
     )
+
+
+def _path(text: str) -> Path:
+    return short(place(text))
 
 
 def _envs(arguments: argparse.Namespace) -> int:

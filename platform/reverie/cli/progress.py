@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from types import TracebackType
@@ -93,11 +94,11 @@ def summary_text(summary: Summary) -> str:
         f"workers {summary.worker_idle_share:.0%}",
         "recovered faults": _faults(summary),
         "checkpoint": summary.checkpoint,
-        "TensorBoard": f"tensorboard --logdir {summary.tensorboard}"
+        "TensorBoard": f"tensorboard --logdir {shlex.quote(summary.tensorboard)}"
         if summary.tensorboard
         else "no files",
         "imagined | real": summary.videos[-1] if summary.videos else "no video",
-        "next": f"reverie eval {summary.run} --video",
+        "next": f"reverie eval {shlex.quote(summary.run)} --video",
     }
     if is_short(summary):
         few, many = LEARNED_UPDATES
