@@ -7,15 +7,17 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
+from pydantic import JsonValue
 
 from reverie.protocols import MAX_STEPS, EvalProtocol, Suite
 from reverie.ranges import Pixels
@@ -35,10 +37,15 @@ class GymConfig:
     """Add the key `image`: what the environment's rgb_array rendering shows."""
     size: Pixels = 64
     """Height and width of that image in pixels."""
+    kwargs: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    """Arguments of the environment, e.g. `env.kwargs.continuous=true`."""
 
 
 class GymSuite(Suite):
-    """The suite `gym`: `gym/CartPole-v1`, or `gym/my_module:MyEnv-v0` to import a module first."""
+    """The suite `gym`: `gym/CartPole-v1`, or `gym/my_module:MyEnv-v0` to import a module first.
+
+    The module may lie in the current folder.
+    """
 
     Config = GymConfig
     extra = None
@@ -67,17 +74,21 @@ class GymSuite(Suite):
 
         Raises:
             KeyError: no such id, with the nearest ones.
-            ImportError: a package it needs is missing, with the `pip install` line.
-            ValueError: an observation space that is not supported.
+            ImportError: a package it needs is missing, with the `pip install` line; no such module.
+            ValueError: an observation space that is not supported, arguments that do not fit.
         """
-        render_mode = "rgb_array" if config.render else None
-        if task.startswith("ALE/"):
+        module, colon, name = task.rpartition(":")
+        if colon:
+            _import_module(module, f"env.task={task!r}")
+        if name.startswith("ALE/"):
             _register_atari()
+        kwargs = {**config.kwargs, **({"render_mode": "rgb_array"} if config.render else {})}
+        _check_id_arguments(name, config.kwargs, task)
         try:
             # The passive checker of gymnasium is left out: `DictObservations` checks every step.
-            env = gymnasium.make(task, render_mode=render_mode, disable_env_checker=True)
+            env = gymnasium.make(name, disable_env_checker=True, **kwargs)
         except UnregisteredEnv:
-            raise unknown_task(task, "gym", gymnasium.registry) from None
+            raise unknown_task(name, "gym", gymnasium.registry) from None
         except DependencyNotInstalled as error:
             raise ImportError(f"{task}: {error}") from error
         env = DictObservations(env, task)
@@ -128,13 +139,15 @@ class Rendered(gymnasium.Wrapper):  # type: ignore[type-arg]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FactoryConfig:
-    """A factory has no options: what it needs, it knows."""
+    """What a factory is called with."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
+    kwargs: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    """Arguments of the function, e.g. `env.kwargs.level=2`."""
 
 
 class FactorySuite(Suite):
-    """The suite `factory`: the task is `module:function`, called without arguments.
+    """The suite `factory`: the task is `module:function`, called with `env.kwargs`.
 
     The module may lie in the current folder.
     """
@@ -158,17 +171,17 @@ class FactorySuite(Suite):
         return 1
 
     def protocol(self, task: str, config: FactoryConfig) -> EvalProtocol:
-        return EvalProtocol(f"factory-v1-{task}")
+        return EvalProtocol(protocol_id(f"factory-v1-{task}", config))
 
     def make(self, task: str, config: FactoryConfig) -> Env:
         """Call the function.
 
         Raises:
-            ValueError: not written as `module:function`, or no such function.
+            ValueError: not written as `module:function`, no such function, or other arguments.
             ImportError: no such module.
             TypeError: it returned something else than a gymnasium.Env.
         """
-        env = _load_function(task)()
+        env = _load_function(task, config.kwargs)(**config.kwargs)
         if not isinstance(env, gymnasium.Env):
             kind = f"{type(env).__module__}.{type(env).__qualname__}"
             raise TypeError(
@@ -177,14 +190,14 @@ class FactorySuite(Suite):
         return DictObservations(env, task)
 
 
-def _load_function(task: str) -> Callable[[], Any]:
+def _load_function(task: str, kwargs: Mapping[str, Any]) -> Callable[..., Any]:
     module_name, colon, function = task.partition(":")
     if not (module_name and colon and function):
         raise ValueError(f"env.factory={task!r}: expected module:function, e.g. my_file:make_env")
-    module = _import_module(module_name, task)
+    module = _import_module(module_name, f"env.factory={task!r}")
     found = getattr(module, function, None)
     if callable(found):
-        _check_arguments(found, task)
+        _check_arguments(found, kwargs, f"env.factory={task!r}")
         return found
     names = [name for name, value in vars(module).items() if callable(value)]
     near = difflib.get_close_matches(function, names, n=3)
@@ -194,22 +207,38 @@ def _load_function(task: str) -> Callable[[], Any]:
     )
 
 
-def _check_arguments(function: Callable[..., Any], task: str) -> None:
-    """Refuse what cannot be called without arguments, where its signature is known."""
+def _check_id_arguments(name: str, kwargs: Mapping[str, Any], task: str) -> None:
+    """As `_check_arguments`, for what is registered as `name`, if anything is."""
     try:
-        inspect.signature(function).bind()
+        spec = gymnasium.spec(name)
+        entry = spec.entry_point
+        creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    except (gymnasium.error.Error, ImportError):  # `gymnasium.make` says it
+        return
+    if creator is not None:
+        _check_arguments(creator, {**spec.kwargs, **kwargs}, f"env.task={task!r}")
+
+
+def _check_arguments(function: Callable[..., Any], kwargs: Mapping[str, Any], where: str) -> None:
+    """Refuse what cannot be called with these arguments, where its signature is known."""
+    try:
+        signature = inspect.signature(function)
     except ValueError:  # no signature: some of what is written in C
         return
+    try:
+        signature.bind(**kwargs)
     except TypeError as error:
+        takes = ", ".join(str(each) for each in signature.parameters.values()) or "no arguments"
         raise ValueError(
-            f"env.factory={task!r}: expected a function that needs no arguments; {error}"
+            f"{where}: {error}; it takes {takes}, and env.kwargs gives them, e.g. "
+            "env.kwargs.level=2"
         ) from None
 
 
-def _import_module(name: str, task: str) -> Any:
+def _import_module(name: str, where: str) -> Any:
     folder = str(Path.cwd())
     if folder not in sys.path:
-        # For good: the factory may import its neighbours later.
+        # For good: the module may import its neighbours later.
         sys.path.insert(0, folder)
     importlib.invalidate_caches()
     try:
@@ -218,7 +247,7 @@ def _import_module(name: str, task: str) -> Any:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         raise ImportError(
-            f"env.factory={task!r}: no module {error.name!r} in {folder} nor among"
+            f"{where}: no module {error.name!r} in {folder} nor among"
             " the installed packages; run from the folder of"
             f" {name.partition('.')[0]}.py"
         ) from error

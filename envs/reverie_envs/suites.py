@@ -43,12 +43,16 @@ def installed(module: str) -> bool:
 
 
 def protocol_id(base: str, config: Any) -> str:
-    """Name a protocol: `base`, and after it every option that is not at its default."""
-    changed = [
-        f"{field.name}={getattr(config, field.name)}"
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != field.default
-    ]
+    """Name a protocol: `base`, and after it every option that is not at its default, with those of
+    a mapping one by one.
+    """
+    changed: list[str] = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, dict):
+            changed += [f"{field.name}.{key}={each}" for key, each in sorted(value.items())]
+        elif value != field.default:
+            changed.append(f"{field.name}={value}")
     return "-".join([base, *changed])
 
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from reverie.config import load_config, resolve_config
+from reverie.config_tree import apply_overrides
+from reverie.evaluator import protocol_of
 from reverie_envs.gymnasium_suite import FactorySuite, GymSuite
 from reverie_envs.wrappers import env_name, spaces_of
 
@@ -46,8 +49,8 @@ def make_gym(task, **options):
     return GYM.make(task, GYM.Config(**options))
 
 
-def make_factory(task):
-    return FACTORY.make(task, FACTORY.Config())
+def make_factory(task, **kwargs):
+    return FACTORY.make(task, FACTORY.Config(kwargs=kwargs))
 
 
 def test_a_known_id_is_built_and_named():
@@ -94,7 +97,19 @@ def make_env():
 
 def make_text():
     return "env"
+
+class Levels(Mine):  # without `render_mode`, which few need
+    def __init__(self, level, wide=False):
+        self.observation_space = spaces.Box(-1, 1, (level + 4 * wide,))
+
+gymnasium.register("LevelsForTest-v0", Levels)
+gymnasium.register("TextForTest-v0", "my_file_for_test:Levels", kwargs={"level": 2})
 """
+DOORS = {
+    "factory": "my_file_for_test:Levels",
+    "gym": "my_file_for_test:LevelsForTest-v0",
+    "gym by text": "my_file_for_test:TextForTest-v0",
+}
 
 
 @pytest.fixture
@@ -106,6 +121,38 @@ def folder(tmp_path, monkeypatch):
     yield tmp_path
     for name in ("my_file_for_test", "my_broken_file"):
         sys.modules.pop(name, None)
+    for name in ("LevelsForTest-v0", "TextForTest-v0"):
+        gymnasium.registry.pop(name, None)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_both_doors_find_modules_here_and_take_arguments_that_overrides_vary(door, folder):
+    name = f"env={'gym' if 'gym' in door else 'factory'}/{DOORS[door]}"
+    config = load_config("dreamerv3/cartpole", [name, "env.kwargs.level=3", "env.kwargs.wide=true"])
+    config = resolve_config(apply_overrides(config.to_dict(), ["env.kwargs.level=1"]))
+    suite = {"factory": FACTORY}.get(door, GYM)
+    assert spaces_of(suite.make(config.env.task, config.env.options)).obs["proprio"].shape == (5,)
+    assert protocol_of(config).id.endswith("-kwargs.level=1-kwargs.wide=True")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_arguments_that_do_not_fit_are_explained(door, folder):
+    suite = {"factory": FACTORY}.get(door, GYM)
+    wanted = r"^env\..*unexpected.*'no'; it takes level, wide=False, and"
+    with pytest.raises(ValueError, match=wanted):
+        suite.make(DOORS[door], suite.Config(kwargs={"level": 1, "no": 2}))
+
+
+@pytest.mark.parametrize("door", ["factory", "gym"])
+def test_a_missing_argument_is_explained(door, folder):
+    suite = {"factory": FACTORY, "gym": GYM}[door]
+    with pytest.raises(ValueError, match=r"missing a required argument: 'level'.* env\.kwargs\."):
+        suite.make(DOORS[door], suite.Config())
+
+
+def test_a_missing_module_of_an_id_is_explained(folder):
+    with pytest.raises(ImportError, match=r"env\.task='my_fil:X-v0': no module 'my_fil' in /"):
+        make_gym("my_fil:X-v0")
 
 
 def test_a_function_of_the_current_folder_is_called(folder):
@@ -125,7 +172,7 @@ def test_a_function_of_the_current_folder_is_called(folder):
             TypeError,
             "returned builtins.str, expected a gymnasium.Env",
         ),
-        ("os:system", ValueError, "needs no arguments; missing a required argument: .command"),
+        ("os:system", ValueError, "missing a required argument: .command.; it takes command, and"),
         ("my_broken_file:make_env", ModuleNotFoundError, "^No module named 'no_such_package'$"),
     ],
 )

@@ -183,11 +183,19 @@ def _extend_pythonpath(folder: str) -> None:
 
 
 def _runtime_env(config: TrainConfig) -> JsonTree:
-    """Environment of the actors on a cluster; ships the file of `env.factory` along."""
+    """Environment of the actors on a cluster; ships the module of `env.factory` along, and that of
+    `gym/module:Id` where it lies in the current folder.
+    """
     runtime_env: JsonTree = {"env_vars": PROCESS_ENV}
-    if config.env.factory is not None:
-        runtime_env["working_dir"] = _stage_module(config.env.factory.partition(":")[0])
+    module, colon, _ = (config.env.factory or config.env.task).partition(":")
+    if config.env.factory is not None or (colon and _is_here(module)):
+        runtime_env["working_dir"] = _stage_module(module)
     return runtime_env
+
+
+def _is_here(module: str) -> bool:
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    return spec is not None and Path(spec.origin or "/").is_relative_to(Path.cwd())
 
 
 def _stage_module(module: str) -> str:
