@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reverie_envs import isolated_child as child
-from reverie_envs.wrappers import ContractError
+from reverie_envs.wrappers import WrongCode
 
 UNFIT = 78
 """Exit status of an interpreter that cannot run the child (EX_CONFIG of sysexits.h)."""
@@ -76,7 +76,7 @@ class IsolatedFailed(RuntimeError):
 
 RAISES |= {
     child.RAISED: IsolatedFailed,
-    child.BREACH: ContractError,
+    child.BREACH: WrongCode,
     child.REFUSED: ValueError,
     child.MISSING: ImportError,
 }

@@ -85,7 +85,8 @@ class SyncVectorEnv:
 
     def _write_logs(self, index: int, info: dict[str, Any]) -> None:
         for key in info:
-            if key.startswith(LOG_PREFIX) and key not in self._rows:
+            # Other keys, not all of them text, are the environment's own business.
+            if isinstance(key, str) and key.startswith(LOG_PREFIX) and key not in self._rows:
                 self._rows[key] = np.zeros(self.num_envs, np.float32)
         for key, column in self._rows.items():
             if key.startswith(LOG_PREFIX):

@@ -7,6 +7,7 @@ step, because an array of the wrong shape or type shows its harm only far away, 
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.errors import ContractBroken
 from reverie.types import (
     FLAG_KEYS,
     LOG_PREFIX,
@@ -38,8 +40,14 @@ Convert = Callable[[Any], Array]
 Info = dict[str, Any]
 
 
-class ContractError(ValueError):
+class ContractError(ContractBroken):
     """An environment returned something else than its spaces declare."""
+
+
+class WrongCode(ContractError):
+    """It will do so again: another type, shape, number of values or signature."""
+
+    will_repeat = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,7 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
     def __init__(self, env: gymnasium.Env[Any, Any], name: str | None = None) -> None:
         super().__init__(env)
         self.name = name or env_name(env)
+        _check_calls(env, self.name)
         self.leaves = tuple(_leaves(env.observation_space, self.name))
         self.observation_space = spaces.Dict({leaf.key: leaf.space for leaf in self.leaves})
 
@@ -130,7 +139,7 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
         reward = _checked_reward(reward, self.name)
         for what, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, bool | np.bool_):
-                raise ContractError(f"{self.name}: {what} is {flag!r}, expected a bool")
+                raise WrongCode(f"{self.name}: {what} is {flag!r}, expected a bool")
         info = _checked_info(info, self.name)
         return self._rows(obs), reward, bool(terminated), bool(truncated), info
 
@@ -278,12 +287,42 @@ def _one_hot(value: Any, start: int, count: int) -> Array:
 # What environments return
 
 
+def _check_calls(env: gymnasium.Env[Any, Any], name: str) -> None:
+    """Refuse methods that cannot be called as they will be, of `env` and of all that it wraps.
+
+    Raises: WrongCode.
+    """
+    for layer in layers(env):
+        where = f"{name}: {type(layer).__name__}"
+        _check_call(layer.reset, f"{where}.reset", "seed=None, options=None", seed=0, options=None)
+        _check_call(layer.step, f"{where}.step", "action", 0)
+
+
+def _check_call(
+    method: Callable[..., Any], where: str, wanted: str, *args: Any, **kwargs: Any
+) -> None:
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):  # no signature: some of what is written in C
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        own = "self, *, " if kwargs else "self, "
+        seed = " and begin it with super().reset(seed=seed)" if kwargs else ""
+        raise WrongCode(
+            f"{where}{signature}: {error}; write def {method.__name__}({own}{wanted}){seed}"
+        ) from None
+
+
 def _parts(returned: Any, names: tuple[str, ...], call: str, name: str) -> tuple[Any, ...]:
     if isinstance(returned, tuple) and len(returned) == len(names):
         return returned
     size = f"{len(returned)} values" if isinstance(returned, tuple) else type(returned).__name__
-    raise ContractError(
-        f"{name}: {call} returned {size}, expected ({', '.join(names)}) as in gymnasium"
+    old = call == "step" and isinstance(returned, tuple) and len(returned) == 4
+    hint = "; split `done` of old gym into `terminated` and `truncated`" if old else ""
+    raise WrongCode(
+        f"{name}: {call} returned {size}, expected ({', '.join(names)}) as in gymnasium{hint}"
     )
 
 
@@ -291,7 +330,7 @@ def _lookup(leaf: Leaf, obs: Any, name: str) -> Any:
     for part in leaf.path:
         if not isinstance(obs, Mapping) or part not in obs:
             there = sorted(map(str, obs)) if isinstance(obs, Mapping) else type(obs).__name__
-            raise ContractError(f"{name}: observation {leaf.key!r} is missing; returned: {there}")
+            raise WrongCode(f"{name}: observation {leaf.key!r} is missing; returned: {there}")
         obs = obs[part]
     return obs
 
@@ -304,7 +343,8 @@ def _checked(leaf: Leaf, value: Any, name: str) -> Array:
         if array.dtype.kind != "f" or np.isfinite(array).all():
             return array
         fault = "is not finite: it holds nan or inf"
-    raise ContractError(f"{name}: observation {leaf.key!r} {fault}")
+        raise ContractError(f"{name}: observation {leaf.key!r} {fault}")
+    raise WrongCode(f"{name}: observation {leaf.key!r} {fault}")
 
 
 def _fault(space: spaces.Space[Any], value: Any) -> str | None:
@@ -329,13 +369,24 @@ def _checked_reward(reward: Any, name: str) -> float:
             value = float(reward)
     if math.isfinite(value):
         return value
-    raise ContractError(f"{name}: reward is {reward!r}, expected one finite number")
+    kind = ContractError if _is_number(reward) else WrongCode
+    raise kind(f"{name}: reward is {reward!r}, expected one finite number")
 
 
 def _checked_info(info: Any, name: str) -> Info:
     if not isinstance(info, dict):
-        raise ContractError(f"{name}: info is a {type(info).__name__}, expected a dict")
+        raise WrongCode(f"{name}: info is a {type(info).__name__}, expected a dict")
     for key, value in info.items():
-        if isinstance(key, str) and key.startswith(LOG_PREFIX) and np.size(value) != 1:
-            raise ContractError(f"{name}: info[{key!r}] is {value!r}, expected one number")
+        if isinstance(key, str) and key.startswith(LOG_PREFIX) and not _is_number(value):
+            raise WrongCode(
+                f"{name}: info[{key!r}] is {value!r}, expected one number: what stands under"
+                f" {LOG_PREFIX!r} is averaged into the metrics; give anything else another key"
+            )
     return info
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one number or truth value, alone or in an array."""
+    if not isinstance(value, numbers.Real | np.bool_ | np.ndarray):
+        return False
+    return np.size(value) == 1 and np.asarray(value).dtype.kind in "biuf"

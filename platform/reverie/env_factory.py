@@ -11,7 +11,7 @@ import numpy as np
 from reverie import registry
 from reverie.call_thread import CallThread, own_traceback
 from reverie.config import resolve_env
-from reverie.errors import ConfigError, EnvFailed, is_refusal
+from reverie.errors import ConfigError, ContractBroken, EnvFailed, is_refusal
 from reverie.protocols import EnvSeed, VectorEnv
 from reverie.settings import EnvConfig
 from reverie.types import Array, Json, JsonTree, Rows, Spaces
@@ -50,6 +50,13 @@ def make_vector_env(config: EnvConfig, count: int, seeds: EnvSeed) -> VectorEnv:
 
 class EnvFault(Exception):
     """An environment raised or hung; the text is its own traceback, the cause what it raised."""
+
+    @property
+    def will_repeat(self) -> bool:
+        """Whether a rebuilt environment would do the same: a breach of its contract in its code.
+        A crash, a hang and a lost connection may pass.
+        """
+        return isinstance(self.__cause__, ContractBroken) and self.__cause__.will_repeat
 
 
 class GuardedVectorEnv:

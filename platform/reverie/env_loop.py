@@ -90,8 +90,9 @@ class EnvLoop:
         the quota is then not taken.
 
         Raises:
-            EnvFailed: an environment failed once more than `max_restarts` allows; the message
-                ends with its own traceback.
+            EnvFailed: an environment failed once more than `max_restarts` allows, or broke its
+                contract in a way that a rebuild does not mend; the message ends with its own
+                traceback.
         """
         episodes: list[EpisodeResult] = []
         steps, fault = 0, None
@@ -100,11 +101,12 @@ class EnvLoop:
                 steps += self._decide(quota - steps, random, episodes)
                 self._advance(episodes)
         except EnvFault as error:
-            fault = str(error)
+            fault = error
         chunks, side = self._buffer.flush(), self._side.flush()
         if fault is not None:
             self._rebuild(fault)
-        return Collected(chunks=chunks, env_steps=steps, episodes=episodes, side=side, fault=fault)
+        text = None if fault is None else str(fault)
+        return Collected(chunks=chunks, env_steps=steps, episodes=episodes, side=side, fault=text)
 
     def close(self) -> None:
         """Close the environments, unless they hang."""
@@ -172,9 +174,15 @@ class EnvLoop:
         self._rows: Rows | None = None
         self._carry: Carry | None = None
 
-    def _rebuild(self, fault: str) -> None:
+    def _rebuild(self, fault: EnvFault) -> None:
         self._vector.close()
         while True:
+            if fault.will_repeat:
+                raise EnvFailed(
+                    f"environment {self._config.name} would do the same again, it is not rebuilt:\n"
+                    f"{fault}",
+                    will_repeat=True,
+                )
             self._restarts += 1
             if self._restarts > self._max_restarts:
                 raise EnvFailed(
@@ -184,7 +192,7 @@ class EnvLoop:
             try:
                 return self._build()
             except EnvFault as error:
-                fault = str(error)
+                fault = error
 
     def _episode_seed(self, env: int, episode: int) -> int:
         incarnation = self._tickets[env].stream.incarnation

@@ -21,8 +21,25 @@ class EvaluationStopped(RuntimeError):
     """An evaluation was told to stop; its weights stay pinned, and it may begin anew."""
 
 
+class ContractBroken(ValueError):
+    """An environment that does not do what its spaces or its interface say."""
+
+    will_repeat = False
+    """Whether it would be the same after a rebuild: it lies in the code, not in what happened."""
+
+
 class EnvFailed(RunError):
-    """An environment raised, hung or broke its contract more often than is allowed."""
+    """An environment raised, hung or broke its contract more often than is allowed.
+
+    With `will_repeat` it was not tried again, because it would be the same.
+    """
+
+    def __init__(self, message: str, will_repeat: bool = False) -> None:
+        super().__init__(message, will_repeat)  # all of it, so that it travels between processes
+        self.will_repeat = will_repeat
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class NonFiniteLoss(RunError):

@@ -93,7 +93,9 @@ class Evaluator:
         return result
 
     def _score(self, counters: Counters, should_stop: ShouldStop) -> EvalResult:
-        """Score; anew where an environment fails, since half an evaluation is none."""
+        """Score; anew where an environment fails, since half an evaluation is none, unless it would
+        fail again.
+        """
         failures = 0
         while True:
             try:
@@ -102,7 +104,7 @@ class Evaluator:
                 )
             except EnvFailed as error:
                 failures += 1
-                if failures > self._config.run.max_env_restarts:
+                if error.will_repeat or failures > self._config.run.max_env_restarts:
                     raise
                 log.warning("the evaluation begins anew: %s", error)
 
@@ -140,7 +142,8 @@ def score(
             )
     except EnvFault as fault:
         name = config.env.name
-        raise EnvFailed(f"environment {name} failed in an evaluation:\n{fault}") from fault
+        text = f"environment {name} failed in an evaluation:\n{fault}"
+        raise EnvFailed(text, fault.will_repeat) from fault
     _warn_of_cuts(played, protocol)
     mean = float(np.mean([episode.ret for episode in played]))
     return EvalResult(

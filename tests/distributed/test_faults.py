@@ -185,7 +185,8 @@ def test_an_environment_that_keeps_failing_stops_the_run_with_its_own_traceback(
     with pytest.raises(EnvFailed) as error:
         Trainer(config, local=True).run()
     assert words[fault] in str(error.value)
-    assert "run.max_env_restarts=1" in str(error.value)
+    assert ("run.max_env_restarts=1" in str(error.value)) == (fault != "shape")
+    assert error.value.will_repeat == (fault == "shape")
     kept = CheckpointStore(Storage(str(tmp_path / "run")), 2).latest()
     assert kept is not None
 

@@ -6,6 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from reverie.types import ActionSpec, ArraySpec
+from reverie_envs.vector import SyncVectorEnv
 from reverie_envs.wrappers import ContractError, env_name, spaces_of, standardise
 
 
@@ -31,6 +32,93 @@ def seen(space, obs):
     specs = spaces_of(env).obs
     assert {key: ArraySpec(v.shape, str(v.dtype)) for key, v in shown.items()} == specs
     return shown
+
+
+class NoSeed(Fixed):
+    def reset(self):
+        return self.obs, {}
+
+
+class NoOptions(Fixed):
+    def reset(self, seed=None):
+        return self.obs, {}
+
+
+class NoAction(Fixed):
+    def step(self):
+        return self.obs, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (
+            NoSeed,
+            r"NoSeed\.reset\(\): .*'seed'; write def reset\(self, \*, seed=None, options=None\)",
+        ),
+        (
+            NoOptions,
+            r"NoOptions\.reset\(seed=None\): .*'options'; write .* super\(\)\.reset\(seed=",
+        ),
+        (NoAction, r"NoAction\.step\(\): .*; write def step\(self, action\)$"),
+    ],
+)
+def test_a_method_that_cannot_be_called_is_refused_before_it_is(kind, words):
+    env = kind(spaces.Box(-1, 1, (2,)), np.zeros(2, np.float32))
+    with pytest.raises(ContractError, match=f"^mine: {words}") as error:
+        standardise(gymnasium.wrappers.TimeLimit(env, 3), "mine")
+    assert error.value.will_repeat
+
+
+class OldStep(Fixed):
+    def step(self, action):
+        return self.obs, 0.0, False, {}
+
+
+def test_the_step_of_old_gym_is_told_what_to_do():
+    env = standardise(OldStep(spaces.Box(-1, 1, (2,)), np.zeros(2, np.float32)))
+    with pytest.raises(ContractError, match=r"4 values, .*; split `done` of old gym into") as error:
+        env.step(0)
+    assert error.value.will_repeat
+
+
+LOW, FINE = spaces.Box(-1, 1, (2,)), np.zeros(2, np.float32)
+
+
+@pytest.mark.parametrize("value", ["abc", None, [1.0], np.zeros(2), np.array(["a"]), 1j])
+def test_a_log_that_is_no_number_names_its_key_and_the_rule(value):
+    env = standardise(Fixed(LOW, FINE, info={"log/x": value}))
+    with pytest.raises(
+        ContractError, match=r"info\['log/x'\] is .*expected one number: .*another key"
+    ):
+        env.step(0)
+
+
+@pytest.mark.parametrize("value", [1, 2.5, True, np.bool_(False), np.array([3]), np.float32(1)])
+def test_a_log_of_one_number_is_fine_beside_keys_of_any_kind(value):
+    env = Fixed(LOW, FINE, info={"log/x": value, 0: "agent", ("a", 1): object()})
+    vector = SyncVectorEnv([lambda: env], lambda index, episode: 0)
+    for _ in range(2):
+        rows = vector.step(np.zeros(1, np.int64), np.ones(1, bool))
+    assert rows["log/x"] == np.float32(np.asarray(value).item())
+    assert all(isinstance(key, str) for key in rows)
+
+
+@pytest.mark.parametrize(
+    ("obs", "reward", "repeats"),
+    [
+        (FINE * np.nan, 0.0, False),
+        (FINE, np.nan, False),
+        (FINE, None, True),
+        (FINE, np.zeros(2), True),
+        (FINE.astype(np.float64), 0.0, True),
+        (np.zeros(3, np.float32), 0.0, True),
+    ],
+)
+def test_a_value_may_pass_but_a_type_will_repeat(obs, reward, repeats):
+    with pytest.raises(ContractError) as error:
+        standardise(Fixed(LOW, obs, reward=reward)).step(0)
+    assert error.value.will_repeat == repeats
 
 
 def test_keys_that_are_no_text_become_text():

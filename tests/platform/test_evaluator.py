@@ -286,6 +286,17 @@ def test_an_environment_that_fails_in_an_evaluation_is_named(fault: str, words: 
         scored(config, agent, episodes=9)
 
 
+def test_an_evaluation_that_would_fail_again_does_not_begin_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config, agent = agent_for(env={"fault": "shape", "at": 7})
+    weights = WeightStore()
+    weights.pin(Version(0, 3), 100, agent.policy_state())
+    with pytest.raises(EnvFailed, match=r"'count' has shape \(3,\)"):
+        Evaluator(config, spaces_of(agent_for()[0].env), weights).evaluate(100)
+    assert "begins anew" not in caplog.text
+
+
 def test_an_evaluation_begins_anew_as_often_as_environments_may_be_restarted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

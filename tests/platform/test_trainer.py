@@ -106,7 +106,7 @@ def test_run_folder_names_never_collide(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("reverie.trainer.time.strftime", lambda form: "20260101-000000")
     config = resolve_config(tree(seed=3))
     folders = [run_folder(config) for _ in range(3)]
-    stem = "runs/Plain-count-s3-20260101-000000"
+    stem = f"{tmp_path}/runs/Plain-count-s3-20260101-000000"
     assert [str(folder) for folder in folders] == [stem, f"{stem}-2", f"{stem}-3"]
     assert all(folder.is_dir() for folder in folders)
 
@@ -117,7 +117,7 @@ def test_a_run_folder_is_one_folder_whatever_the_task_is_called(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = run_folder(resolve_config(tree() | {"env": env}))
-    assert folder.parent == Path("runs")
+    assert folder.parent == tmp_path / "runs"
     assert ":" not in folder.name
 
 
