@@ -35,8 +35,9 @@ class GymConfig:
     __pydantic_config__: ClassVar[Any] = STRICT
     render: bool = False
     """Add the key `image`: what the environment's rgb_array rendering shows."""
-    size: Pixels = 64
-    """Height and width of that image in pixels."""
+    size: Pixels | None = None
+    """Height and width to which all pictures are resized, by area; by default they stay as they
+    are, and that of `render` has 64."""
     kwargs: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """Arguments of the environment, e.g. `env.kwargs.continuous=true`."""
 
@@ -92,7 +93,8 @@ class GymSuite(Suite):
         except DependencyNotInstalled as error:
             raise ImportError(f"{task}: {error}") from error
         env = DictObservations(env, task)
-        return Rendered(env, config.size) if config.render else env
+        env = Rendered(env, config.size or 64) if config.render else env
+        return env if config.size is None else Resized(env, config.size)
 
 
 def _register_atari() -> None:
@@ -139,9 +141,12 @@ class Rendered(gymnasium.Wrapper):  # type: ignore[type-arg]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FactoryConfig:
-    """What a factory is called with."""
+    """What a factory is called with, and what is made of its pictures."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
+    size: Pixels | None = None
+    """Height and width to which all pictures are resized, by area; by default they stay as they
+    are."""
     kwargs: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """Arguments of the function, e.g. `env.kwargs.level=2`."""
 
@@ -187,7 +192,37 @@ class FactorySuite(Suite):
             raise TypeError(
                 f"{task} returned {kind}, expected a gymnasium.Env (old gym: shimmy converts them)"
             )
-        return DictObservations(env, task)
+        env = DictObservations(env, task)
+        return env if config.size is None else Resized(env, config.size)
+
+
+class Resized(gymnasium.ObservationWrapper):  # type: ignore[type-arg]
+    """Resizes the uint8 pictures among the Dict observations of `env`, by area."""
+
+    def __init__(self, env: Env, size: int) -> None:
+        super().__init__(env)
+        self._cv2, self._size = opencv("env.size", "video"), (size, size)
+        found = dict(env.observation_space.spaces)
+        for key, space in found.items():
+            if space.dtype == np.uint8 and len(space.shape) == 3:
+                found[key] = spaces.Box(0, 255, (size, size, space.shape[2]), np.uint8)
+        self._wanted = {key: box.shape for key, box in found.items()}
+        self.observation_space = spaces.Dict(found)
+
+    def observation(self, observation: Rows) -> Rows:
+        return {
+            key: value if value.shape == self._wanted[key] else self._resized(value)
+            for key, value in observation.items()
+        }
+
+    def _resized(self, picture: Any) -> Any:
+        """Channel by channel: OpenCV takes four together at most."""
+        area, planes = self._cv2.INTER_AREA, np.moveaxis(picture, -1, 0)
+        resized = [
+            self._cv2.resize(np.ascontiguousarray(plane), self._size, interpolation=area)
+            for plane in planes
+        ]
+        return np.stack(resized, -1)
 
 
 def _load_function(task: str, kwargs: Mapping[str, Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ step, because an array of the wrong shape or type shows its harm only far away, 
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,13 @@ from reverie.types import (
 )
 from reverie_envs.actions import action_form
 
+log = logging.getLogger(__name__)
+_said: set[str] = set()
+"""What was logged in this process: environments are built again and again."""
+PICTURE_SIDE = 32
+"""Least sides of a matrix of floats that counts as a picture."""
+SMALLEST_PICTURE = 8
+"""Least sides of floats [H, W, C] that do."""
 TAKEN_KEYS = frozenset((*ROW_KEYS, *FLAG_KEYS, *RESERVED_KEYS, STEP_ID))
 
 Convert = Callable[[Any], Array]
@@ -241,9 +249,54 @@ def _box_form(space: spaces.Box, key: str, name: str) -> tuple[Convert, spaces.B
         )
     if kind == np.uint16 and (len(shape) == 2 or shape[2:] == (1,)):
         return _image_form(space, kind)
-    if kind in (np.float32, np.float64) and len(shape) == 3 and shape[2] == 1:
-        return _image_form(space, np.float32)
+    if kind in (np.float32, np.float64):
+        what = f"{name}: observation{f' {key!r}' if key else ''} {shape}"
+        if (brightest := _brightest(space)) is not None:
+            _refuse_channel_first(shape, key, name)
+            if _is_picture(shape):
+                _say(f"{what}, from 0 to {brightest:g}, is taken as a picture of uint8")
+                return _picture_form(shape, brightest)
+        if (len(shape) == 3 and shape[2] == 1) or (len(shape) == 2 and min(shape) >= PICTURE_SIDE):
+            return _image_form(space, np.float32)
+        if len(shape) > 1 and math.prod(shape) >= PICTURE_SIDE**2:
+            _say(
+                f"{what} is learned as a vector of {math.prod(shape):,} numbers; a picture is a"
+                " Box [H, W, C] from 0 to 1 or 255"
+            )
     return _flat, spaces.Box(_flat(space.low), _flat(space.high))
+
+
+def _brightest(space: spaces.Box) -> float | None:
+    """1 or 255, where every number lies between 0 and that; None elsewhere."""
+    for high in (1.0, 255.0):
+        if not space.low.any() and (space.high == high).all():
+            return high
+    return None
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether numbers in the range of pictures are one; few in rows and columns are a table."""
+    if len(shape) == 2:
+        return min(shape) >= PICTURE_SIDE
+    return len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) >= SMALLEST_PICTURE
+
+
+def _picture_form(shape: tuple[int, ...], brightest: float) -> tuple[Convert, spaces.Box]:
+    shape = shape if len(shape) == 3 else (*shape, 1)
+    convert = partial(_pixels, shape=shape, brightest=brightest)
+    return convert, spaces.Box(0, 255, shape, np.uint8)
+
+
+def _pixels(value: Array, shape: tuple[int, ...], brightest: float) -> Array:
+    """Floats from 0 to `brightest` as uint8, to the nearest."""
+    with np.errstate(invalid="ignore"):  # what is not finite is reported
+        return np.rint(value.clip(0, brightest) * (255 / brightest)).astype(np.uint8).reshape(shape)
+
+
+def _say(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        log.info(text)
 
 
 def _image_form(space: spaces.Box, dtype: Any) -> tuple[Convert, spaces.Box]:
@@ -340,7 +393,8 @@ def _checked(leaf: Leaf, value: Any, name: str) -> Array:
     fault = _fault(leaf.native, value)
     if fault is None:
         array = leaf.convert(value)
-        if array.dtype.kind != "f" or np.isfinite(array).all():
+        floats = [each for each in (array, value) if np.asarray(each).dtype.kind == "f"]
+        if not floats or np.isfinite(floats[0]).all():
             return array
         fault = "is not finite: it holds nan or inf"
         raise ContractError(f"{name}: observation {leaf.key!r} {fault}")

@@ -35,11 +35,8 @@ class EnvFailed(RunError):
     """
 
     def __init__(self, message: str, will_repeat: bool = False) -> None:
-        super().__init__(message, will_repeat)  # all of it, so that it travels between processes
+        super().__init__(message)
         self.will_repeat = will_repeat
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class NonFiniteLoss(RunError):

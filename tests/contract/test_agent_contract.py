@@ -12,7 +12,7 @@ from torch import Tensor
 from reverie import registry
 from reverie.finite import first_not_finite
 from reverie.protocols import StreamSpec
-from reverie.types import STEP_ID, ActionSpec, Counters, Spaces
+from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces
 from tests.contract.cases import (
     ACTIONS,
     CASES,
@@ -103,6 +103,25 @@ def test_any_name_of_a_picture_will_do(name: str) -> None:
     again = make(name, spaces)
     again.load_state_dict(through_a_file(agent.state_dict()))
     assert_same(again.state_dict(), agent.state_dict())
+
+
+@pytest.mark.parametrize("sides", [(96, 96), (84, 96), (210, 160), (75, 100)])
+@pytest.mark.parametrize("name", SMALLEST)
+def test_pictures_of_any_size_will_do(name: str, sides: tuple[int, int]) -> None:
+    picture = ArraySpec((*sides, 3), "uint8")
+    spaces = Spaces({"image": picture}, EXPRESSED[name][0].action)
+    agent = make(name, spaces)
+    assert np.isfinite(list(learn(agent, spaces, 0)[0].values())).all()
+    videos, _ = agent.report(batches(agent, spaces, 0))
+    assert all(film.dtype == np.uint8 for film in videos.values())
+    assert play(agent, spaces, steps=1).shape[:2] == (1, 2)
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_depth_is_refused_with_what_to_do(name: str) -> None:
+    spaces = Spaces({"depth": ArraySpec((64, 64, 1), "float32")}, EXPRESSED[name][0].action)
+    with pytest.raises(ValueError, match=r"'depth'.*float32 \[64, 64, 1\].*np\.clip\(depth / FAR"):
+        make(name, spaces)
 
 
 @pytest.mark.parametrize("name", SMALLEST)

@@ -150,6 +150,39 @@ def test_a_missing_argument_is_explained(door, folder):
         suite.make(DOORS[door], suite.Config())
 
 
+@pytest.mark.parametrize("door", ["factory", "gym"])
+def test_both_doors_resize_pictures_by_area(door):
+    pytest.importorskip("cv2")
+    gymnasium.register("WideForTest-v0", Wide)
+    suite, task = (FACTORY, f"{__name__}:Wide") if door == "factory" else (GYM, "WideForTest-v0")
+    try:
+        assert spaces_of(suite.make(task, suite.Config())).obs["image"].shape == (84, 96, 6)
+        env = suite.make(task, suite.Config(size=42))
+        shown = env.reset(seed=0)[0]
+    finally:
+        gymnasium.registry.pop("WideForTest-v0", None)
+    assert env.observation_space.contains(shown)
+    assert shown["image"].shape == (42, 42, 6)
+    assert shown["small"].shape == (3,)
+    np.testing.assert_array_equal(shown["image"][:, 0], round(255 * 42 / 96))
+    assert shown["image"][:, 3:].max() == 0
+    assert suite.protocol(task, suite.Config(size=42)).id.endswith("-size=42")
+
+
+class Wide(gymnasium.Env):
+    """Six channels, whose first column alone is white."""
+
+    observation_space = spaces.Dict(
+        {"image": spaces.Box(0, 255, (84, 96, 6), np.uint8), "small": spaces.Box(0, 9, (3,))}
+    )
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        picture = np.zeros((84, 96, 6), np.uint8)
+        picture[:, 0] = 255
+        return {"image": picture, "small": np.zeros(3, np.float32)}, {}
+
+
 def test_a_missing_module_of_an_id_is_explained(folder):
     with pytest.raises(ImportError, match=r"env\.task='my_fil:X-v0': no module 'my_fil' in /"):
         make_gym("my_fil:X-v0")

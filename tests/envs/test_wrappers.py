@@ -121,6 +121,49 @@ def test_a_value_may_pass_but_a_type_will_repeat(obs, reward, repeats):
     assert error.value.will_repeat == repeats
 
 
+@pytest.mark.parametrize(
+    ("shape", "high", "dtype"),
+    [
+        ((64, 64, 3), 1, np.float32),
+        ((8, 9, 4), 1, np.float64),
+        ((64, 64, 1), 1, np.float32),
+        ((32, 40), 1, np.float32),
+        ((64, 64, 3), 255, np.float32),
+    ],
+)
+def test_floats_in_the_range_of_pictures_are_pictures_and_that_is_said_once(
+    shape, high, dtype, caplog
+):
+    caplog.set_level("INFO")
+    space = spaces.Box(0, high, shape, dtype)
+    obs = np.full(shape, 0.2 * high, dtype)
+    obs.flat[0] = high
+    for _ in range(2):
+        image = standardise(Fixed(space, obs), f"{shape}{high}").reset()[0]["image"]
+    assert (image.dtype, image.shape) == (np.uint8, (*shape, 1)[: max(3, len(shape))])
+    assert (image.flat[0], image.flat[1]) == (255, 51)
+    assert caplog.text.count("is taken as a picture") == 1
+    obs.flat[5] = np.nan
+    with pytest.raises(ContractError, match="not finite"):
+        standardise(Fixed(space, obs)).reset()
+
+
+def test_a_table_of_floats_is_no_picture():
+    for shape in ((8, 10), (2, 3, 3), (5, 64)):
+        space = spaces.Box(0, 1, shape, np.float32)
+        assert list(spaces_of(Fixed(space, None)).obs) == ["proprio"]
+
+
+def test_floats_that_look_channel_first_are_refused():
+    with pytest.raises(ValueError, match="looks channel-first"):
+        standardise(Fixed(spaces.Box(0, 1, (3, 64, 64), np.float32), None))
+
+
+def test_depth_in_rows_and_columns_is_depth():
+    specs = spaces_of(Fixed(spaces.Box(0, 20, (64, 64), np.float32), None)).obs
+    assert specs == {"image": ArraySpec((64, 64, 1), "float32")}
+
+
 def test_keys_that_are_no_text_become_text():
     low = spaces.Box(-1, 1, (2,), np.float32)
     space = spaces.Dict({0: spaces.Dict({1: low}), 2: low})
@@ -141,7 +184,7 @@ def test_keys_that_are_no_text_become_text():
         (spaces.Box(0, 255, (8, 9, 3), np.uint8), "image", (8, 9, 3), "uint8"),
         (spaces.Box(0, 255, (8, 9), np.uint8), "image", (8, 9, 1), "uint8"),
         (spaces.Box(0, 9, (8, 9, 1), np.uint16), "image", (8, 9, 1), "uint16"),
-        (spaces.Box(0, 1, (8, 9, 1)), "image", (8, 9, 1), "float32"),
+        (spaces.Box(0, 20, (8, 9, 1)), "image", (8, 9, 1), "float32"),
         (spaces.Box(-9, 9, (4,)), "proprio", (4,), "float32"),
         (spaces.Box(-9, 9, (4,), np.float64), "proprio", (4,), "float32"),
         (spaces.Box(-9, 9, (4,), np.int64), "proprio", (4,), "float32"),

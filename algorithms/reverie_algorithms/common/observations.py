@@ -49,7 +49,12 @@ class ObsKeys:
             raise ValueError(f"observation {VECTOR!r}: the name is taken by Reverie; rename it")
         for name, spec in keys.images.items():
             if spec.dtype != "uint8":
-                raise ValueError(f"observation {name!r}: expected a uint8 image, got {spec.dtype}")
+                raise ValueError(
+                    f"observation {name!r}: expected a uint8 image, got {spec.dtype} "
+                    f"{list(spec.shape)}, as of depth; let the environment give "
+                    "np.clip(depth / FAR, 0, 1) and declare a Box from 0 to 1, which is taken as "
+                    "a picture"
+                )
         return keys
 
     @property

@@ -26,6 +26,8 @@ from reverie_algorithms.common.layers import (
     average_fan,
     num_stages,
     output_linear,
+    padded,
+    padded_sides,
     xavier_uniform_,
 )
 from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys, by_key
@@ -133,10 +135,12 @@ class ImageEncoder(nn.Module):
         stages = num_stages(name, shape)
         widths = [shape[2], *[depth * 2**i for i in range(stages)]]
         self.layers = nn.Sequential(*[_down(a, b) for a, b in pairwise(widths)])
-        self.size = widths[-1] * (shape[0] >> stages) * (shape[1] >> stages)
+        self.sides = padded_sides(shape, stages)
+        self.size = widths[-1] * (self.sides[0] >> stages) * (self.sides[1] >> stages)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.layers(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1)
+        maps = padded(pixels, self.sides).permute(0, 3, 1, 2)
+        return self.layers(maps).permute(0, 2, 3, 1).flatten(1)
 
 
 class ImageDecoder(nn.Module):
@@ -146,14 +150,17 @@ class ImageDecoder(nn.Module):
         super().__init__()
         stages = num_stages(name, shape)
         widths = [depth * 2**i for i in reversed(range(stages))]
-        self.seed_shape = (shape[0] >> stages, shape[1] >> stages, widths[0])
+        height, width = padded_sides(shape, stages)
+        self.sides = tuple(shape[:2])
+        self.seed_shape = (height >> stages, width >> stages, widths[0])
         self.seed = output_linear(inputs, math.prod(self.seed_shape))
         self.layers = nn.Sequential(*[_up(a, b) for a, b in pairwise(widths)])
         self.last = _to_pixels(widths[-1], shape[2])
 
     def forward(self, feat: Tensor) -> Tensor:
         seed = self.seed(feat).unflatten(-1, self.seed_shape).permute(0, 3, 1, 2)
-        return self.last(self.layers(seed)).permute(0, 2, 3, 1).float()
+        height, width = self.sides
+        return self.last(self.layers(seed)).permute(0, 2, 3, 1)[:, :height, :width].float()
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from reverie.ranges import Depth, Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms import fast
-from reverie_algorithms.common.layers import num_stages
+from reverie_algorithms.common.layers import num_stages, padded, padded_sides
 from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys, by_key
 from reverie_algorithms.dreamer_v3_2025.nets import (
     RMSMLP,
@@ -107,10 +107,12 @@ class DownImage(nn.Module):
         stages = num_stages(name, shape)
         widths = [shape[2], *channels(stages, depth)]
         self.layers = nn.Sequential(*[DownConv(a, b) for a, b in pairwise(widths)])
-        self.size = widths[-1] * (shape[0] >> stages) * (shape[1] >> stages)
+        self.sides = padded_sides(shape, stages)
+        self.size = widths[-1] * (self.sides[0] >> stages) * (self.sides[1] >> stages)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.layers(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1)
+        maps = padded(pixels, self.sides).permute(0, 3, 1, 2)
+        return self.layers(maps).permute(0, 2, 3, 1).flatten(1)
 
 
 class UpConv(nn.Module):
@@ -141,7 +143,9 @@ class UpImage(nn.Module):
         super().__init__()
         stages, blocks = num_stages(name, shape), latent.blocks
         widths = channels(stages, config.depth)[::-1]
-        self.seed_shape = (shape[0] >> stages, shape[1] >> stages, widths[0])
+        height, width = padded_sides(shape, stages)
+        self.sides = tuple(shape[:2])
+        self.seed_shape = (height >> stages, width >> stages, widths[0])
         self.blocks, seed = blocks, math.prod(self.seed_shape)
         check_blocks("decoder.depth", widths[0], blocks)
         self.seed_deter = BlockLinear(blocks, latent.deter // blocks, seed // blocks)
@@ -153,7 +157,9 @@ class UpImage(nn.Module):
     def forward(self, deter_MD: Tensor, stoch_MX: Tensor) -> Tensor:
         seed = self._from_deter(deter_MD) + self._from_stoch(stoch_MX)
         maps = self.layers(self.seed_norm(seed.permute(0, 3, 1, 2)))
-        return torch.sigmoid(self.last(maps).permute(0, 2, 3, 1).float())
+        height, width = self.sides
+        pixels = self.last(maps).permute(0, 2, 3, 1)[:, :height, :width]
+        return torch.sigmoid(pixels.float())
 
     def _from_deter(self, deter_MD: Tensor) -> Tensor:
         height, width, depth = self.seed_shape

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from reverie_algorithms.common.layers import LayerNorm, num_stages
+from reverie_algorithms.common.layers import LayerNorm, num_stages, padded
 from reverie_algorithms.dreamer_v3_2023.nets import (
     MLP,
     ChannelNorm,
@@ -52,7 +52,15 @@ def test_channel_norm_normalises_channels_only():
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"), [((64, 64, 3), 256), ((32, 64, 1), 256), ((8, 8, 4), 32)]
+    ("shape", "size"),
+    [
+        ((64, 64, 3), 256),
+        ((32, 64, 1), 256),
+        ((8, 8, 4), 32),
+        ((96, 96, 3), 16 * 6 * 6),
+        ((84, 96, 3), 16 * 6 * 6),
+        ((210, 160, 3), 32 * 7 * 5),
+    ],
 )
 def test_images_come_back_in_their_own_size(shape, size):
     depth = 2
@@ -61,7 +69,16 @@ def test_images_come_back_in_their_own_size(shape, size):
     assert ImageDecoder("image", shape, 10, depth)(torch.zeros(3, 10)).shape == (3, *shape)
 
 
-@pytest.mark.parametrize("shape", [(60, 60, 3), (84, 84, 3), (4, 4, 3), (64, 66, 3), (48, 48, 3)])
-def test_sizes_that_do_not_halve_to_4_are_refused(shape):
-    with pytest.raises(ValueError, match=rf"'wrist'.*got {shape[0]} x {shape[1]}"):
+def test_padding_is_grey_below_and_on_the_right():
+    pixels = torch.full((1, 3, 4, 2), 0.25)
+    found = padded(pixels, (5, 8))
+    assert found.shape == (1, 5, 8, 2)
+    assert torch.equal(found[:, :3, :4], pixels)
+    assert found.count_nonzero() == pixels.numel()
+    assert padded(pixels, (3, 4)) is pixels
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (7, 64, 3)])
+def test_pictures_of_a_few_pixels_are_refused(shape):
+    with pytest.raises(ValueError, match=rf"'wrist'.*got {shape[0]} x {shape[1]}; env\.size=64"):
         num_stages("wrist", shape)
