@@ -201,6 +201,7 @@ class Resized(gymnasium.ObservationWrapper):  # type: ignore[type-arg]
 
     def __init__(self, env: Env, size: int) -> None:
         super().__init__(env)
+        assert isinstance(env.observation_space, spaces.Dict), env.observation_space
         self._cv2, self._size = opencv("env.size", "video"), (size, size)
         found = dict(env.observation_space.spaces)
         for key, space in found.items():

@@ -443,4 +443,5 @@ def _is_number(value: Any) -> bool:
     """Whether it is one number or truth value, alone or in an array."""
     if not isinstance(value, numbers.Real | np.bool_ | np.ndarray):
         return False
-    return np.size(value) == 1 and np.asarray(value).dtype.kind in "biuf"
+    array: Array = np.asarray(value)
+    return array.size == 1 and array.dtype.kind in "biuf"

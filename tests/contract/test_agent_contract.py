@@ -114,7 +114,9 @@ def test_pictures_of_any_size_will_do(name: str, sides: tuple[int, int]) -> None
     assert np.isfinite(list(learn(agent, spaces, 0)[0].values())).all()
     videos, _ = agent.report(batches(agent, spaces, 0))
     assert all(film.dtype == np.uint8 for film in videos.values())
-    assert play(agent, spaces, steps=1).shape[:2] == (1, 2)
+    acting = make(name, spaces, training=False)
+    acting.load_policy_state(agent.policy_state())
+    assert play(acting, spaces, steps=1).shape[:2] == (1, 2)
 
 
 @pytest.mark.parametrize("name", SMALLEST)
