@@ -203,7 +203,7 @@ class Resized(gymnasium.ObservationWrapper):  # type: ignore[type-arg]
         super().__init__(env)
         assert isinstance(env.observation_space, spaces.Dict), env.observation_space
         self._cv2, self._size = opencv("env.size", "video"), (size, size)
-        found = dict(env.observation_space.spaces)
+        found: dict[str, Any] = dict(env.observation_space.spaces)
         for key, space in found.items():
             if space.dtype == np.uint8 and len(space.shape) == 3:
                 found[key] = spaces.Box(0, 255, (size, size, space.shape[2]), np.uint8)
