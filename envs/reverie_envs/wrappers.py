@@ -19,6 +19,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.native_spaces import NativeObs, NativeSpaces
 from reverie.types import (
     FLAG_KEYS,
     LOG_PREFIX,
@@ -30,7 +31,7 @@ from reverie.types import (
     Rows,
     Spaces,
 )
-from reverie_envs.actions import action_form
+from reverie_envs.actions import action_form, native_action
 
 TAKEN_KEYS = frozenset((*ROW_KEYS, *FLAG_KEYS, *RESERVED_KEYS, STEP_ID))
 
@@ -51,7 +52,19 @@ class Leaf:
     native: spaces.Space[Any]
     space: spaces.Box
     """What the converted arrays look like."""
+    form: NativeObs
+    """The native space as plain data."""
     convert: Convert
+    """What turns the environment's arrays into these: `form` does."""
+
+    @classmethod
+    def of(
+        cls, key: str, path: tuple[str, ...], native: spaces.Space[Any], space: spaces.Box
+    ) -> Leaf:
+        first = int(native.start) if isinstance(native, spaces.Discrete) else None
+        form = NativeObs(path, native.shape or (), str(native.dtype), first)
+        convert = partial(form.convert, shape=space.shape, dtype=str(space.dtype))
+        return cls(key, path, native, space, form, convert)
 
     @property
     def spec(self) -> ArraySpec:
@@ -72,14 +85,18 @@ def standardise(env: gymnasium.Env[Any, Any], name: str | None = None) -> gymnas
     """
     if isinstance(env, NormalActions):
         return env
-    return NormalActions(DictObservations(env, name))
+    # One that a suite made has the form already, and knows what the environment gave before.
+    if not isinstance(env, DictObservations) or name not in (None, env.name):
+        env = DictObservations(env, name)
+    return NormalActions(env)
 
 
 def spaces_of(env: gymnasium.Env[Any, Any]) -> Spaces:
     """Return the plain-data spaces of `env`, which is standardised for this if it is not yet."""
     env = standardise(env)
     assert isinstance(env, NormalActions)
-    return Spaces({leaf.key: leaf.spec for leaf in env.leaves}, env.spec_of_action)
+    native = NativeSpaces({leaf.key: leaf.form for leaf in env.leaves}, env.convert.form)
+    return Spaces({leaf.key: leaf.spec for leaf in env.leaves}, env.spec_of_action, native)
 
 
 def env_name(env: gymnasium.Env[Any, Any]) -> str:
@@ -144,20 +161,19 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
 class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
     """Actions as `ActionSpec` describes them: Box from -1 to 1, discrete ones from 0.
 
-    Components of a Box without finite bounds are passed on as they are.
+    What they become is said at `NativeActions`.
     """
 
     def __init__(self, env: DictObservations) -> None:
         super().__init__(env)
         self.leaves = env.leaves
         self.name = env.name
-        self.spec_of_action, self.action_space, self._convert = action_form(
-            env.action_space, env.name
-        )
+        self.spec_of_action, self.action_space = action_form(env.action_space, env.name)
+        self.convert = native_action(env.action_space, env.name).converter()
 
     def step(self, action: Any) -> tuple[Rows, float, bool, bool, Info]:
         """Take one decision. Raises: ContractError, ValueError for a non-finite action."""
-        return self.env.step(self._convert(action))  # type: ignore[return-value]
+        return self.env.step(self.convert(action))  # type: ignore[return-value]
 
 
 # Observation spaces
@@ -167,9 +183,8 @@ def _leaves(space: spaces.Space[Any], name: str) -> Iterator[Leaf]:
     if isinstance(space, spaces.Dict):
         found = list(_nested_leaves(space, (), name))
     else:
-        convert, shape = _observation_form(space, "", name)
-        key = "image" if len(shape.shape) == 3 else "proprio"
-        found = [Leaf(key, (), space, shape, convert)]
+        form = _observation_form(space, "", name)
+        found = [Leaf.of("image" if len(form.shape) == 3 else "proprio", (), space, form)]
     keys = [leaf.key for leaf in found]
     for leaf in found:
         _check_key(leaf, keys, name)
@@ -187,8 +202,7 @@ def _nested_leaves(space: spaces.Dict, path: tuple[str, ...], name: str) -> Iter
         if isinstance(inner, spaces.Dict):
             yield from _nested_leaves(inner, here, name)
         else:
-            convert, form = _observation_form(inner, key, name)
-            yield Leaf(key, here, inner, form, convert)
+            yield Leaf.of(key, here, inner, _observation_form(inner, key, name))
 
 
 def _check_key(leaf: Leaf, keys: list[str], name: str) -> None:
@@ -201,18 +215,17 @@ def _check_key(leaf: Leaf, keys: list[str], name: str) -> None:
         )
 
 
-def _observation_form(space: spaces.Space[Any], key: str, name: str) -> tuple[Convert, spaces.Box]:
-    """Return how values of `space` are converted, and the Box the results lie in."""
+def _observation_form(space: spaces.Space[Any], key: str, name: str) -> spaces.Box:
+    """Return the Box in which values of `space` lie once they are converted."""
     if isinstance(space, spaces.Box):
         return _box_form(space, key, name)
     if isinstance(space, spaces.Discrete):
-        one_hot = partial(_one_hot, start=int(space.start), count=int(space.n))
-        return one_hot, spaces.Box(0.0, 1.0, (int(space.n),))
+        return spaces.Box(0.0, 1.0, (int(space.n),))
     if isinstance(space, spaces.MultiBinary):
-        return _flat, spaces.Box(0.0, 1.0, (math.prod(space.shape),))
+        return spaces.Box(0.0, 1.0, (math.prod(space.shape),))
     if isinstance(space, spaces.MultiDiscrete):
         low, high = _flat(space.start), _flat(space.start + space.nvec - 1)
-        return _flat, spaces.Box(low, high)
+        return spaces.Box(low, high)
     what = f"observation {key!r} has the space" if key else "the observation space is"
     raise ValueError(
         f"{name}: {what} {space}, which is not supported; expected Box, Discrete, MultiDiscrete,"
@@ -220,7 +233,7 @@ def _observation_form(space: spaces.Space[Any], key: str, name: str) -> tuple[Co
     )
 
 
-def _box_form(space: spaces.Box, key: str, name: str) -> tuple[Convert, spaces.Box]:
+def _box_form(space: spaces.Box, key: str, name: str) -> spaces.Box:
     shape, kind = space.shape, space.dtype
     if kind == np.uint8 and len(shape) in (2, 3):
         _refuse_channel_first(shape, key, name)
@@ -234,18 +247,13 @@ def _box_form(space: spaces.Box, key: str, name: str) -> tuple[Convert, spaces.B
         return _image_form(space, kind)
     if kind in (np.float32, np.float64) and len(shape) == 3 and shape[2] == 1:
         return _image_form(space, np.float32)
-    return _flat, spaces.Box(_flat(space.low), _flat(space.high))
+    return spaces.Box(_flat(space.low), _flat(space.high))
 
 
-def _image_form(space: spaces.Box, dtype: Any) -> tuple[Convert, spaces.Box]:
+def _image_form(space: spaces.Box, dtype: Any) -> spaces.Box:
     shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
     low, high = (bound.reshape(shape).astype(dtype) for bound in (space.low, space.high))
-    convert = (
-        _same
-        if (shape, dtype) == (space.shape, space.dtype)
-        else partial(_shaped, shape=shape, dtype=dtype)
-    )
-    return convert, spaces.Box(low, high, shape, dtype)
+    return spaces.Box(low, high, shape, dtype)
 
 
 def _refuse_channel_first(shape: tuple[int, ...], key: str, name: str) -> None:
@@ -256,23 +264,9 @@ def _refuse_channel_first(shape: tuple[int, ...], key: str, name: str) -> None:
         )
 
 
-def _same(value: Array) -> Array:
-    return value
-
-
 def _flat(value: Any) -> Array:
-    with np.errstate(over="ignore"):  # what becomes inf is reported as not finite
+    with np.errstate(over="ignore"):
         return np.asarray(value, np.float32).reshape(-1)
-
-
-def _shaped(value: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    return np.asarray(value, dtype).reshape(shape)
-
-
-def _one_hot(value: Any, start: int, count: int) -> Array:
-    vector = np.zeros(count, np.float32)
-    vector[int(value) - start] = 1
-    return vector
 
 
 # What environments return

@@ -118,7 +118,10 @@ def test_loading_twice_acts_the_same_and_another_seed_may_not(stub_run: Path) ->
             r"observation 'image': expected \(8, 8, 3\) or .*, got \(4, 8, 3\)",
         ),
         (
-            lambda obs: {"image": obs["image"][None].repeat(3, 0), "count": np.zeros((2, 2))},
+            lambda obs: {
+                "image": obs["image"][None].repeat(3, 0),
+                "count": np.zeros((2, 2), np.float32),
+            },
             r"differ in their batch axes, got .*\(2,\).*\(3,\)",
         ),
     ],
