@@ -15,7 +15,7 @@ import numpy as np
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import algorithm_fault, resolve_algorithm
-from reverie.config_check import build
+from reverie.config_check import build, check
 from reverie.config_tree import read_one_yaml, read_yaml
 from reverie.documents import read_json
 from reverie.errors import ConfigError, is_refusal
@@ -23,6 +23,8 @@ from reverie.group import ALONE, Group
 from reverie.native_spaces import NativeActions
 from reverie.observations import ObservationReader, check_native
 from reverie.protocols import Agent, AgentContext, Carry, Mode
+from reverie.ranges import Seed
+from reverie.seeds import SCORING, derive_seed
 from reverie.settings import ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
 from reverie.types import FLAG_KEYS, Array, Counters, Spaces
@@ -82,11 +84,12 @@ def load(
     *,
     mode: Mode = "mode",
     device: str = "cpu",
-    seed: int = 0,
+    seed: int | None = None,
     checkpoint: int | None = None,
 ) -> Policy:
     """Load the policy of the newest usable checkpoint of a run folder, or of the one named.
 
+    Without a `seed` it draws what `reverie eval` draws where that plays one episode at a time.
     Reads `config.yaml`, `spaces.json` and the checkpoint's `policy.pt`, nothing else.
 
     Raises:
@@ -95,6 +98,7 @@ def load(
         CheckpointError: no such checkpoint, none that is whole, or weights that are not finite.
     """
     config, spaces = _acting_config(Path(run)), read_spaces(run)
+    seed = derive_seed(config.seed, SCORING) if seed is None else seed
     agent = make_agent(config, spaces, seed=seed, training=False, device=device)
     load_policy(agent, find_checkpoint(run, checkpoint, [POLICY_FILE]))
     return Policy(agent, spaces, mode, run)
@@ -172,6 +176,7 @@ def _acting_config(run: Path) -> ExperimentConfig:
     return ExperimentConfig(
         algorithm=resolve_algorithm(tree["algorithm"]),
         learner=build(LearnerConfig, tree["learner"], "learner"),
+        seed=check(Seed, tree.get("seed", 0), "seed"),
     )
 
 
