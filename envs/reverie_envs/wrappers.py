@@ -295,9 +295,10 @@ def _checked(leaf: Leaf, value: Any, name: str) -> Array:
     fault = _fault(leaf.native, value)
     if fault is None:
         array = leaf.convert(value)
-        if array.dtype.kind != "f" or np.isfinite(array).all():
+        if array.dtype.kind != "f" or (finite := np.isfinite(array)).all():
             return array
-        fault = "is not finite: it holds nan or inf"
+        at = int(np.argmin(finite))
+        fault = f"is not finite as float32: it holds {np.ravel(value)[at]}"
     raise ContractError(f"{name}: observation {leaf.key!r} {fault}")
 
 
@@ -321,9 +322,12 @@ def _checked_reward(reward: Any, name: str) -> float:
     if np.shape(reward) == () and not isinstance(reward, str):
         with suppress(TypeError, ValueError):
             value = float(reward)
-    if math.isfinite(value):
-        return value
-    raise ContractError(f"{name}: reward is {reward!r}, expected one finite number")
+    with np.errstate(over="ignore"):
+        if np.isfinite(np.float32(value)):  # as it is kept
+            return value
+    raise ContractError(
+        f"{name}: reward is {reward!r}, expected one finite number of float32 (below 3.4e38)"
+    )
 
 
 def _checked_info(info: Any, name: str) -> Info:

@@ -25,13 +25,12 @@ from tests.fakes import tree
 EPISODES = 2
 SMALL = {"env_steps": 48, "prefill": 16, "log_every_s": 1000}
 NO_EVAL = {"every": 0, "episodes": 1, "envs": 1, "video": False}
-ANY_SPACE = "tests.contract.odd_spaces:AnySpace"
+ANY_SPACE = tree(algorithm__name="tests.contract.odd_spaces:AnySpace", learner__training_ratio=0)
 
 
-def trained(folder: Path, env: dict[str, Any], base: dict[str, Any] | None = None) -> Path:
-    raw = base or tree(algorithm__name=ANY_SPACE)
-    run = SMALL | {"dir": str(folder)}
-    config = resolve_config(raw | {"env": env, "run": run, "eval": NO_EVAL, "seed": 3})
+def trained(folder: Path, env: dict[str, Any], base: dict[str, Any], **run: int) -> Path:
+    more = {"run": SMALL | {"dir": str(folder)} | run, "eval": NO_EVAL, "seed": 3}
+    config = resolve_config(base | {"env": env} | more)
     Trainer(config, local=True).run()
     return folder
 
@@ -64,7 +63,7 @@ def made(run: Path) -> gymnasium.Env[Any, Any]:
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_spaces(name: str, tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", {"factory": f"tests.contract.odd_spaces:{name}"})
+    run = trained(tmp_path / "run", {"factory": f"tests.contract.odd_spaces:{name}"}, ANY_SPACE)
     wanted = evaluated(run)
     export(run, tmp_path / "robot")
     for folder in (run, tmp_path / "robot"):
@@ -87,7 +86,8 @@ def test_every_suite(name: str, task: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(
         suite, "make", lambda *args: gymnasium.wrappers.TimeLimit(make(*args), limit)
     )
-    run = trained(tmp_path / "run", {"suite": name, "task": task, **OPTIONS.get(name, {})})
+    env = {"suite": name, "task": task, **OPTIONS.get(name, {})}
+    run = trained(tmp_path / "run", env, ANY_SPACE, env_steps=8, prefill=4)
     mode = registry.suite(name).protocol(task, registry.suite(name).Config()).mode
     played = returns(reverie.load(run, mode=mode), made(run))
     np.testing.assert_allclose(played, evaluated(run), rtol=1e-5)
@@ -101,7 +101,7 @@ def batches(obs: Any, count: int) -> Any:
 
 @pytest.mark.parametrize("name", ["matrix", "from_five", "switches", "scalar", "nested", "place"])
 def test_a_batch_gives_a_batch_of_native_actions(name: str, tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", {"factory": f"tests.contract.odd_spaces:{name}"})
+    run = trained(tmp_path / "run", {"factory": f"tests.contract.odd_spaces:{name}"}, ANY_SPACE)
     env = ODD[name]()
     obs, _ = env.reset(seed=0)
     actions = reverie.load(run).act(batches(obs, 3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from reverie.cli.arguments import (
     at_least_one,
     not_negative,
 )
+from reverie.cli.json_output import print_json
 from reverie.errors import ConfigError, EnvFailed
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _envs(arguments: argparse.Namespace) -> int:
     from reverie.cli import list_suites
 
     if arguments.json:
-        print(json.dumps(list_suites.facts_of_all(arguments.suite), indent=2))
+        print_json(lambda: list_suites.facts_of_all(arguments.suite))
     elif arguments.suite:
         print(list_suites.suite_text(arguments.suite))
     else:

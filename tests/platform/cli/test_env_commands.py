@@ -78,9 +78,9 @@ def test_check_env_says_what_is_wrong(
         (
             ["drqv2/catch"],
             2,
-            "FAIL agent: algorithm: action space: DrQ-v2 wants continuous (box) actions",
+            "FAIL agent: algorithm: action space: DrQ-v2 wants continuous",
         ),
-        (["dreamerv3/catch", "run.env_steps=3"], 2, "FAIL agent: run.env_steps: expected at least"),
+        (["dreamerv3/catch", "run.env_steps=201"], 2, "FAIL agent: run.env_steps: expected at"),
         (["dreamerv3/cach"], 2, "did you mean"),
         (["run.env_steps=3"], 2, "missing CONFIG before run.env_steps=3"),
     ],
