@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from reverie.cli.json_output import print_json
 from tests.conftest import ROOT
 from tests.platform.commands import Cli
 
@@ -96,12 +97,18 @@ def test_what_environments_print_goes_elsewhere(
     assert "library import" in err
 
 
-def test_the_output_is_as_it_was_afterwards(
-    cli: Cli, talkative: str, config: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    cli("describe", config, talkative, "--json")
+def test_the_output_is_as_it_was_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
+    def make() -> float:
+        os.write(1, b"meanwhile")
+        return 1.5
+
+    print_json(make)
     os.write(1, b"afterwards")
-    assert capfd.readouterr().out == "afterwards"
+    assert capfd.readouterr() == ("1.5\nafterwards", "meanwhile")
+    with pytest.raises(ValueError, match="expected a number that JSON has"):
+        print_json(lambda: {"score": float("inf")})
+    os.write(1, b"after an error")
+    assert capfd.readouterr().out == "after an error"
 
 
 def test_a_reward_beyond_float32_is_a_breach(cli: Cli, talkative: str, config: Path) -> None:
