@@ -75,6 +75,12 @@ def test_a_component_with_one_bound_moves_as_little_as_brings_it_inside(low, hig
     assert [float(convert(np.array([end]))[0]) for end in (-1, 1)] == [least, most]
 
 
+def test_whole_numbers_are_rounded_and_not_cut_off():
+    convert = converter(spaces.Box(0, 9, (2,), np.int32))
+    assert convert(np.array([0.97, -0.97])).tolist() == [9, 0]
+    assert convert(np.array([0.5, -0.5])).tolist() == [7, 2]
+
+
 def test_what_gymnasium_declares_survives_a_file():
     space = box([0, -INF], [INF, 1 / 3])
     native = native_action(space, "env")
