@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -99,16 +100,24 @@ def test_what_environments_print_goes_elsewhere(
 
 def test_the_output_is_as_it_was_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
     def make() -> float:
-        os.write(1, b"meanwhile")
+        os.write(1, b"meanwhile ")
+        ctypes.CDLL(None).puts(b"in C")
         return 1.5
 
     print_json(make)
     os.write(1, b"afterwards")
-    assert capfd.readouterr() == ("1.5\nafterwards", "meanwhile")
+    assert capfd.readouterr() == ("1.5\nafterwards", "meanwhile in C\n")
     with pytest.raises(ValueError, match="expected a number that JSON has"):
         print_json(lambda: {"score": float("inf")})
     os.write(1, b"after an error")
     assert capfd.readouterr().out == "after an error"
+
+
+def test_a_standard_output_of_python_alone_is_kept_free_as_well(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_json(lambda: print("meanwhile"))
+    assert capsys.readouterr() == ("null\n", "meanwhile\n")
 
 
 def test_a_reward_beyond_float32_is_a_breach(cli: Cli, talkative: str, config: Path) -> None:
