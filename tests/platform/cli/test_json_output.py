@@ -61,7 +61,8 @@ def alone(folder: Path, *arguments: object) -> tuple[str, str]:
     found = subprocess.run(
         [sys.executable, "-m", "reverie.cli", *map(str, arguments)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+        | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
     )
