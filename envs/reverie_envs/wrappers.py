@@ -59,7 +59,7 @@ class Leaf:
 
     @classmethod
     def of(
-        cls, key: str, path: tuple[str, ...], native: spaces.Space[Any], space: spaces.Box
+        cls, key: str, path: tuple[Any, ...], native: spaces.Space[Any], space: spaces.Box
     ) -> Leaf:
         first = int(native.start) if isinstance(native, spaces.Discrete) else None
         form = NativeObs(path, native.shape or (), str(native.dtype), first)

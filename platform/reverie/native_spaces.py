@@ -24,7 +24,7 @@ UNBOUNDED = 1e10
 class NativeObs:
     """One observation as the environment gives it."""
 
-    path: tuple[str, ...]
+    path: tuple[str | int, ...]
     """Keys that lead to it; none where the whole observation is this array."""
     shape: tuple[int, ...]
     dtype: str

@@ -117,11 +117,11 @@ class ObservationReader:
         return row if reading.batch else row[None]
 
 
-def _lookup(obs: Any, path: tuple[str, ...]) -> Any:
+def _lookup(obs: Any, path: tuple[str | int, ...]) -> Any:
     """What lies there in nested dicts; None where nothing does."""
     value = obs
     for part in path:
-        value = cast(Mapping[str, Any], value).get(part) if isinstance(value, Mapping) else None
+        value = cast(Mapping[Any, Any], value).get(part) if isinstance(value, Mapping) else None
     return None if isinstance(value, Mapping) else value
 
 
