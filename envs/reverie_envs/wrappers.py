@@ -59,10 +59,16 @@ class Leaf:
 
     @classmethod
     def of(
-        cls, key: str, path: tuple[Any, ...], native: spaces.Space[Any], space: spaces.Box
+        cls,
+        key: str,
+        path: tuple[Any, ...],
+        native: spaces.Space[Any],
+        space: spaces.Box,
+        brightest: float | None = None,
     ) -> Leaf:
+        """Of a picture of floats that is learned as uint8, `brightest` becomes 255."""
         first = int(native.start) if isinstance(native, spaces.Discrete) else None
-        form = NativeObs(path, native.shape or (), str(native.dtype), first)
+        form = NativeObs(path, native.shape or (), str(native.dtype), first, brightest)
         convert = partial(form.convert, shape=space.shape, dtype=str(space.dtype))
         return cls(key, path, native, space, form, convert)
 

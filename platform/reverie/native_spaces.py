@@ -30,6 +30,8 @@ class NativeObs:
     dtype: str
     first: int | None = None
     """Of a discrete one, which the agent sees as one-hot: its least value."""
+    brightest: float | None = None
+    """Of a picture of floats from 0, which the agent sees as uint8: what becomes 255."""
 
     def convert(self, value: Any, shape: tuple[int, ...], dtype: str) -> Array:
         """Turn [*batch, *native shape] into the agent's [*batch, *shape], without a copy if it can.
@@ -41,6 +43,10 @@ class NativeObs:
         if self.first is not None:
             choices = np.arange(self.first, self.first + shape[0])
             return (array[..., None] == choices).astype(dtype)
+        if self.brightest is not None:
+            with np.errstate(invalid="ignore"):  # what is not finite is for the caller to find
+                array = np.rint(array.clip(0, self.brightest) * (255 / self.brightest))
+                return array.astype(dtype).reshape((*batch, *shape))
         with np.errstate(over="ignore"):
             return np.asarray(array, dtype).reshape((*batch, *shape))
 

@@ -112,7 +112,8 @@ class ObservationReader:
                 f"observation {key!r}: expected whole numbers from {first} to {last}, got"
                 f" {_shown(reading.value)}; {REMEDY}"
             )
-        if row.dtype.kind == "f" and not np.isfinite(row).all():
+        kept = reading.value if reading.form.brightest else row
+        if kept.dtype.kind == "f" and not np.isfinite(kept).all():
             raise ValueError(f"observation {key!r} is not finite as {spec.dtype}; {REMEDY}")
         return row if reading.batch else row[None]
 
@@ -169,6 +170,8 @@ def check_native(spaces: Spaces) -> None:
 def _check_form(where: str, form: NativeObs, spec: ArraySpec) -> None:
     one_hot = form.first is not None
     _check_array(where, form.shape, form.dtype, 1 if one_hot else spec.size)
+    if form.brightest is not None and not 0 < form.brightest < math.inf:
+        raise ValueError(f"{where}: expected a brightness above 0, got {form.brightest}")
     if one_hot and (form.shape or len(spec.shape) != 1):
         raise ValueError(f"{where}: expected one whole number for {spec.shape}, got {form.shape}")
 

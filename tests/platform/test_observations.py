@@ -102,12 +102,27 @@ def test_numbers_may_be_written_in_another_width_or_as_integers() -> None:
         one((8, 8, 1), "float32", np.zeros((8, 8, 1), np.uint8))
 
 
+def test_a_picture_of_floats_that_was_learned_as_bytes_is_scaled() -> None:
+    native = NativeSpaces({"x": NativeObs((), (8, 8), "float32", brightest=1.0)}, ACTION)
+    spaces = Spaces({"x": ArraySpec((8, 8, 1), "uint8")}, SPACES.action, native)
+    check_native(spaces)
+    reader = ObservationReader(spaces)
+    for count in ((), (3,)):
+        rows, _ = reader.read(np.full((*count, 8, 8), 0.5, np.float32))
+        assert rows["x"].shape == (*(count or (1,)), 8, 8, 1)
+        assert (rows["x"].dtype, set(rows["x"].flat)) == (np.uint8, {128})
+    assert reader.read(np.full((8, 8, 1), 7, np.uint8))[0]["x"].max() == 7
+    with pytest.raises(ValueError, match="'x' is not finite"):
+        reader.read(np.full((8, 8), np.nan, np.float32))
+
+
 @pytest.mark.parametrize(
     ("obs", "action", "words"),
     [
         ({"arm_q": None}, {}, r"native.obs: expected \['arm_q', 'image', 'place'\]"),
         ({"image": NativeObs(("image",), (7, 9), "uint8")}, {}, "expected 72 numbers"),
         ({"image": NativeObs(("image",), (-8, -9), "uint8")}, {}, "expected 72 numbers"),
+        ({"image": NativeObs(("image",), (8, 9), "float32", None, 0.0)}, {}, "brightness above"),
         ({"image": NativeObs(("image",), (8, 9), "object")}, {}, "a dtype of numbers"),
         ({"place": NativeObs(("place",), (3,), "int64", 0)}, {}, "expected 1 numbers"),
         ({}, {"start": (1, 2)}, "native.action: expected a space of"),
