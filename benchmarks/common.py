@@ -44,7 +44,8 @@ def save(name: str, figures: Any, folder: Path | None = None, **more: Any) -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     fresh = path.with_suffix(".json.new")
-    fresh.write_text(json.dumps({**stamp(), **more, "figures": figures}, indent=2) + "\n")
+    stamped = {**stamp(), **more, "figures": figures}
+    fresh.write_text(json.dumps(stamped, indent=2, allow_nan=False) + "\n")
     fresh.replace(path)
     return path
 

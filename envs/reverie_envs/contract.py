@@ -20,7 +20,7 @@ from reverie.call_thread import CallThread
 from reverie.types import Rows
 from reverie_envs.guarded import CallFailed, CallHung, Guarded, ask
 from reverie_envs.vector import SyncVectorEnv
-from reverie_envs.wrappers import ContractError, spaces_of, standardise
+from reverie_envs.wrappers import ContractError, NormalActions, spaces_of, standardise
 
 Env = gymnasium.Env[Any, Any]
 Make = Callable[[], Env]
@@ -128,6 +128,24 @@ def _check_build(session: Session) -> str:
     obs = ", ".join(f"{key} {spec.dtype}{list(spec.shape)}" for key, spec in spaces.obs.items())
     action = spaces.action
     return f"{obs}; action {action.kind} {list(action.num) or action.width}"
+
+
+def _check_actions(session: Session) -> str:
+    """What random actions and the ends of the range become is what the environment takes."""
+    env = session.built[0]
+    assert isinstance(env, NormalActions), env
+    spec, space = env.spec_of_action, env.env.action_space
+    actions = list(spec.sample(np.random.default_rng(SEED), COMPARED_STEPS))
+    if spec.kind == "box":
+        actions += [np.full(spec.shape, end, np.float32) for end in (-1, 0, 1)]
+    for action in actions:
+        native = env.convert(action)
+        if not ask(session.thread, "action_space.contains", partial(space.contains, native)):
+            raise ContractError(
+                f"the action {native!r} ({native.dtype}) is not in the action space {space}, which"
+                " declares its bounds; mend its contains"
+            )
+    return f"{len(actions)} actions within {space}"
 
 
 def _check_play(session: Session) -> str:
@@ -240,6 +258,7 @@ def _check_close(children_before: set[int], sound: bool, session: Session) -> st
 
 CHECKS: dict[str, Callable[[Session], str]] = {
     "build": _check_build,
+    "actions": _check_actions,
     "play": _check_play,
     "range": _reported("range", "every value within its space"),
     "kept rows": _reported("kept rows", "returned arrays stay as they were"),

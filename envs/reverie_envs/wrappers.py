@@ -22,6 +22,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.errors import ContractBroken
+from reverie.native_spaces import NativeObs, NativeSpaces
 from reverie.types import (
     FLAG_KEYS,
     LOG_PREFIX,
@@ -33,7 +34,7 @@ from reverie.types import (
     Rows,
     Spaces,
 )
-from reverie_envs.actions import action_form
+from reverie_envs.actions import action_form, native_action
 
 log = logging.getLogger(__name__)
 _said: set[str] = set()
@@ -67,7 +68,27 @@ class Leaf:
     native: spaces.Space[Any]
     space: spaces.Box
     """What the converted arrays look like."""
+    form: NativeObs
+    """The native space as plain data."""
     convert: Convert
+    """What turns the environment's arrays into these: `form` does."""
+
+    @classmethod
+    def of(
+        cls,
+        key: str,
+        path: tuple[Any, ...],
+        native: spaces.Space[Any],
+        space: spaces.Box,
+    ) -> Leaf:
+        """Read what `native` declares as what `space` does."""
+        first = int(native.start) if isinstance(native, spaces.Discrete) else None
+        brightest = None
+        if isinstance(native, spaces.Box) and (native.dtype.kind, space.dtype) == ("f", np.uint8):
+            brightest = _brightest(native)
+        form = NativeObs(path, native.shape or (), str(native.dtype), first, brightest)
+        convert = partial(form.convert, shape=space.shape, dtype=str(space.dtype))
+        return cls(key, path, native, space, form, convert)
 
     @property
     def spec(self) -> ArraySpec:
@@ -88,14 +109,18 @@ def standardise(env: gymnasium.Env[Any, Any], name: str | None = None) -> gymnas
     """
     if isinstance(env, NormalActions):
         return env
-    return NormalActions(DictObservations(env, name))
+    # One that a suite made has the form already, and knows what the environment gave before.
+    if not isinstance(env, DictObservations) or name not in (None, env.name):
+        env = DictObservations(env, name)
+    return NormalActions(env)
 
 
 def spaces_of(env: gymnasium.Env[Any, Any]) -> Spaces:
     """Return the plain-data spaces of `env`, which is standardised for this if it is not yet."""
     env = standardise(env)
     assert isinstance(env, NormalActions)
-    return Spaces({leaf.key: leaf.spec for leaf in env.leaves}, env.spec_of_action)
+    native = NativeSpaces({leaf.key: leaf.form for leaf in env.leaves}, env.convert.form)
+    return Spaces({leaf.key: leaf.spec for leaf in env.leaves}, env.spec_of_action, native)
 
 
 def env_name(env: gymnasium.Env[Any, Any]) -> str:
@@ -161,20 +186,19 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
 class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
     """Actions as `ActionSpec` describes them: Box from -1 to 1, discrete ones from 0.
 
-    Components of a Box without finite bounds are passed on as they are.
+    What they become is said at `NativeActions`.
     """
 
     def __init__(self, env: DictObservations) -> None:
         super().__init__(env)
         self.leaves = env.leaves
         self.name = env.name
-        self.spec_of_action, self.action_space, self._convert = action_form(
-            env.action_space, env.name
-        )
+        self.spec_of_action, self.action_space = action_form(env.action_space, env.name)
+        self.convert = native_action(env.action_space, env.name).converter()
 
     def step(self, action: Any) -> tuple[Rows, float, bool, bool, Info]:
         """Take one decision. Raises: ContractError, ValueError for a non-finite action."""
-        return self.env.step(self._convert(action))  # type: ignore[return-value]
+        return self.env.step(self.convert(action))  # type: ignore[return-value]
 
 
 # Observation spaces
@@ -184,9 +208,8 @@ def _leaves(space: spaces.Space[Any], name: str) -> Iterator[Leaf]:
     if isinstance(space, spaces.Dict):
         found = list(_nested_leaves(space, (), name))
     else:
-        convert, shape = _observation_form(space, "", name)
-        key = "image" if len(shape.shape) == 3 else "proprio"
-        found = [Leaf(key, (), space, shape, convert)]
+        form = _observation_form(space, "", name)
+        found = [Leaf.of("image" if len(form.shape) == 3 else "proprio", (), space, form)]
     keys = [leaf.key for leaf in found]
     for leaf in found:
         _check_key(leaf, keys, name)
@@ -204,8 +227,7 @@ def _nested_leaves(space: spaces.Dict, path: tuple[Any, ...], name: str) -> Iter
         if isinstance(inner, spaces.Dict):
             yield from _nested_leaves(inner, here, name)
         else:
-            convert, form = _observation_form(inner, key, name)
-            yield Leaf(key, here, inner, form, convert)
+            yield Leaf.of(key, here, inner, _observation_form(inner, key, name))
 
 
 def _check_key(leaf: Leaf, keys: list[str], name: str) -> None:
@@ -218,18 +240,17 @@ def _check_key(leaf: Leaf, keys: list[str], name: str) -> None:
         )
 
 
-def _observation_form(space: spaces.Space[Any], key: str, name: str) -> tuple[Convert, spaces.Box]:
-    """Return how values of `space` are converted, and the Box the results lie in."""
+def _observation_form(space: spaces.Space[Any], key: str, name: str) -> spaces.Box:
+    """Return the Box in which values of `space` lie once they are converted."""
     if isinstance(space, spaces.Box):
         return _box_form(space, key, name)
     if isinstance(space, spaces.Discrete):
-        one_hot = partial(_one_hot, start=int(space.start), count=int(space.n))
-        return one_hot, spaces.Box(0.0, 1.0, (int(space.n),))
+        return spaces.Box(0.0, 1.0, (int(space.n),))
     if isinstance(space, spaces.MultiBinary):
-        return _flat, spaces.Box(0.0, 1.0, (math.prod(space.shape),))
+        return spaces.Box(0.0, 1.0, (math.prod(space.shape),))
     if isinstance(space, spaces.MultiDiscrete):
         low, high = _flat(space.start), _flat(space.start + space.nvec - 1)
-        return _flat, spaces.Box(low, high)
+        return spaces.Box(low, high)
     what = f"observation {key!r} has the space" if key else "the observation space is"
     raise ValueError(
         f"{name}: {what} {space}, which is not supported; expected Box, Discrete, MultiDiscrete,"
@@ -237,7 +258,7 @@ def _observation_form(space: spaces.Space[Any], key: str, name: str) -> tuple[Co
     )
 
 
-def _box_form(space: spaces.Box, key: str, name: str) -> tuple[Convert, spaces.Box]:
+def _box_form(space: spaces.Box, key: str, name: str) -> spaces.Box:
     shape, kind = space.shape, space.dtype
     if kind == np.uint8 and len(shape) in (2, 3):
         _refuse_channel_first(shape, key, name)
@@ -255,7 +276,8 @@ def _box_form(space: spaces.Box, key: str, name: str) -> tuple[Convert, spaces.B
             _refuse_channel_first(shape, key, name)
             if _is_picture(shape):
                 _say(f"{what}, from 0 to {brightest:g}, is taken as a picture of uint8")
-                return _picture_form(shape, brightest)
+                shape = shape if len(shape) == 3 else (*shape, 1)
+                return spaces.Box(0, 255, shape, np.uint8)
         if (len(shape) == 3 and shape[2] == 1) or (len(shape) == 2 and min(shape) >= PICTURE_SIDE):
             return _image_form(space, np.float32)
         if len(shape) > 1 and math.prod(shape) >= PICTURE_SIDE**2:
@@ -263,7 +285,7 @@ def _box_form(space: spaces.Box, key: str, name: str) -> tuple[Convert, spaces.B
                 f"{what} is learned as a vector of {math.prod(shape):,} numbers; a picture is a"
                 " Box [H, W, C] from 0 to 1 or 255"
             )
-    return _flat, spaces.Box(_flat(space.low), _flat(space.high))
+    return spaces.Box(_flat(space.low), _flat(space.high))
 
 
 def _brightest(space: spaces.Box) -> float | None:
@@ -281,33 +303,16 @@ def _is_picture(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) >= SMALLEST_PICTURE
 
 
-def _picture_form(shape: tuple[int, ...], brightest: float) -> tuple[Convert, spaces.Box]:
-    shape = shape if len(shape) == 3 else (*shape, 1)
-    convert = partial(_pixels, shape=shape, brightest=brightest)
-    return convert, spaces.Box(0, 255, shape, np.uint8)
-
-
-def _pixels(value: Array, shape: tuple[int, ...], brightest: float) -> Array:
-    """Floats from 0 to `brightest` as uint8, to the nearest."""
-    with np.errstate(invalid="ignore"):  # what is not finite is reported
-        return np.rint(value.clip(0, brightest) * (255 / brightest)).astype(np.uint8).reshape(shape)
-
-
 def _say(text: str) -> None:
     if text not in _said:
         _said.add(text)
         log.info(text)
 
 
-def _image_form(space: spaces.Box, dtype: Any) -> tuple[Convert, spaces.Box]:
+def _image_form(space: spaces.Box, dtype: Any) -> spaces.Box:
     shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
     low, high = (bound.reshape(shape).astype(dtype) for bound in (space.low, space.high))
-    convert = (
-        _same
-        if (shape, dtype) == (space.shape, space.dtype)
-        else partial(_shaped, shape=shape, dtype=dtype)
-    )
-    return convert, spaces.Box(low, high, shape, dtype)
+    return spaces.Box(low, high, shape, dtype)
 
 
 def _refuse_channel_first(shape: tuple[int, ...], key: str, name: str) -> None:
@@ -318,23 +323,9 @@ def _refuse_channel_first(shape: tuple[int, ...], key: str, name: str) -> None:
         )
 
 
-def _same(value: Array) -> Array:
-    return value
-
-
 def _flat(value: Any) -> Array:
-    with np.errstate(over="ignore"):  # what becomes inf is reported as not finite
+    with np.errstate(over="ignore"):
         return np.asarray(value, np.float32).reshape(-1)
-
-
-def _shaped(value: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    return np.asarray(value, dtype).reshape(shape)
-
-
-def _one_hot(value: Any, start: int, count: int) -> Array:
-    vector = np.zeros(count, np.float32)
-    vector[int(value) - start] = 1
-    return vector
 
 
 # What environments return
@@ -394,9 +385,10 @@ def _checked(leaf: Leaf, value: Any, name: str) -> Array:
     if fault is None:
         array = leaf.convert(value)
         floats = [each for each in (array, value) if np.asarray(each).dtype.kind == "f"]
-        if not floats or np.isfinite(floats[0]).all():
+        if not floats or (finite := np.isfinite(floats[0])).all():
             return array
-        fault = "is not finite: it holds nan or inf"
+        at = int(np.argmin(finite))
+        fault = f"is not finite as float32: it holds {np.ravel(value)[at]}"
         raise ContractError(f"{name}: observation {leaf.key!r} {fault}")
     raise WrongCode(f"{name}: observation {leaf.key!r} {fault}")
 
@@ -421,10 +413,13 @@ def _checked_reward(reward: Any, name: str) -> float:
     if np.shape(reward) == () and not isinstance(reward, str):
         with suppress(TypeError, ValueError):
             value = float(reward)
-    if math.isfinite(value):
-        return value
+    with np.errstate(over="ignore"):
+        if np.isfinite(np.float32(value)):  # as it is kept
+            return value
     kind = ContractError if _is_number(reward) else WrongCode
-    raise kind(f"{name}: reward is {reward!r}, expected one finite number")
+    raise kind(
+        f"{name}: reward is {reward!r}, expected one finite number of float32 (below 3.4e38)"
+    )
 
 
 def _checked_info(info: Any, name: str) -> Info:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import zlib
 from collections import OrderedDict
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from reverie.documents import from_json
+from reverie.documents import from_json, json_text
 from reverie.errors import RunError
 from reverie.storage import Storage
 from reverie.tensor_file import check_tensor_file
@@ -58,7 +57,7 @@ class Manifest:
     """It counts for nothing beside others, and goes with the next one."""
 
     def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self), indent=1).encode()
+        return json_text(asdict(self), indent=1).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
@@ -116,7 +115,7 @@ def encode_documents(documents: Mapping[str, Json]) -> dict[str, bytes]:
         if f"{name}.json" == MANIFEST:
             raise ValueError(f"document {name!r}: this name belongs to the checkpoint itself")
         try:
-            encoded[name] = json.dumps(document).encode()
+            encoded[name] = json_text(document).encode()
         except TypeError as error:
             raise TypeError(f"document {name!r}: {error}") from None
     return encoded

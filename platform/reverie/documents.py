@@ -1,12 +1,17 @@
-"""What was read from JSON as typed values: checked once, where it comes in."""
+"""JSON in and out: what is read is checked once, where it comes in; what is written, every reader
+takes.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from reverie.errors import DocumentError
 from reverie.types import Json
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 64 << 20
 """Of one JSON document; those of a large replay take a few million."""
@@ -35,6 +41,54 @@ def from_json(data: bytes) -> Json:
     if (depth := _depth(data)) > MAX_DEPTH:
         raise ValueError(f"expected JSON of at most {MAX_DEPTH} levels, got {depth}")
     return json.loads(data)
+
+
+def json_text(
+    value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None
+) -> str:
+    """Encode as JSON, in which there is no NaN and no infinity.
+
+    Raises:
+        ValueError: a number is not finite; with its place.
+    """
+    try:
+        return json.dumps(value, indent=indent, default=default, allow_nan=False)
+    except ValueError as error:
+        if found := next(_not_finite(value, ""), None):
+            place, number = found
+            raise ValueError(f"{place}: expected a number that JSON has, got {number}") from None
+        raise error
+
+
+def with_nulls(value: Any, what: str) -> Any:
+    """`value` with null in place of what JSON has no number for; a warning names the keys."""
+    if found := dict(_not_finite(value, "")):
+        names = ", ".join(f"{place}={number}" for place, number in found.items())
+        log.warning("%s: not finite and written as null: %s", what, names)
+        return _nulled(value)
+    return value
+
+
+def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    for key, item in _items(value):
+        yield from _not_finite(item, f"{place}.{key}" if place else str(key))
+
+
+def _nulled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _nulled(item) for key, item in _items(value)}
+    if isinstance(value, list | tuple):
+        return [_nulled(item) for _, item in _items(value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        yield from cast(Mapping[Any, Any], value).items()
+    elif isinstance(value, list | tuple):
+        yield from enumerate(cast(list[Any], value))
 
 
 def read_json(path: Path) -> Json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from reverie.agent_actor import make_agent_actor
 from reverie.batch_stream import Assembler, Batch
 from reverie.checkpoint import Checkpoint, CheckpointError
 from reverie.config import TrainConfig, load_run_config
+from reverie.documents import json_text, with_nulls
 from reverie.evaluator import EvalResult
 from reverie.learner import stream_specs
 from reverie.paths import place, short
@@ -64,9 +64,9 @@ def evaluate_checkpoint(
     counters = _counters(checkpoint)
     actor.counters = counters
     result = evaluator.score(config, actor, protocol, counters, episodes=episodes, record=video)
-    found = _figures(run, checkpoint, result)
+    found = with_nulls(_figures(run, checkpoint, result), "evaluation")
     with (run / "evaluations.jsonl").open("a") as file:
-        file.write(json.dumps(found) + "\n")
+        file.write(json_text(found) + "\n")
     if video:
         filmed = {f"episode/{key}": frames for key, frames in result.video.items()}
         imagined = imagined_videos(run, config, spaces, checkpoint)

@@ -5,13 +5,13 @@ Not a resume: where a run has a checkpoint of its own, that wins and nothing is 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from reverie.checkpoint import Checkpoint, CheckpointStore
+from reverie.documents import json_text
 from reverie.errors import ConfigError
 from reverie.paths import place, short
 from reverie.protocols import Agent, Initialised
@@ -90,7 +90,7 @@ def init_text(source: Source, found: Initialised) -> str:
 def init_json(source: Source, found: Initialised) -> bytes:
     """The content of `INIT_FILE`."""
     head = {"from": source.name, "freeze_updates": source.settings.freeze_updates}
-    return json.dumps(head | asdict(found), indent=1).encode()
+    return json_text(head | asdict(found), indent=1).encode()
 
 
 def _find_checkpoint(name: str) -> tuple[str, Checkpoint]:

@@ -9,7 +9,6 @@ Clocks of machines are never compared.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -19,7 +18,7 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from reverie.documents import from_json, parse
+from reverie.documents import from_json, json_text, parse
 from reverie.errors import DocumentError, RunError
 from reverie.storage import naming
 
@@ -240,4 +239,4 @@ def _parse(data: bytes) -> Owner | None:
 
 def _encode(owner: Owner) -> bytes:
     """Of equal length from beat to beat, so that it is written over in place."""
-    return json.dumps(asdict(owner)).encode().ljust(512) + b"\n"
+    return json_text(asdict(owner)).encode().ljust(512) + b"\n"

@@ -20,6 +20,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from reverie.documents import json_text
 from reverie.names import identifier
 from reverie.storage import naming
 from reverie.types import Array, Counters, Json
@@ -142,7 +143,7 @@ class _LineFile:
                 self._file.write(b"\n")
 
     def append(self, row: Row) -> None:
-        line = json.dumps({"time": time.time(), **row}, allow_nan=False).encode() + b"\n"
+        line = json_text({"time": time.time(), **row}).encode() + b"\n"
         with naming(self._path):
             written = self._file.write(line)
             if written == len(line):

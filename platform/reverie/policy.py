@@ -15,16 +15,20 @@ import numpy as np
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
 from reverie.config import algorithm_fault, resolve_algorithm
-from reverie.config_check import build
+from reverie.config_check import build, check
 from reverie.config_tree import read_one_yaml, read_yaml
 from reverie.documents import read_json
 from reverie.errors import ConfigError, is_refusal
 from reverie.group import ALONE, Group
+from reverie.native_spaces import NativeActions
+from reverie.observations import ObservationReader, check_native
 from reverie.paths import place
 from reverie.protocols import Agent, AgentContext, Carry, Mode
+from reverie.ranges import Seed
+from reverie.seeds import SCORING, derive_seed
 from reverie.settings import ExperimentConfig, LearnerConfig
 from reverie.storage import Storage
-from reverie.types import FLAG_KEYS, Array, Counters, Rows, Spaces
+from reverie.types import FLAG_KEYS, Array, Counters, Spaces
 
 CONFIG_FILE = "config.yaml"
 SPACES_FILE = "spaces.json"
@@ -81,11 +85,12 @@ def load(
     *,
     mode: Mode = "mode",
     device: str = "cpu",
-    seed: int = 0,
+    seed: int | None = None,
     checkpoint: int | None = None,
 ) -> Policy:
     """Load the policy of the newest usable checkpoint of a run folder, or of the one named.
 
+    Without a `seed` it draws what `reverie eval` draws where that plays one episode at a time.
     Reads `config.yaml`, `spaces.json` and the checkpoint's `policy.pt`, nothing else.
 
     Raises:
@@ -94,9 +99,10 @@ def load(
         CheckpointError: no such checkpoint, none that is whole, or weights that are not finite.
     """
     config, spaces = _acting_config(Path(run)), read_spaces(run)
+    seed = derive_seed(config.seed, SCORING) if seed is None else seed
     agent = make_agent(config, spaces, seed=seed, training=False, device=device)
     load_policy(agent, find_checkpoint(run, checkpoint, [POLICY_FILE]))
-    return Policy(agent, spaces, mode)
+    return Policy(agent, spaces, mode, run)
 
 
 def find_checkpoint(
@@ -151,6 +157,7 @@ def read_spaces(run: str | Path) -> Spaces:
         for key, size in (sizes | {"action": spaces.action.flat_size}).items():
             if not 0 <= size <= MAX_ELEMENTS:
                 raise ValueError(f"at most {MAX_ELEMENTS} numbers in {key!r}, got {size}")
+        check_native(spaces)
         return spaces
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected the run's spaces, got no file; {remedy}") from None
@@ -171,6 +178,7 @@ def _acting_config(run: Path) -> ExperimentConfig:
         return ExperimentConfig(
             algorithm=resolve_algorithm(tree["algorithm"]),
             learner=build(LearnerConfig, tree["learner"], "learner"),
+            seed=check(Seed, tree.get("seed", 0), "seed"),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -203,11 +211,16 @@ def _load(load: Callable[[Any], None], state: Mapping[str, Any], checkpoint: Che
 
 
 class Policy:
-    """A trained agent that acts; it carries its recurrent state from call to call."""
+    """A trained agent that acts in the language of its environment.
 
-    def __init__(self, agent: Agent, spaces: Spaces, mode: Mode) -> None:
-        self._agent, self.spaces = agent, spaces
+    It carries its recurrent state from call to call.
+    """
+
+    def __init__(self, agent: Agent, spaces: Spaces, mode: Mode, run: str | Path) -> None:
+        self._agent, self.spaces, self._run = agent, spaces, run
         self._mode: Mode = mode
+        self._reader = ObservationReader(spaces)
+        self._native = spaces.native.action.converter() if spaces.native else None
         self._carry: Carry | None = None
         self._count = 0
 
@@ -215,20 +228,26 @@ class Policy:
         """Forget the past: the next observation starts an episode."""
         self._carry = None
 
-    def act(self, obs: Rows | Array) -> Array:
+    def act(self, obs: Any, *, normalised: bool = False) -> Array:
         """Choose an action for one observation, or actions for a batch of them.
 
         Args:
-            obs: dict of the environment's observation keys, each as its space says or with one
-                leading batch axis; an array alone stands for the only key.
+            obs: what the environment of the run gives, or what `reverie.make_env` gives: arrays
+                as they are or with one leading batch axis; an array alone stands for the only key.
+            normalised: Return what the agent chose: float32 [A] in [-1, 1], int64 [] or int64 [k]
+                from 0. An environment whose actions Reverie normalises takes these.
 
         Returns:
-            float32 [A] in [-1, 1], int64 [] or int64 [k]; with a batch axis if `obs` had one.
+            What the environment's own action space contains, in its dtype and shape (of Discrete
+            a numpy scalar); with a batch axis if `obs` had one.
 
         Raises:
-            ValueError: a missing key or a wrong shape.
+            ValueError: a missing key, a wrong shape, a value that is not finite, or a dtype that
+                would have to be cast with a loss.
+            ConfigError: an earlier version made the run and did not keep the space.
         """
-        rows, single = self._rows(obs)
+        convert = None if normalised else self._to_native()
+        rows, single = self._reader.read(obs)
         count = len(next(iter(rows.values())))
         past = self._carry if count == self._count else None
         first = past is None
@@ -237,27 +256,14 @@ class Policy:
         rows["reward"] = np.zeros(count, np.float32)
         action, self._carry = self._agent.act(rows, carry, self._mode, Counters())
         self._count = count
-        return action[0] if single else action
+        chosen = action[0] if single else action
+        return convert(chosen) if convert else chosen
 
-    def _rows(self, obs: Rows | Array) -> tuple[Rows, bool]:
-        if not isinstance(obs, dict):
-            obs = {next(iter(self.spaces.obs)): np.asarray(obs)}
-        if missing := self.spaces.obs.keys() - obs.keys():
-            raise ValueError(f"observation lacks {sorted(missing)}, got {sorted(obs)}")
-        rows = {key: np.asarray(obs[key], spec.dtype) for key, spec in self.spaces.obs.items()}
-        batches = {key: self._batch_axes(key, value) for key, value in rows.items()}
-        if len(set(batches.values())) > 1:
-            raise ValueError(f"observation keys differ in their batch axes, got {batches}")
-        single = () in batches.values()
-        if single:
-            rows = {key: value[None] for key, value in rows.items()}
-        return rows, single
-
-    def _batch_axes(self, key: str, value: Array) -> tuple[int, ...]:
-        shape = self.spaces.obs[key].shape
-        at = max(0, value.ndim - len(shape))
-        if value.shape[at:] != shape or at > 1:
-            raise ValueError(
-                f"observation {key!r}: expected {shape} or [N, *{shape}], got {value.shape}"
+    def _to_native(self) -> NativeActions:
+        if self._native is None:
+            raise ConfigError(
+                f"{self._run}: {SPACES_FILE} does not say which actions the environment itself"
+                " takes; `reverie resume` of the run writes it anew with this version, and"
+                " act(obs, normalised=True) returns what the agent chose, from -1 to 1 or from 0"
             )
-        return value.shape[:at]
+        return self._native

@@ -8,7 +8,6 @@ recorded, so that no password or token gets into a run folder.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -22,7 +21,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from reverie.config import TrainConfig
-from reverie.documents import parse, read_json
+from reverie.documents import json_text, parse, read_json
 from reverie.errors import DocumentError
 from reverie.storage import Storage
 from reverie.types import JsonTree, Spaces
@@ -102,7 +101,7 @@ def write_run_manifest(
         tree["spaces"] = spaces.to_json()
         tree["config"] = config.to_dict()
         tree["resumed"] = []
-    Storage(folder).write_atomic(MANIFEST_FILE, json.dumps(tree, indent=1, default=str).encode())
+    Storage(folder).write_atomic(MANIFEST_FILE, json_text(tree, indent=1, default=str).encode())
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -131,7 +132,10 @@ class RunRecord:
         self.progress.steps_at_start = self.progress.env_steps
         self.progress.updates_at_start = self.progress.grad_updates
         self.videos, self._seconds_before = old.videos, old.seconds
-        self._restarts, self._scores, self._log_sums = old.restarts, old.scores, old.log_sums
+        # Earlier versions kept what is not finite, too.
+        self._scores = [score for score in old.scores if math.isfinite(score)]
+        self._log_sums = {k: total for k, total in old.log_sums.items() if math.isfinite(total)}
+        self._restarts = old.restarts
         self._lost = {"rows": 0, "updates": 0} | old.lost
         self._time = dict.fromkeys(_TIMES, 0.0) | old.time
         self._window: dict[str, list[float]] = {}
@@ -254,7 +258,8 @@ class RunRecord:
         for name, value in figures.items():
             self._window.setdefault(name, []).append(value)
         for name, value in episode.logs.items():
-            self._log_sums[name] = self._log_sums.get(name, 0.0) + value
+            if math.isfinite(value):  # what is not is shown as missing and must not stay for good
+                self._log_sums[name] = self._log_sums.get(name, 0.0) + value
 
     def _take_fault(self, fault: Fault) -> None:
         self.progress.faults += 1

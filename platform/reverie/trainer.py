@@ -16,6 +16,7 @@ from typing import Literal
 from reverie import env_factory, evaluator, registry, wiring
 from reverie.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from reverie.config import TrainConfig
+from reverie.documents import json_text, with_nulls
 from reverie.errors import ClusterLost, ConfigError, NonFiniteLoss, PartLost, RunError
 from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
 from reverie.lease import LEASE_FILE, FolderTaken, Lease, holder
@@ -335,7 +336,8 @@ class Trainer:
 
     def _sum_up(self) -> Summary:
         summary = self._record.summary(self._backend.facts(), short(self.folder), self._number)
-        text = json.dumps({k: getattr(summary, k) for k in summary.__slots__}, indent=2)
+        figures = {key: getattr(summary, key) for key in summary.__slots__}
+        text = json_text(with_nulls(figures, "summary.json"), indent=2)
         Storage(str(self.folder)).write_atomic("summary.json", text.encode())
         return summary
 
@@ -434,7 +436,7 @@ class Trainer:
     def _write_files(self) -> None:
         storage = Storage(str(self.folder))
         storage.write_atomic(CONFIG_FILE, self.config.to_yaml().encode())
-        storage.write_atomic(SPACES_FILE, json.dumps(self.spaces.to_json(), indent=2).encode())
+        storage.write_atomic(SPACES_FILE, json_text(self.spaces.to_json(), indent=2).encode())
         suite, task = registry.suite(self.config.env.suite), self.config.env.task
         write_run_manifest(
             self.folder,

@@ -12,7 +12,8 @@ and what the agent then did:
     log/*          float32                kept for metrics, never trained on
 
 An episode of N decisions has N + 1 rows; the last row carries a zero action.
-This file imports numpy only, so that replay, environments and algorithms can all build on it.
+This file imports numpy only, and so does what it imports: replay, environments and algorithms can
+all build on it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reverie.native_spaces import NativeSpaces
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
@@ -113,6 +116,9 @@ class Spaces:
 
     obs: dict[str, ArraySpec]
     action: ActionSpec
+    native: NativeSpaces | None = field(default=None, compare=False)
+    """What the environment itself gives and takes; None where that is not known. Spaces that
+    differ in it alone are the same to an agent."""
 
     def to_json(self) -> JsonTree:
         return asdict(self)

@@ -39,7 +39,7 @@ def test_there_is_one_of_every_algorithm() -> None:
 
 def test_its_policy_acts_as_it_did(run: Path) -> None:
     policy = reverie.load(run)
-    actions = np.array([policy.act(image) for image in frames()])
+    actions = np.array([policy.act(image, normalised=True) for image in frames()])
     wanted = np.array(json.loads((run / ACTIONS_FILE).read_text()))
     if wanted.dtype.kind == "f":
         np.testing.assert_allclose(actions, wanted, atol=2e-5)

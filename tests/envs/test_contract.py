@@ -125,6 +125,17 @@ class ClosesOnlyOnce(Good):
         super().__init__()
 
 
+class Odd(spaces.Discrete):
+    def contains(self, x):
+        return x % 2 == 1
+
+
+class RefusesItsActions(Good):
+    def __init__(self):
+        super().__init__()
+        self.action_space = Odd(2)
+
+
 class Unsupported(Good):
     def __init__(self):
         super().__init__()
@@ -139,7 +150,7 @@ def failures(make, **options):
 def test_a_good_environment_passes_every_check():
     results = check_env(Good)
     assert [result.name for result in results if not result.ok] == []
-    assert len(results) == 8
+    assert len(results) == 9
 
 
 @pytest.mark.parametrize(
@@ -154,6 +165,7 @@ def test_a_good_environment_passes_every_check():
         (ReusesItsBuffer, "kept rows", "observation 'state' was overwritten by the following"),
         (Unseeded, "seeding", "two environments with the same seed and actions differ"),
         (ForgetsToReset, "seeding", "does not begin anew after an earlier episode"),
+        (RefusesItsActions, "actions", "the action np.int64(0) (int64) is not in the action space"),
         (Raises, "play", "step raised OSError: simulator died (test_contract.py:"),
         (OldReset, "build", "write def reset(self, *, seed=None, options=None)"),
         (LeavesAProcess, "close", "close left child processes behind: ["),

@@ -248,7 +248,10 @@ VECTOR = spaces.Box(-9, 9, (4,))
         ),
         (np.zeros(4), "observation 'proprio' has dtype float64, its space says float32"),
         ([0, 0, 0, 0], "observation 'proprio' is a list"),
-        (np.array([0, 0, np.nan, 0], np.float32), "observation 'proprio' is not finite"),
+        (
+            np.array([0, 0, np.nan, 0], np.float32),
+            "observation 'proprio' is not finite as float32: it holds nan",
+        ),
     ],
 )
 def test_an_observation_outside_its_space_is_refused(obs, words):
@@ -270,7 +273,13 @@ def test_a_discrete_observation_outside_its_space_is_refused():
         standardise(Fixed(spaces.Discrete(4), 5)).reset()
 
 
-@pytest.mark.parametrize("reward", [np.nan, np.inf, None, "1", np.zeros(2)])
+def test_an_observation_too_large_for_float32_is_refused():
+    space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    with pytest.raises(ContractError, match=r"'proprio' is not finite as float32: it holds 1e\+39"):
+        standardise(Fixed(space, np.array([0, 1e39]))).reset()
+
+
+@pytest.mark.parametrize("reward", [np.nan, np.inf, 1e39, -1e300, None, "1", np.zeros(2)])
 def test_a_reward_that_is_no_finite_number_is_refused(reward):
     env = standardise(Fixed(VECTOR, np.zeros(4, np.float32), reward=reward))
     with pytest.raises(ContractError, match=r"reward is .* expected one finite number"):

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from reverie.documents import MAX_BYTES, MAX_DEPTH, from_json, parse, read_json
+from reverie.documents import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    from_json,
+    json_text,
+    parse,
+    read_json,
+    with_nulls,
+)
 from reverie.errors import DocumentError
 from reverie.types import ActionSpec, ArraySpec, Spaces
+from tests.conftest import ROOT
 
 
 class Pair(NamedTuple):
@@ -91,3 +102,29 @@ def test_of_a_file_that_is_too_long_no_more_is_read_than_may_be(tmp_path: Path) 
         file.truncate(10**12)  # sparse: takes no room
     with pytest.raises(ValueError, match=f"at most {MAX_BYTES} bytes"):
         read_json(path)
+
+
+def test_json_never_holds_what_json_does_not_have(caplog: pytest.LogCaptureFixture) -> None:
+    figures = {"score": math.inf, "returns": [1.0, math.nan], "fine": {"deep": (2, None, "NaN")}}
+    with pytest.raises(ValueError, match="score: expected a number that JSON has, got inf"):
+        json_text(figures)
+    nulled = with_nulls(figures, "summary.json")
+    assert json.loads(json_text(nulled)) == {
+        "score": None,
+        "returns": [1.0, None],
+        "fine": {"deep": [2, None, "NaN"]},
+    }
+    assert "summary.json: not finite and written as null: score=inf, returns.1=nan" in caplog.text
+    assert with_nulls({"score": 1.0}, "x") == {"score": 1.0}
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        json_text({"x": object()})
+
+
+def test_there_is_one_writer() -> None:
+    """Of text in a log, and of what pydantic reads next, there are others."""
+    found = {
+        path.relative_to(ROOT / "platform/reverie").as_posix()
+        for path in (ROOT / "platform/reverie").rglob("*.py")
+        if re.search(r"json\.dumps?\(", path.read_text())
+    }
+    assert found == {"documents.py", "config_check.py", "trainer.py"}

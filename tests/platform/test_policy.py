@@ -13,6 +13,8 @@ import pytest
 
 import reverie
 from reverie.config import resolve_config
+from reverie.errors import ConfigError
+from reverie.export import export
 from reverie.policy import make_agent
 from reverie.trainer import Trainer
 from tests.conftest import ROOT
@@ -118,7 +120,10 @@ def test_loading_twice_acts_the_same_and_another_seed_may_not(stub_run: Path) ->
             r"observation 'image': expected \(8, 8, 3\) or .*, got \(4, 8, 3\)",
         ),
         (
-            lambda obs: {"image": obs["image"][None].repeat(3, 0), "count": np.zeros((2, 2))},
+            lambda obs: {
+                "image": obs["image"][None].repeat(3, 0),
+                "count": np.zeros((2, 2), np.float32),
+            },
             r"differ in their batch axes, got .*\(2,\).*\(3,\)",
         ),
     ],
@@ -146,6 +151,29 @@ def test_a_run_without_a_checkpoint_is_refused(stub_run: Path, tmp_path: Path) -
         (tmp_path / name).write_text((stub_run / name).read_text())
     with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
         reverie.load(tmp_path)
+
+
+def test_a_run_that_did_not_keep_the_native_space_acts_normalised_only(
+    stub_run: Path, tmp_path: Path
+) -> None:
+    export(stub_run, tmp_path / "old")
+    file = tmp_path / "old/spaces.json"
+    spaces = json.loads(file.read_text())
+    del spaces["native"]
+    file.write_text(json.dumps(spaces))
+    policy = reverie.load(tmp_path / "old")
+    obs, _ = CountingEnv().reset(seed=0)
+    with pytest.raises(ConfigError, match=r"old: spaces.json .*reverie resume.*normalised=True"):
+        policy.act(obs)
+    assert policy.act(obs, normalised=True) in (0, 1, 2)
+
+
+def test_a_broken_native_space_is_refused(stub_run: Path, tmp_path: Path) -> None:
+    export(stub_run, tmp_path / "broken")
+    file = tmp_path / "broken/spaces.json"
+    file.write_text(file.read_text().replace('"start": [', '"start": [1,'))
+    with pytest.raises(ConfigError, match=r"spaces.json: expected .*: native.action: expected"):
+        reverie.load(tmp_path / "broken")
 
 
 def test_an_agent_that_only_acts_is_smaller_than_one_that_learns() -> None:

@@ -90,7 +90,7 @@ def make(name: str, folder: Path) -> Path:
     (run / "config.yaml").write_text(config.to_yaml())
     (run / "run_manifest.json").write_text(json.dumps(nameless(run), indent=1))
     policy = reverie.load(run)
-    actions = [policy.act(image).tolist() for image in frames()]
+    actions = [policy.act(image, normalised=True).tolist() for image in frames()]
     (run / ACTIONS_FILE).write_text(json.dumps(actions))
     return pack(run, folder / f"{name}.tar.xz")
 

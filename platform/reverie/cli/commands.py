@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 import select
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
+from reverie.cli.json_output import print_json
 from reverie.config import load_config, load_run_config
 from reverie.errors import ConfigError, RunError
 from reverie.paths import place, short
@@ -26,6 +26,7 @@ from reverie.stop_signals import StopSignals
 if TYPE_CHECKING:
     from reverie.settings import TrainConfig
     from reverie.trainer import Resume
+    from reverie.types import JsonTree
 
 CONFIG_HELP = "YAML file, or the name of a preset, e.g. dreamerv3/catch"
 TRAIN_EXAMPLE = "train dreamerv3/catch"
@@ -247,17 +248,20 @@ def _eval(arguments: argparse.Namespace) -> int:
 
     if arguments.video:
         check_can_write(".mp4")
-    result = evaluate_checkpoint(
-        place(arguments.run),
-        arguments.episodes,
-        arguments.mode,
-        video=arguments.video,
-        number=arguments.checkpoint,
-    )
+
+    def evaluate() -> JsonTree:
+        return evaluate_checkpoint(
+            place(arguments.run),
+            arguments.episodes,
+            arguments.mode,
+            video=arguments.video,
+            number=arguments.checkpoint,
+        )
+
     if arguments.json:
-        print(json.dumps(result, indent=2))
+        print_json(evaluate)
         return 0
-    for key, value in result.items():
+    for key, value in evaluate().items():
         print(f"{key:24} {round(value, 3) if isinstance(value, float) else value}")
     return 0
 
@@ -271,10 +275,15 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _describe(arguments: argparse.Namespace) -> int:
-    from reverie.cli.describe import describe, describe_text
+    from reverie.cli.describe import Description, describe, describe_text
 
-    found = describe(load_config(arguments.config, arguments.overrides))
-    print(json.dumps(found, indent=2) if arguments.json else describe_text(found))
+    def found() -> Description:
+        return describe(load_config(arguments.config, arguments.overrides))
+
+    if arguments.json:
+        print_json(found)
+    else:
+        print(describe_text(found()))
     return 0
 
 

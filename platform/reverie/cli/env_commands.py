@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -12,13 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reverie import registry
-from reverie.cli.arguments import Commands, add_command, at_least_one, not_negative
-from reverie.errors import ConfigError
+from reverie.cli.arguments import (
+    Commands,
+    add_command,
+    add_overrides,
+    at_least_one,
+    not_negative,
+)
+from reverie.cli.json_output import print_json
+from reverie.errors import ConfigError, EnvFailed
 from reverie.paths import place, short
 
 if TYPE_CHECKING:
     from reverie.cli.film import Episode
-    from reverie.settings import EnvConfig
+    from reverie.settings import EnvConfig, TrainConfig
 
 PLAY_EXAMPLES = """\
 examples:
@@ -36,11 +42,22 @@ def add_env_commands(commands: Commands) -> None:
     _add_envs(commands)
     _add_env(commands)
     _add_play(commands)
+    _add_check_env(commands)
+
+
+def _add_check_env(commands: Commands) -> None:
     text = "run the contract tests on your environment"
     check = add_command(commands, "check-env", _check_env, text, "check-env my_file:make_env")
     check.add_argument(
         "factory", metavar="FACTORY", help="module:function that returns a gymnasium.Env"
     )
+    check.add_argument(
+        "config",
+        metavar="CONFIG",
+        nargs="?",
+        help="YAML file or preset: see also whether its algorithm can learn there",
+    )
+    add_overrides(check)
     check.add_argument(
         "--nondeterministic",
         action="store_true",
@@ -115,7 +132,7 @@ def _envs(arguments: argparse.Namespace) -> int:
     from reverie.cli import list_suites
 
     if arguments.json:
-        print(json.dumps(list_suites.facts_of_all(arguments.suite), indent=2))
+        print_json(lambda: list_suites.facts_of_all(arguments.suite))
     elif arguments.suite:
         print(list_suites.suite_text(arguments.suite))
     else:
@@ -248,6 +265,7 @@ def _write(path: Path, label: str, played: list[Episode]) -> Path:
 
 def _check_env(arguments: argparse.Namespace) -> int:
     sys.path.insert(0, os.getcwd())
+    wanted = _wanted(arguments)
     suite = registry.suite("factory")
     config = suite.Config()
     results = registry.load(registry.CHECK_ENV)(
@@ -256,4 +274,36 @@ def _check_env(arguments: argparse.Namespace) -> int:
     )
     for result in results:
         print(f"{'ok  ' if result.ok else 'FAIL'} {result.name}: {result.message}")
-    return 0 if all(result.ok for result in results) else 2
+    fine = all(result.ok for result in results)
+    return 0 if fine and (wanted is None or _agent_can_learn(wanted)) else 2
+
+
+def _wanted(arguments: argparse.Namespace) -> TrainConfig | None:
+    """The configuration that the environment is to be used with, if one is named.
+
+    Raises:
+        ConfigError: it is broken, or only its overrides are there.
+    """
+    from reverie.config import load_config
+
+    name, overrides = arguments.config, arguments.overrides
+    if name is None:
+        return None
+    if "=" in name and not Path(name).exists():
+        raise ConfigError(f"missing CONFIG before {name}, e.g. dreamerv3/catch")
+    return load_config(name, [*overrides, f"env.factory={arguments.factory}"])
+
+
+def _agent_can_learn(config: TrainConfig) -> bool:
+    """Print whether the agent takes the environment's spaces, in its own words if it does not."""
+    from reverie import env_factory, wiring
+
+    name = getattr(config.algorithm, "name", "")
+    try:
+        spaces = env_factory.spaces_of(config.env)
+        wiring.try_agent(config, spaces, None, None)
+    except (ConfigError, EnvFailed) as error:
+        print(f"FAIL agent: {error}")
+        return False
+    print(f"ok   agent: {name} takes these observations and actions")
+    return True

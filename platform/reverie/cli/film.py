@@ -30,6 +30,8 @@ from reverie.video import shrunk
 if TYPE_CHECKING:
     import gymnasium
 
+    from reverie.policy import Policy
+
 T = TypeVar("T")
 
 DRAWS = {"obs": "env.obs=both", "render": "env.render=true"}
@@ -40,7 +42,7 @@ MAX_SIDE = 512
 
 
 class Player(Protocol):
-    """Something that acts; `reverie.Policy` is one."""
+    """Something that acts."""
 
     def reset(self) -> None:
         """Get ready for a new episode."""
@@ -61,6 +63,21 @@ class RandomPlayer:
 
     def act(self, obs: Rows) -> Array:
         return self._spec.sample(self._rng, 1)[0]
+
+
+class TrainedPlayer:
+    """A policy in the environment as the platform steps it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self._policy.reset()
+
+    def act(self, obs: Rows) -> Array:
+        """What the agent chooses, before it is turned into the environment's own form."""
+        return self._policy.act(obs, normalised=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +140,7 @@ def trained_player(run: Path, config: EnvConfig, spaces: Spaces, seed: int) -> P
             f" {_spaces_text(policy.spaces)}, got {_spaces_text(spaces)}; leave the environment"
             " out to take the run's own"
         )
-    return policy
+    return TrainedPlayer(policy)
 
 
 def film_episodes(

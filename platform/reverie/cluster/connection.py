@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import shutil
@@ -23,6 +22,7 @@ from ray._private import node, ray_constants, worker
 from ray._raylet import Config
 
 from reverie.config import TrainConfig
+from reverie.documents import json_text
 from reverie.errors import PlacementError, RunError
 from reverie.types import JsonTree
 
@@ -77,7 +77,7 @@ def _start(options: Mapping[str, Any]) -> None:
     """Start a Ray on this machine, with a second try for one that was too slow."""
     os.environ.update({k: os.environ.get(k, v) for k, v in START_WAITS.items()})
     # Ray has read this one as it was imported; `node.Node` waits 30 s at the least.
-    Config.initialize(json.dumps({RAYLET_WAIT.removeprefix("RAY_"): int(os.environ[RAYLET_WAIT])}))
+    Config.initialize(json_text({RAYLET_WAIT.removeprefix("RAY_"): int(os.environ[RAYLET_WAIT])}))
     for tries_left in (1, 0):
         try:
             with _loopback_only():

@@ -7,7 +7,6 @@ dtype, shape and codec) and one `large_binary` column per array name.
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypedDict, cas
 import numpy as np
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 
-from reverie.documents import from_json
+from reverie.documents import from_json, json_text
 from reverie.storage import whole_file
 from reverie.types import Array, JsonTree, Rows
 
@@ -153,7 +152,7 @@ def _record_batch(
     header: JsonTree, arrays: Mapping[str, Array | Packed], names: list[str]
 ) -> _Batch:
     form = {name: _form(value) for name, value in arrays.items()}
-    text = json.dumps({**header, "arrays": form})
+    text = json_text({**header, "arrays": form})
     columns = [_column(arrays.get(name)) for name in names]
     return pa.record_batch([pa.array([text]), *columns], names=["header", *names])
 

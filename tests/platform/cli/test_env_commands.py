@@ -71,6 +71,28 @@ def test_check_env_says_what_is_wrong(
     assert [word for word in words if word.lower() not in text.lower()] == []
 
 
+@pytest.mark.parametrize(
+    ("config", "code", "words"),
+    [
+        (["dreamerv3/catch"], 0, "ok   agent: dreamerv3 takes these observations and actions"),
+        (
+            ["drqv2/catch"],
+            2,
+            "FAIL agent: algorithm: action space: DrQ-v2 wants continuous",
+        ),
+        (["dreamerv3/catch", "run.env_steps=201"], 2, "FAIL agent: run.env_steps: expected at"),
+        (["dreamerv3/cach"], 2, "did you mean"),
+        (["run.env_steps=3"], 2, "missing CONFIG before run.env_steps=3"),
+    ],
+)
+def test_check_env_with_a_configuration_tests_what_its_agent_wants(
+    config: list[str], code: int, words: str, cli: Cli, my_env: str
+) -> None:
+    answer = cli("check-env", f"{my_env}:good", *config)
+    assert answer.code == code, answer.err
+    assert words in answer.out + answer.err
+
+
 @pytest.mark.parametrize("factory", ["nowhere:make", "my_own_env", ":make"])
 def test_check_env_of_something_that_cannot_be_found_is_refused(
     factory: str, cli: Cli, my_env: str
