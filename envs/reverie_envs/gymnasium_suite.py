@@ -92,9 +92,8 @@ class GymSuite(Suite):
             raise unknown_task(name, "gym", gymnasium.registry) from None
         except DependencyNotInstalled as error:
             raise ImportError(f"{task}: {error}") from error
-        env = DictObservations(env, task)
-        env = Rendered(env, config.size or 64) if config.render else env
-        return env if config.size is None else Resized(env, config.size)
+        env = DictObservations(env, task, config.size)
+        return Rendered(env, config.size or 64) if config.render else env
 
 
 def _register_atari() -> None:
@@ -192,38 +191,7 @@ class FactorySuite(Suite):
             raise TypeError(
                 f"{task} returned {kind}, expected a gymnasium.Env (old gym: shimmy converts them)"
             )
-        env = DictObservations(env, task)
-        return env if config.size is None else Resized(env, config.size)
-
-
-class Resized(gymnasium.ObservationWrapper):  # type: ignore[type-arg]
-    """Resizes the uint8 pictures among the Dict observations of `env`, by area."""
-
-    def __init__(self, env: Env, size: int) -> None:
-        super().__init__(env)
-        assert isinstance(env.observation_space, spaces.Dict), env.observation_space
-        self._cv2, self._size = opencv("env.size", "video"), (size, size)
-        found: dict[str, Any] = dict(env.observation_space.spaces)
-        for key, space in found.items():
-            if space.dtype == np.uint8 and len(space.shape) == 3:
-                found[key] = spaces.Box(0, 255, (size, size, space.shape[2]), np.uint8)
-        self._wanted = {key: box.shape for key, box in found.items()}
-        self.observation_space = spaces.Dict(found)
-
-    def observation(self, observation: Rows) -> Rows:
-        return {
-            key: value if value.shape == self._wanted[key] else self._resized(value)
-            for key, value in observation.items()
-        }
-
-    def _resized(self, picture: Any) -> Any:
-        """Channel by channel: OpenCV takes four together at most."""
-        area, planes = self._cv2.INTER_AREA, np.moveaxis(picture, -1, 0)
-        resized = [
-            self._cv2.resize(np.ascontiguousarray(plane), self._size, interpolation=area)
-            for plane in planes
-        ]
-        return np.stack(resized, -1)
+        return DictObservations(env, task, config.size)
 
 
 def _load_function(task: str, kwargs: Mapping[str, Any]) -> Callable[..., Any]:

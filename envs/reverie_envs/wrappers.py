@@ -80,13 +80,19 @@ class Leaf:
         path: tuple[Any, ...],
         native: spaces.Space[Any],
         space: spaces.Box,
+        size: int | None = None,
     ) -> Leaf:
-        """Read what `native` declares as what `space` does."""
+        """What `native` declares becomes what `space` does; pictures of bytes get `size`."""
         first = int(native.start) if isinstance(native, spaces.Discrete) else None
         brightest = None
         if isinstance(native, spaces.Box) and (native.dtype.kind, space.dtype) == ("f", np.uint8):
             brightest = _brightest(native)
-        form = NativeObs(path, native.shape or (), str(native.dtype), first, brightest)
+        is_picture = len(space.shape) == 3 and space.dtype == np.uint8
+        if not is_picture or size is None or space.shape[:2] == (size, size):
+            size = None
+        else:
+            space = spaces.Box(0, 255, (size, size, space.shape[2]), np.uint8)
+        form = NativeObs(path, native.shape or (), str(native.dtype), first, brightest, size)
         convert = partial(form.convert, shape=space.shape, dtype=str(space.dtype))
         return cls(key, path, native, space, form, convert)
 
@@ -146,14 +152,17 @@ def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
 class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
     """Flat Dict observations, whatever `env` gives; actions stay native.
 
-    Image arrays and float32 vectors are passed on without a copy.
+    Image arrays and float32 vectors are passed on without a copy. Pictures of bytes are resized to
+    `size` x `size`, if that is given, by area.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], name: str | None = None) -> None:
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], name: str | None = None, size: int | None = None
+    ) -> None:
         super().__init__(env)
         self.name = name or env_name(env)
         _check_calls(env, self.name)
-        self.leaves = tuple(_leaves(env.observation_space, self.name))
+        self.leaves = tuple(_leaves(env.observation_space, self.name, size))
         self.observation_space = spaces.Dict({leaf.key: leaf.space for leaf in self.leaves})
 
     def reset(
@@ -204,12 +213,12 @@ class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
 # Observation spaces
 
 
-def _leaves(space: spaces.Space[Any], name: str) -> Iterator[Leaf]:
+def _leaves(space: spaces.Space[Any], name: str, size: int | None) -> Iterator[Leaf]:
     if isinstance(space, spaces.Dict):
-        found = list(_nested_leaves(space, (), name))
+        found = list(_nested_leaves(space, (), name, size))
     else:
         form = _observation_form(space, "", name)
-        found = [Leaf.of("image" if len(form.shape) == 3 else "proprio", (), space, form)]
+        found = [Leaf.of("image" if len(form.shape) == 3 else "proprio", (), space, form, size)]
     keys = [leaf.key for leaf in found]
     for leaf in found:
         _check_key(leaf, keys, name)
@@ -220,14 +229,16 @@ def _leaves(space: spaces.Space[Any], name: str) -> Iterator[Leaf]:
     return iter(found)
 
 
-def _nested_leaves(space: spaces.Dict, path: tuple[Any, ...], name: str) -> Iterator[Leaf]:
+def _nested_leaves(
+    space: spaces.Dict, path: tuple[Any, ...], name: str, size: int | None
+) -> Iterator[Leaf]:
     for part, inner in space.spaces.items():
         here = (*path, part)
         key = "_".join(map(str, here))
         if isinstance(inner, spaces.Dict):
-            yield from _nested_leaves(inner, here, name)
+            yield from _nested_leaves(inner, here, name, size)
         else:
-            yield Leaf.of(key, here, inner, _observation_form(inner, key, name))
+            yield Leaf.of(key, here, inner, _observation_form(inner, key, name), size)
 
 
 def _check_key(leaf: Leaf, keys: list[str], name: str) -> None:

@@ -2,7 +2,7 @@
 
 The adapter around an environment converts with these classes as it trains, and a deployed policy
 with the same ones where neither gymnasium nor the environment is installed: a run's `spaces.json`
-keeps them. Imports numpy only.
+keeps them. Imports numpy only, and opencv where a picture is resized.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reverie.extras import load_extra
 
 Array = NDArray[Any]
 
@@ -32,11 +34,16 @@ class NativeObs:
     """Of a discrete one, which the agent sees as one-hot: its least value."""
     brightest: float | None = None
     """Of a picture of floats from 0, which the agent sees as uint8: what becomes 255."""
+    size: int | None = None
+    """Of a picture that the agent sees resized, by area: height and width there."""
 
     def convert(self, value: Any, shape: tuple[int, ...], dtype: str) -> Array:
         """Turn [*batch, *native shape] into the agent's [*batch, *shape], without a copy if it can.
 
         What is too large for float32 becomes inf.
+
+        Raises:
+            ImportError: a picture is to be resized, and opencv is missing.
         """
         array = np.asarray(value)
         batch = array.shape[: array.ndim - len(self.shape)]
@@ -46,7 +53,12 @@ class NativeObs:
         if self.brightest is not None:
             with np.errstate(invalid="ignore"):  # what is not finite is for the caller to find
                 array = np.rint(array.clip(0, self.brightest) * (255 / self.brightest))
-                return array.astype(dtype).reshape((*batch, *shape))
+                array = array.astype(dtype)
+        if self.size is not None:
+            pictures = array.reshape((-1, *self.shape[:2], shape[-1]))
+            return np.stack([_resized(each, self.size) for each in pictures]).reshape(
+                (*batch, *shape)
+            )
         with np.errstate(over="ignore"):
             return np.asarray(array, dtype).reshape((*batch, *shape))
 
@@ -131,6 +143,14 @@ class NativeSpaces:
     obs: dict[str, NativeObs]
     """By the agent's key."""
     action: NativeAction
+
+
+def _resized(picture: Array, size: int) -> Array:
+    """[H, W, C] -> [size, size, C], by area, each channel alone: OpenCV takes four at most."""
+    cv2 = load_extra("cv2", "resizing a picture (env.size)", "video")
+    planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(picture, -1, 0)]
+    resized = [cv2.resize(each, (size, size), interpolation=cv2.INTER_AREA) for each in planes]
+    return np.stack(resized, -1)
 
 
 def plain_bounds(bounds: Array) -> tuple[float | None, ...]:

@@ -169,7 +169,12 @@ def check_native(spaces: Spaces) -> None:
 
 def _check_form(where: str, form: NativeObs, spec: ArraySpec) -> None:
     one_hot = form.first is not None
-    _check_array(where, form.shape, form.dtype, 1 if one_hot else spec.size)
+    seen = spec.shape
+    if form.size is not None:
+        if len(form.shape) < 2 or len(seen) != 3 or seen[:2] != (form.size, form.size):
+            raise ValueError(f"{where}: expected a picture for {seen}, got {form}")
+        seen = (*form.shape[:2], seen[2])
+    _check_array(where, form.shape, form.dtype, 1 if one_hot else math.prod(seen))
     if form.brightest is not None and not 0 < form.brightest < math.inf:
         raise ValueError(f"{where}: expected a brightness above 0, got {form.brightest}")
     if one_hot and (form.shape or len(spec.shape) != 1):

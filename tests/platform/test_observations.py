@@ -116,6 +116,21 @@ def test_a_picture_of_floats_that_was_learned_as_bytes_is_scaled() -> None:
         reader.read(np.full((8, 8), np.nan, np.float32))
 
 
+@pytest.mark.parametrize("count", [(), (3,)])
+def test_a_picture_is_resized_as_in_training(count: tuple[int, ...]) -> None:
+    pytest.importorskip("cv2")
+    native = NativeSpaces({"x": NativeObs((), (8, 16), "float32", None, 1.0, 4)}, ACTION)
+    spaces = Spaces({"x": ArraySpec((4, 4, 1), "uint8")}, SPACES.action, native)
+    check_native(spaces)
+    picture = np.zeros((*count, 8, 16), np.float32)
+    picture[..., :6] = 1.0
+    rows, _ = ObservationReader(spaces).read(picture)
+    assert rows["x"].shape == (*(count or (1,)), 4, 4, 1)
+    assert rows["x"][0, 0, :, 0].tolist() == [255, 128, 0, 0]
+    small = np.full((*count, 4, 4, 1), 7, np.uint8)
+    assert ObservationReader(spaces).read(small)[0]["x"].max() == 7
+
+
 @pytest.mark.parametrize(
     ("obs", "action", "words"),
     [
@@ -123,6 +138,7 @@ def test_a_picture_of_floats_that_was_learned_as_bytes_is_scaled() -> None:
         ({"image": NativeObs(("image",), (7, 9), "uint8")}, {}, "expected 72 numbers"),
         ({"image": NativeObs(("image",), (-8, -9), "uint8")}, {}, "expected 72 numbers"),
         ({"image": NativeObs(("image",), (8, 9), "float32", None, 0.0)}, {}, "brightness above"),
+        ({"image": NativeObs(("image",), (8, 9), "uint8", size=8)}, {}, "expected a picture"),
         ({"image": NativeObs(("image",), (8, 9), "object")}, {}, "a dtype of numbers"),
         ({"place": NativeObs(("place",), (3,), "int64", 0)}, {}, "expected 1 numbers"),
         ({}, {"start": (1, 2)}, "native.action: expected a space of"),
