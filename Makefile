@@ -2,6 +2,7 @@
 # make test    the same set-up, then the tests
 # make soak    the tests that take long
 # make lint    ruff and pyright        make docs    the generated reference page
+# make lock    the newest versions into constraints.txt; make test-newest: the tests with them
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,11 @@ EXTRAS := all,dev
 PRESETS := tune_configs/harmonydream
 ARGS ?=
 
-.PHONY: train test soak lint docs install system clean
+TORCH := torch==2.13.0
+PIP := -m pip install --quiet --disable-pip-version-check
+NEWEST := $(VENV)-newest
+
+.PHONY: train test test-newest soak lock lint docs install system clean
 
 train: install
 	@if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \
@@ -40,9 +45,25 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt | system
 	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(f'Python 3.11 or 3.12 is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11' if not (3, 11) <= v < (3, 13) else 0)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python $(PIP) -c constraints.txt $(TORCH)
+	$(BIN)/python $(PIP) -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
+
+# The newest of everything that pyproject.toml allows, in a venv of its own. Torch stays as it is:
+# a newer one brings other CUDA packages, which are for a person to try on a GPU.
+$(NEWEST)/.installed: pyproject.toml | system
+	rm -rf $(NEWEST) && $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python $(PIP) $(TORCH)
+	$(NEWEST)/bin/python $(PIP) $(TORCH) -e ".[$(EXTRAS)]"
+	@touch $@
+
+test-newest: $(NEWEST)/.installed
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(NEWEST)/bin/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+lock:
+	rm -rf $(NEWEST) && $(MAKE) $(NEWEST)/.installed
+	@{ echo "# Every package that CI runs with, and its version; written by \`make lock\`."; \
+	  $(NEWEST)/bin/python -m pip freeze --exclude-editable | sed -E 's/ @ .*//; s/\+cpu$$//'; } > constraints.txt
 
 # Off-screen rendering needs EGL; a Debian Python needs its venv module.
 system:
@@ -59,4 +80,4 @@ system:
 	fi
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(NEWEST)
