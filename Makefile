@@ -22,7 +22,8 @@ train: install
 	exec $(BIN)/reverie train $$config $(ARGS)
 
 test: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadgroup \
+	  -m "not slow and not gpu" $(ARGS)
 
 soak: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
