@@ -14,6 +14,8 @@ ARGS ?=
 TORCH := torch==2.13.0
 PIP := -m pip install --quiet --disable-pip-version-check
 NEWEST := $(VENV)-newest
+THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+TESTS := -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
 .PHONY: train test test-newest soak lock lint docs install system clean
 
@@ -27,10 +29,10 @@ train: install
 	exec $(BIN)/reverie train $$config $(ARGS)
 
 test: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	$(THREADS) $(BIN)/python $(TESTS) $(ARGS)
 
 soak: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+	$(THREADS) $(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
@@ -58,7 +60,7 @@ $(NEWEST)/.installed: pyproject.toml | system
 	@touch $@
 
 test-newest: $(NEWEST)/.installed
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(NEWEST)/bin/python -m pytest -m "not slow and not gpu" $(ARGS)
+	$(THREADS) $(NEWEST)/bin/python $(TESTS) $(ARGS)
 
 lock:
 	rm -rf $(NEWEST) && $(MAKE) $(NEWEST)/.installed

@@ -255,7 +255,7 @@ def _flip(name: str, whole: Path, kind: str) -> Row:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x55
     path.write_bytes(data)
-    steps = last(run, "env_steps")
+    steps = last(whole, "env_steps")
     begin = time.monotonic()
     command = Command(whole.parent, "resume", str(run), "--local", f"run.env_steps={steps + 100}")
     code = command.wait()

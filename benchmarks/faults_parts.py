@@ -89,7 +89,8 @@ class Parts:
         # A stopped part is first waited for, memory is first taken.
         more = SILENT_S if fault.startswith(("stop", "memory")) else 0.0
         limit = more + max((LIMIT_S.get(role, 15.0) for role in deaths), default=15.0)
-        limit *= max(map(Counter(deaths).get, deaths), default=1)  # one after the other
+        one_by_one = 2 if fault.endswith("twice") else 1
+        limit *= max(map(Counter(deaths).get, deaths), default=1) * one_by_one
         return Row(
             fault=fault,
             ok=exact and seconds <= limit,

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reverie.group import Alone
+from reverie.group import ALONE, Alone
 from reverie.protocols import AgentContext, EvalProtocol, StreamSpec
 from reverie.types import STEP_ID, STRICT, ActionSpec, ArraySpec, Rows, Spaces
 from reverie_algorithms.common.initialise import take
+from reverie_algorithms.common.optim import Adam, AdamGroup
 
 EPISODE = 7
 
@@ -240,6 +241,16 @@ class StubConfig:
     """Most actions the agent can express; 0 means any number."""
 
 
+def adam(module: nn.Module) -> Adam:
+    return Adam([AdamGroup(dict(module.named_parameters()), 1e-2, 1e-8, None)], ALONE)
+
+
+def restore(optimizer: Adam, state: Any) -> None:
+    for name, kept in optimizer.state().items():
+        for key, value in kept.items():
+            value.copy_(state[name][key])
+
+
 class Stub:
     """Shared by the stub agents: a linear policy on the vector key."""
 
@@ -261,7 +272,7 @@ class Stub:
         with torch.no_grad():
             self.net.weight.zero_()
             self.net.bias.zero_()
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-2)
+        self.optimizer = adam(self.net)
         self.updates = 0
         self.frozen: Any = ()
 
@@ -276,10 +287,7 @@ class Stub:
         self.updates += 1
         self._misbehave()
         loss = ((self.net(obs.tanh()).sum(-1) - reward) ** 2).mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.hold(self.modules())
-        self.optimizer.step()
+        self.descend(self.optimizer, "policy", loss)
         return loss.detach() * (float("nan") if self.updates == self.config.nan_at else 1.0)
 
     def _misbehave(self) -> None:
@@ -317,17 +325,15 @@ class Stub:
     def freeze(self, tensors: Any) -> None:
         self.frozen = tensors
 
-    def hold(self, modules: dict[str, nn.Module]) -> None:
-        """Drop the gradients of what is frozen."""
-        for name, module in modules.items():
-            for key, param in module.named_parameters():
-                if f"{name}/{key}" in self.frozen:
-                    param.grad = None
+    def descend(self, optimizer: Adam, module: str, loss: Tensor) -> None:
+        """Take a step that leaves alone what is frozen."""
+        optimizer.frozen = {key for key in optimizer.params if f"{module}/{key}" in self.frozen}
+        optimizer.step(loss)
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "modules": {name: module.state_dict() for name, module in self.modules().items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state(),
             "updates": self.updates,
             "rng": self.learn_rng.get_state(),
         }
@@ -335,7 +341,7 @@ class Stub:
     def load_state_dict(self, state: Any) -> None:
         for name, module in self.modules().items():
             module.load_state_dict(state["modules"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore(self.optimizer, state["optimizer"])
         self.updates = state["updates"]
         self.learn_rng.set_state(state["rng"])
 
@@ -371,7 +377,7 @@ class TwoStreams(Stub):
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)
             self.model = nn.Linear(2, 2)
-        self.model_optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-2)
+        self.model_optimizer = adam(self.model)
         self.imagined = torch.zeros(256, 2)
         self.filled = 0
 
@@ -397,10 +403,7 @@ class TwoStreams(Stub):
 
     def _fit_model(self, count: Tensor) -> Tensor:
         loss = ((self.model(count[:, :-1].tanh()) - count[:, 1:].tanh()) ** 2).mean()
-        self.model_optimizer.zero_grad()
-        loss.backward()
-        self.hold(self.modules())
-        self.model_optimizer.step()
+        self.descend(self.model_optimizer, "model", loss)
         with torch.no_grad():
             rolled = self.model(count[:, -1].tanh())
         at = torch.arange(self.filled, self.filled + len(rolled)) % len(self.imagined)
@@ -417,14 +420,14 @@ class TwoStreams(Stub):
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
-            "model_optimizer": self.model_optimizer.state_dict(),
+            "model_optimizer": self.model_optimizer.state(),
             "imagined": self.imagined,
             "filled": self.filled,
         }
 
     def load_state_dict(self, state: Any) -> None:
         super().load_state_dict(state)
-        self.model_optimizer.load_state_dict(state["model_optimizer"])
+        restore(self.model_optimizer, state["model_optimizer"])
         self.imagined, self.filled = state["imagined"].clone(), state["filled"]
 
 

@@ -188,12 +188,15 @@ def test_a_part_that_gives_no_sign_of_life_is_named_ended_and_replaced(
     run = RayRun(config, spaces_of(config.env), tmp_path / "run", roles=roles)
     while not run.counters().trained_steps:
         run.step()
-    os.kill(process_of(run, LEARNER), signal.SIGSTOP)
     faults = []
+    os.kill(process_of(run, COORDINATOR), signal.SIGKILL)
+    while not faults:  # the next coordinator has never heard of anybody
+        faults += run.step().faults
+    os.kill(process_of(run, LEARNER), signal.SIGSTOP)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervisor, "NAMED_S", 7.0)
-        while not faults:
+        while len(faults) < 2:
             faults += run.step().faults
     run.close()
-    assert [fault.role for fault in faults] == ["learner"]
+    assert [fault.role for fault in faults] == ["coordinator", "learner"]
     assert re.search(r"learner 0 gave no sign of life for \d+ s; replaced after 12 s", caplog.text)

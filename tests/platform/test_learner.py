@@ -158,8 +158,8 @@ def test_weights_that_are_not_finite_are_neither_published_nor_pinned_nor_saved(
 def test_moments_of_the_optimizer_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     run = owing(tmp_path)
     run.learner.train(most=2)
-    run.learner.agent.optimizer.state_dict()["state"][0]["exp_avg_sq"][0] = float("nan")
-    with pytest.raises(NonFiniteLoss, match="tensor agent/optimizer/state/0/exp_avg_sq"):
+    run.learner.agent.optimizer.state()["weight"]["exp_avg_sq"][0] = float("nan")
+    with pytest.raises(NonFiniteLoss, match="tensor agent/optimizer/weight/exp_avg_sq"):
         run.learner.state_dict()
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from reverie.group import Group
 
+BETAS = 0.9, 0.999
+
 
 class Optimizer(Protocol):
     """What agents expect of an optimizer over named parameters."""
@@ -42,7 +44,7 @@ class AdamGroup:
 
 
 class Adam:
-    """Adam over named parameters, fused into one kernel.
+    """Adam over named parameters, fused into one kernel for each group (arXiv:1412.6980).
 
     Moments exist from the start, so that `state` always has the same names and shapes.
     Gradients are averaged over `learners`.
@@ -53,22 +55,14 @@ class Adam:
         self.params = {name: p for group in groups for name, p in group.params.items()}
         self.frozen: set[str] = set()
         """Parameters that no step changes; neither do their moments and step counts."""
-        options = [
-            {
-                "params": [*group.params.values()],
-                "lr": group.lr,
-                "eps": group.eps,
-                "weight_decay": group.weight_decay,
-            }
-            for group in groups
-        ]
-        self.optimizer = torch.optim.Adam(options, fused=True)
-        for param in self.params.values():
-            self.optimizer.state[param] = {
+        self._state = {
+            name: {
                 "step": torch.zeros((), device=param.device),
                 "exp_avg": torch.zeros_like(param),
                 "exp_avg_sq": torch.zeros_like(param),
             }
+            for name, param in self.params.items()
+        }
 
     def step(self, loss: Tensor, retain_graph: bool = False) -> Tensor:
         """Take one step down the gradient of `loss` for these parameters and no others.
@@ -84,13 +78,44 @@ class Adam:
         for param, grad in zip(params, grads, strict=True):
             param.grad = _laid_out_like(param, grad)
         norms = [_clip(group) for group in self.groups]
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for group in self.groups:
+            self._descend(group)
+        for param in params:
+            param.grad = None
         return norms[0]
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Step count and moments by parameter name; not copies."""
-        return {name: dict(self.optimizer.state[p]) for name, p in self.params.items()}
+        return {name: dict(state) for name, state in self._state.items()}
+
+    @torch.no_grad()
+    def _descend(self, group: AdamGroup) -> None:
+        """Move the group's parameters, those without a gradient apart.
+
+        Calls the kernel of `torch.optim.Adam(fused=True)` itself: the class imports
+        torch._dynamo, 2.2 CPU-s (2026-11-28) in every process that learns.
+        """
+        moved = {name: p for name, p in group.params.items() if p.grad is not None}
+        states = [self._state[name] for name in moved]
+        if not moved:
+            return
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
+            [*moved.values()],
+            [p.grad for p in moved.values() if p.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            lr=group.lr,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=group.weight_decay,
+            eps=group.eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def _laid_out_like(param: Tensor, grad: Tensor) -> Tensor:

@@ -16,8 +16,6 @@ from reverie.replay.coordinator import Grant, Quota, ReplayCoordinator, StreamTi
 from reverie.types import Counters, JsonTree
 
 T = TypeVar("T")
-STOPPED_S = 10.0
-"""After so long without a look the coordinator, or all of the run, was stopped itself."""
 QUOTA_PATIENCE_S = 1.0
 """Seconds a worker waits for a quota before it returns to the supervisor."""
 
@@ -47,7 +45,6 @@ class CoordinatorActor:
         self._worker_lives: dict[int, int] = {}
         self._learner_life = 0
         self._beats: dict[tuple[str, int], float] = {}
-        self._looked_at = time.monotonic()
         self._changed = asyncio.Condition()
 
     async def take_over(self, known: Sequence[Known], masses: Masses, quiet: bool) -> None:
@@ -204,9 +201,6 @@ class CoordinatorActor:
     async def look(self) -> Look:
         """What the supervisor asks for once a second."""
         now = time.monotonic()
-        if now - self._looked_at > STOPPED_S:  # signs of life wait in the queue behind this call
-            self._beats.clear()
-        self._looked_at = now
         silent = {part: now - at for part, at in self._beats.items()}
         return Look(self._snapshot() if self._has_taken_over else None, silent)
 

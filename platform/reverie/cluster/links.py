@@ -200,7 +200,8 @@ def give_signs_of_life(actor: object, run_id: str, role: str, index: int) -> Non
         link = ActorLink(run_id, "coordinator")
         while True:
             try:
-                link.handle().beat.remote(role, index)
+                # Waits: only so is it known that the next one goes to whoever stands in for it.
+                ray.get(link.handle().beat.remote(role, index))
             except GONE:
                 link.forget()
             time.sleep(BEAT_S)

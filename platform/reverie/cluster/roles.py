@@ -20,6 +20,7 @@ from reverie.cluster.fleet import READY, Ask, Fleet, Key, Steps
 from reverie.cluster.light_actors import ShardActor, WeightStoreActor
 from reverie.cluster.links import give_signs_of_life
 from reverie.cluster.placement import Placement, Resources, Room, choose_device, plan_placement
+from reverie.cluster.signs_of_life import Listener
 from reverie.cluster.takeover import Known, Look, Snapshot
 from reverie.config import TrainConfig
 from reverie.env_worker import CollectStats
@@ -84,8 +85,9 @@ class Site:
     """By worker: what it has done, as its last result says, and could not tell the coordinator."""
     ready_at: dict[Key, float] = field(default_factory=dict[Key, float])
     """When each part that is there was built, in monotonic seconds."""
+    listener: Listener = field(default_factory=Listener)
     silent: dict[Key, float] = field(default_factory=dict[Key, float])
-    """Seconds since each part's last sign of life."""
+    """Seconds without a sign of life of each part, as of the last look at the coordinator."""
     pins: list[int] = field(default_factory=list[int])
     """Env steps of the weights that wait for their evaluation; an evaluated one may still show."""
 
@@ -100,7 +102,7 @@ class Site:
         yield from self.fleet.launch(key, maker, arguments, self.placement.options(role.name))
         yield Ask(key, READY)
         self.ready_at[key] = time.monotonic()
-        if key != COORDINATOR:  # which is asked once a second itself
+        if key != COORDINATOR:
             told = give_signs_of_life, self.run_id, role.name, index
             self.tell(key, "__ray_call__", *told)
 
@@ -197,7 +199,10 @@ def _mend_coordinator(role: Role, site: Site, index: int) -> Steps:
 
 def _take_look(site: Site, index: int, result: Look, events: Events) -> None:
     site.snapshot = result.snapshot or site.snapshot
-    site.silent = {Key(*part): seconds for part, seconds in result.silent.items()}
+    now, ready = time.monotonic(), dict(site.ready_at)
+    heard = {Key(*part): seconds for part, seconds in result.silent.items()}
+    coordinator_at = ready.pop(COORDINATOR, now)  # which is asked once a second itself
+    site.silent = site.listener.silent(heard, ready, coordinator_at, now)
 
 
 def _make_weight_store(site: Site, index: int) -> Built:

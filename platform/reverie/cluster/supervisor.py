@@ -266,8 +266,7 @@ class Supervisor:
                 self._judge(call.ask.key, text, now - call.sent, limit(self._site.config))
         silent, self._site.silent = self._site.silent, {}
         for key, seconds in silent.items():
-            # An older sign is that of the part that stood here before.
-            if seconds < now - self._site.ready_at.get(key, now) and key in self._fleet.actors:
+            if key in self._site.ready_at and key in self._fleet.actors:
                 text, limit = "gave no sign of life", self._roles[key.role].silent_after_s
                 self._judge(key, text, seconds, limit)
         for key in [*self._idle]:

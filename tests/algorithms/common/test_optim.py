@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import torch
 from torch import nn
 
@@ -23,6 +26,37 @@ def test_step_equals_plain_adam_even_for_channel_last_gradients():
     wanted = conv.weight - 0.1 * grad / (grad.abs() + 1e-8)
     Adam([group(conv)], Alone()).step(loss)
     torch.testing.assert_close(conv.weight, wanted)
+
+
+def test_steps_equal_those_of_torch_to_the_bit():
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(7, 5), nn.Linear(7, 5)
+    theirs.load_state_dict(ours.state_dict())
+    group = AdamGroup(dict(ours.named_parameters()), 1e-2, 1e-5, None, weight_decay=0.1)
+    adam = Adam([group], Alone())
+    reference = torch.optim.Adam(
+        theirs.parameters(), lr=1e-2, eps=1e-5, weight_decay=0.1, fused=True
+    )
+    for _ in range(5):
+        x = torch.randn(3, 7)
+        adam.step((ours(x) ** 2).mean())
+        reference.zero_grad()
+        (theirs(x) ** 2).mean().backward()
+        reference.step()
+    for mine, wanted in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, wanted)
+
+
+def test_a_step_imports_no_compiler():
+    code = (
+        "import sys, torch\n"
+        "from reverie.group import ALONE\n"
+        "from reverie_algorithms.common.optim import Adam, AdamGroup\n"
+        "w = torch.nn.Parameter(torch.ones(3))\n"
+        "Adam([AdamGroup({'w': w}, 0.1, 1e-8, 1.0)], ALONE).step(w.sum())\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_groups_are_clipped_apart():

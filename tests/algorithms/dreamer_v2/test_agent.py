@@ -171,10 +171,10 @@ def test_harmony_adds_one_scalar_for_each_of_its_groups():
     proprio = nano_v2({"proprio": ArraySpec((4,), "float32")})
     assert set(proprio.harmony.log_sigma) == {"reward", "kl"}
     model, own = (nano_v2(mode=mode).optimizers["model"] for mode in ("paper", "own_group"))
-    assert model.optimizer.param_groups[0]["weight_decay"] == 1e-6
+    assert model.groups[0].weight_decay == 1e-6
     assert "harmony/log_sigma.kl" in model.groups[0].params
     assert [g.clip for g in own.groups] == [100.0, None]
-    assert own.optimizer.param_groups[1]["weight_decay"] == 0
+    assert own.groups[1].weight_decay == 0
 
 
 # Behaviour
