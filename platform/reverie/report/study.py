@@ -61,6 +61,8 @@ class Curve:
 
     task: str
     """By the suite's name, whatever alias the source used."""
+    suite: str | None
+    """The suite it is a task of; None where no suite knows it, so there are no references."""
     method: str
     seed: str
     xs: Array
@@ -81,8 +83,6 @@ class Study:
     """Everything that was read."""
 
     curves: tuple[Curve, ...]
-    suite: str | None = None
-    """The suite all tasks are of; None where no suite knows them, so there are no references."""
     notes: tuple[str, ...] = ()
     """What was skipped, with its count and place; one sentence each."""
 
@@ -216,6 +216,8 @@ class TaskPanel:
     task: str
     label: str
     y: Axis
+    at: float
+    """x at which its finals are taken: `Report.at`, unless that is None."""
     random: float | None
     """Value of the random policy, where known."""
     human: float | None
@@ -339,7 +341,8 @@ class Report:
     """Everything a page, a figure, a table or a file says."""
 
     title: str
-    suite: str | None
+    suites: tuple[str, ...]
+    """Whose tasks there are; empty where no suite knows them."""
     metric: Axis
     """Of values."""
     score: Axis
@@ -347,8 +350,9 @@ class Report:
     normalised: bool
     """Scores are human-normalised: a line at 1 is the human."""
     x: Axis
-    at: float
-    """x at which the figures of all tables are taken: all runs got there."""
+    at: float | None
+    """x at which the figures of all tables are taken: all runs got there. None where tasks of
+    several suites are shown, each at its own `TaskPanel.at`."""
     level: float
     """Of intervals, 0.95."""
     methods: tuple[MethodFacts, ...]
