@@ -116,9 +116,9 @@ def draw(generator: np.random.Generator, sizes: Sequence[int], resamples: int) -
 
 def counts(indices: Array) -> Array:
     """How often each seed was drawn, float64 [resamples, seeds], from [resamples, seeds]."""
-    resamples, seeds = indices.shape
-    flat = (indices + seeds * np.arange(resamples)[:, None]).ravel()
-    found = np.bincount(flat, minlength=resamples * seeds)
+    resamples, seeds = len(indices), int(indices.shape[1])
+    rows = np.arange(resamples)[:, None]
+    found = np.bincount(np.ravel(indices + rows * seeds), minlength=resamples * seeds)
     return found.reshape(resamples, seeds).astype(np.float64)
 
 
