@@ -16,7 +16,7 @@ means; P(improvement): ties count half). Intervals are bootstrap percentiles, in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -170,6 +170,27 @@ def estimates(
         )
         for name, statistic in statistics.items()
     }
+
+
+def mark_best(column: Sequence[Estimate], *, least: bool = False) -> list[Estimate]:
+    """The column with its best figure marked, if its interval lies apart from all others'."""
+    sign = -1 if least else 1
+    if len(column) < 2 or any(one.interval is None for one in column):
+        return list(column)
+    best = max(range(len(column)), key=lambda i: sign * column[i].value)
+    low = _low(column[best], sign)
+    apart = all(_high(one, sign) < low for i, one in enumerate(column) if i != best)
+    return [replace(one, best=apart and i == best) for i, one in enumerate(column)]
+
+
+def _low(one: Estimate, sign: int) -> float:
+    assert one.interval is not None
+    return one.interval.low if sign > 0 else -one.interval.high
+
+
+def _high(one: Estimate, sign: int) -> float:
+    assert one.interval is not None
+    return one.interval.high if sign > 0 else -one.interval.low
 
 
 # Comparisons

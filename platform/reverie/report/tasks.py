@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -91,27 +90,27 @@ def name_tasks(tasks: Iterable[str], where: str) -> dict[str, tuple[str | None, 
     Raises:
         ConfigError: a suite knows some and not the others.
     """
-    tasks = sorted(set(tasks))
-    suite = _suite_of(tasks)
-    if suite is None:
-        return {task: (None, task) for task in tasks}
-    known = _known()[suite]
-    for task in tasks:
-        if compact(task) not in known:
-            raise ConfigError(f"{where}: unknown task {task!r} of {suite}; {_nearest(task, known)}")
-    return {task: (suite, known[compact(task)]) for task in tasks}
+    groups: dict[str, list[str]] = {}
+    for task in sorted(set(tasks)):
+        found = PREFIX.match(task)
+        groups.setdefault(found[1].lower() if found else "", []).append(task)
+    named: dict[str, tuple[str | None, str]] = {}
+    for prefix, members in groups.items():
+        suite = _suite_of(prefix, members)
+        known = _known()[suite] if suite else {}
+        for task in members:
+            if suite and compact(task) not in known:
+                near = _nearest(task, known)
+                raise ConfigError(f"{where}: unknown task {task!r} of {suite}; {near}")
+            named[task] = (suite, known[compact(task)]) if suite else (None, task)
+    return named
 
 
-def _suite_of(tasks: list[str]) -> str | None:
-    """The suite that knows most of the tasks, where a prefix does not name it."""
-    prefixes = [found[1].lower() for task in tasks if (found := PREFIX.match(task))]
-    if prefixes:
-        most = Counter(prefixes).most_common(1)[0][0]
-        named = SUITE_OF_PREFIX.get(most, most)
-        if any(compact(task) in _known()[named] for task in tasks):
-            return named
-    hits = {suite: sum(compact(task) in _known()[suite] for task in tasks) for suite in BARE_SUITES}
-    best = max(BARE_SUITES, key=hits.__getitem__)
+def _suite_of(prefix: str, tasks: list[str]) -> str | None:
+    """The suite of tasks with one prefix, or without any; None where it knows none of them."""
+    suites = [SUITE_OF_PREFIX.get(prefix, prefix)] if prefix else BARE_SUITES
+    hits = {suite: sum(compact(task) in _known()[suite] for task in tasks) for suite in suites}
+    best = max(suites, key=hits.__getitem__)
     return best if hits[best] else None
 
 
@@ -128,12 +127,15 @@ def _aliases(task: str) -> str:
     return ", ".join(dict.fromkeys([compact(task), camel, f"ALE/{camel}-v5"]))
 
 
+_suite = cache(registry.suite)
+
+
 @cache
 def references(suite: str | None, task: str) -> tuple[float | None, float | None]:
     """Values of the random policy and of the human, None where the suite has none."""
     if not benchmark(suite).normalised or suite is None:
         return None, None
-    found = registry.suite(suite)
+    found = _suite(suite)
     protocol: EvalProtocol = found.protocol(task, found.Config())
     return protocol.random_score, protocol.human_score
 
