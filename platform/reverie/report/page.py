@@ -360,8 +360,8 @@ def _published(report: Report) -> str:
         for found in report.published
     ]
     caption = (
-        "Published figures, for orientation: budgets, ratios, protocols and seeds are theirs, and no"
-        " interval of ours says anything about them."
+        "Published figures, for orientation: budgets, ratios, protocols and seeds are theirs;"
+        " no interval of ours says anything about them."
     )
     return f"<section><h2>Published</h2>{table(caption, columns, rows)}</section>"
 
