@@ -33,6 +33,7 @@ def nan(): return Nan()
 class Unseeded(Env):
     def obs(self): return {"count": np.random.uniform(-1, 1, 2).astype(np.float32)}
 def unseeded(): return Unseeded()
+def either(which): return {"good": good, "nan": nan}[which]()
 def raises(): raise RuntimeError("no licence")
 """
 
@@ -81,7 +82,7 @@ def test_check_env_says_what_is_wrong(
             "FAIL agent: algorithm: action space: DrQ-v2 wants continuous",
         ),
         (["dreamerv3/catch", "run.env_steps=201"], 2, "FAIL agent: run.env_steps: expected at"),
-        (["dreamerv3/cach"], 2, "did you mean"),
+        (["dreamerv3/cach"], 2, "nearest presets: dreamerv3/catch"),
         (["run.env_steps=3"], 2, "missing CONFIG before run.env_steps=3"),
     ],
 )
@@ -91,6 +92,15 @@ def test_check_env_with_a_configuration_tests_what_its_agent_wants(
     answer = cli("check-env", f"{my_env}:good", *config)
     assert answer.code == code, answer.err
     assert words in answer.out + answer.err
+
+
+@pytest.mark.parametrize("config", [[], ["dreamerv3/catch"]])
+@pytest.mark.parametrize(("which", "code"), [("good", 0), ("nan", 2)])
+def test_check_env_gives_the_arguments_of_the_environment(
+    config: list[str], which: str, code: int, cli: Cli, my_env: str
+) -> None:
+    answer = cli("check-env", f"{my_env}:either", *config, f"env.kwargs.which={which}")
+    assert answer.code == code, answer.out + answer.err
 
 
 @pytest.mark.parametrize("factory", ["nowhere:make", "my_own_env", ":make"])
