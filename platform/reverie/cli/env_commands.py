@@ -290,7 +290,7 @@ def _wanted(arguments: argparse.Namespace) -> TrainConfig | None:
     name = arguments.config
     if name is None or ("=" in name and not Path(name).exists()):
         return None
-    return load_config(name, [*arguments.overrides, f"env.factory={arguments.factory}"])
+    return load_config(name, [f"env.factory={arguments.factory}", *arguments.overrides])
 
 
 def _env_alone(arguments: argparse.Namespace) -> EnvConfig:
