@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["train", "sample", "mode"]
 """How to act: `train` explores, `sample` draws without extra noise, `mode` takes the best."""
+EvalMode = Literal["sample", "mode"]
+"""How evaluations may act."""
 SamplerName = Literal["uniform", "freshest", "episodes"]
 Precision = Literal["float32", "bfloat16"]
 Carry = dict[str, Any]

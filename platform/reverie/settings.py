@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from annotated_types import Interval
 from pydantic import JsonValue
 
-from reverie.protocols import Precision
+from reverie.protocols import EvalMode, Precision
 from reverie.ranges import (
     Batch,
     Count,
@@ -136,6 +136,9 @@ class EvalConfig:
     """Episodes per evaluation; the suite's own number by default."""
     envs: Few = 4
     """Environments the evaluator steps together."""
+    mode: EvalMode | None = None
+    """How evaluations act: `sample` draws from the policy, `mode` takes its best action; by default
+    as the suite does. Set it where an algorithm was published with the other on this suite."""
     max_steps: Count | None = None
     """Decisions after which an episode is cut off and counts as it stands; by default the suite's
     own limit, 27,000 where none is known."""

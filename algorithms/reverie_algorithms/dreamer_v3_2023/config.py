@@ -83,8 +83,8 @@ class DreamerV32023Config(V3Config):
 class Size(NamedTuple):
     """One named size: layer widths of all networks.
 
-    The source's size blocks set `layers`, `units` and `cnn_depth`, and these are called `mlp_layers`
-    and `mlp_units` in encoder and decoder: vectors meet the same MLP at every published size.
+    The source's size blocks set `layers`, `units` and `cnn_depth`. Those of the MLP for vectors are
+    called `mlp_layers` and `mlp_units` there: it is the same at every published size.
     """
 
     deter: int
