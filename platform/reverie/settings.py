@@ -67,7 +67,8 @@ class ReplayConfig:
     capacity: Count = 1_000_000
     """Rows kept over all shards; the oldest chunks (or episodes) go first."""
     chunk_length: Batch = 64
-    """Most rows per chunk; workers insert twice per `chunk_length` steps of an environment."""
+    """Most rows per chunk; workers insert twice per `chunk_length` steps of an environment, or once
+    per `run.quota`."""
     codec: Literal["none", "lz4", "zstd"] = "none"
     """Compression of image keys in memory; `none` samples fastest."""
     freshest_first: bool = False
@@ -172,7 +173,14 @@ class TrainRunConfig(RunConfig):
     env_steps: Count = 100_000
     """Budget in decisions, prefill included; met exactly."""
     prefill: CountOrNone = 1_024
-    """First env steps, taken with random actions; `learner.training_ratio` counts from there."""
+    """First env steps, by default with random actions; `learner.training_ratio` counts from
+    there."""
+    prefill_actions: Literal["random", "policy"] = "random"
+    """Who acts in the prefill: a random policy, or the agent with its fresh weights."""
+    quota: Batch | None = None
+    """Env steps of each environment between two looks at the newest weights, and how many it may be
+    ahead of training; by default half a `replay.chunk_length`, and two of these ahead, so that one
+    is taken while the other is trained."""
     lockstep: bool = False
     """Collect, train and publish in strict turns: slower, but Ray then equals `--local`."""
     max_env_restarts: CountOrNone = 10
@@ -238,6 +246,16 @@ class TrainConfig(ExperimentConfig):
     @property
     def num_streams(self) -> int:
         return self.resources.num_env_workers * self.resources.envs_per_worker
+
+    @property
+    def quota(self) -> int:
+        """Env steps of each environment between two looks at the weights."""
+        return self.run.quota or max(1, self.replay.chunk_length // 2)
+
+    @property
+    def steps_ahead(self) -> int:
+        """Env steps by which each environment may be ahead of training."""
+        return self.run.quota or self.replay.chunk_length
 
     @property
     def eval_env(self) -> EnvConfig:

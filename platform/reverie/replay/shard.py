@@ -106,6 +106,7 @@ class ReplayShard:
         capacity_rows: rows this shard keeps.
         codec: compression of image keys in memory and on disk.
         seed: of all draws, with `shard_id`.
+        grow_to: as for `ChunkStore`.
 
     Raises:
         ValueError: a capacity below one window, or an unknown codec or sampler.
@@ -118,6 +119,7 @@ class ReplayShard:
         capacity_rows: int,
         codec: str = "none",
         seed: int = 0,
+        grow_to: int = 0,
     ) -> None:
         self.shard_id = shard_id
         self._specs, self._seed = dict(specs), seed
@@ -125,7 +127,7 @@ class ReplayShard:
         self._samplers = {name: make_sampler(spec) for name, spec in specs.items()}
         episodic = any(spec.sampler == "episodes" for spec in specs.values())
         evict = "episodes" if episodic else "chunks"
-        self._store = ChunkStore(capacity_rows, codec, evict, self._samplers.values())
+        self._store = ChunkStore(capacity_rows, codec, evict, self._samplers.values(), grow_to)
         self._open: dict[tuple[str, int], _Draw] = {}
         self._folder: Path | None = None
         self._files: dict[str, FileInfo] = {}
@@ -405,8 +407,8 @@ def _num_rows(saved: _Fragment) -> int:
 
 
 def _chunk_record(stored: StoredChunk) -> Record:
-    fields = ("stream", "number", "sequence", "start_row", "checksum")
-    return {name: getattr(stored, name) for name in fields}, stored.data
+    header = {name: getattr(stored, name) for name in ("stream", "number", "sequence", "start_row")}
+    return header | {"checksum": stored.whole_checksum()}, stored.data
 
 
 def _side_record(stored: StoredChunk) -> Record:
