@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,17 @@ class CollectStats:
     """Rows that no shard took in time."""
     untold: Report | None = None
     """What the coordinator could not be told yet of these steps."""
+
+    def joined(self, later: CollectStats) -> CollectStats:
+        """These and what the next call did, as of one call."""
+        return replace(
+            later,
+            env_steps=self.env_steps + later.env_steps,
+            episodes=self.episodes + later.episodes,
+            waited_s=self.waited_s + later.waited_s,
+            worked_s=self.worked_s + later.worked_s,
+            lost_rows=self.lost_rows + later.lost_rows,
+        )
 
 
 class EnvWorker:
@@ -123,12 +134,11 @@ class EnvWorker:
         lost = 0
         for shard in sorted({shard for shard, _ in found.chunks}):
             chunks = [chunk for at, chunk in found.chunks if at == shard]
+            side = [rows for rows in found.side if rows.shard == shard]
             try:
-                masses[shard] = self._shards[shard].insert(chunks)
+                masses[shard] = self._shards[shard].insert(chunks, side)
             except ReplayLost:
                 lost += _num_rows(chunks)
-        for shard, ids, values in found.side:
-            self._shards[shard].write_back(ids, values)
         failed = found.fault is not None
         self._coordinator.report(
             self.worker_id, found.env_steps, len(found.episodes), masses, failed

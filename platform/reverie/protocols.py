@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from reverie.group import ALONE, Group
 from reverie.types import Array, Counters, Json, JsonTree, Rows, Spaces, Tensors
@@ -189,6 +189,19 @@ class Agent(Protocol):
 
     def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:
         """Parameter counts by module: the trained ones, and slow copies."""
+        ...
+
+
+@runtime_checkable
+class SideAgent(Protocol):
+    """An agent whose acting, too, leaves something for later batches; most do not."""
+
+    def side_of(self, carry: Carry) -> Rows:
+        """Columns [N, ...] of the rows that were acted on last, from the carry that `act` returned.
+
+        They travel with the rows and stand in batches as feedback does, with its names, shapes and
+        types; a row's feedback wins over them.
+        """
         ...
 
 

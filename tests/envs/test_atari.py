@@ -78,7 +78,8 @@ def test_bilinear_frames_are_pillow_s():
     wanted = Image.fromarray(env._ale.getScreenRGB()).resize((64, 64), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(shown["image"], np.array(wanted))
     assert not np.array_equal(shown["image"], other["image"])
-    assert SUITE.protocol("pong", AtariConfig(resize="bilinear")).id == "atari100k-v1-resize=bilinear"
+    protocol = SUITE.protocol("pong", AtariConfig(resize="bilinear"))
+    assert protocol.id == "atari100k-v1-resize=bilinear"
 
 
 @pytest.mark.parametrize("game", ["boxing", "freeway", "amidar", "qbert"])

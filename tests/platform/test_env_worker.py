@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from reverie.env_factory import spaces_of
 from reverie.env_loop import RANDOM_VERSION
 from reverie.env_worker import EnvWorker
 from reverie.replay.coordinator import ReplayCoordinator
-from reverie.types import Array, Chunk, Version
+from reverie.types import Array, Chunk, SideRows, Version
 from tests.fakes import tree
 
 GAMES: dict[str, dict[str, Any]] = {
@@ -35,7 +36,7 @@ class Keeping:
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
 
-    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows]) -> dict[str, float]:
         self.chunks += chunks
         return {}
 

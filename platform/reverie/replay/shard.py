@@ -6,7 +6,7 @@ so a restored shard repeats the draws of every batch that had not been trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from reverie.replay.codec import FileInfo, Record, read_records, write_records
 from reverie.replay.samplers import SamplerState, make_sampler
 from reverie.replay.store import ChunkStore, StreamState
 from reverie.seeds import make_rng
-from reverie.types import Array, Chunk, Json, JsonTree, Rows, StreamId, Window
+from reverie.types import Array, Chunk, Json, JsonTree, Rows, SideRows, StreamId, Window
 
 FORMAT = 1
 """Version of the fragment and of the files it names."""
@@ -132,14 +132,19 @@ class ReplayShard:
         self._folder: Path | None = None
         self._files: dict[str, FileInfo] = {}
 
-    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows] = ()) -> dict[str, float]:
         """Keep `chunks`, in order; those inserted before change nothing. Returns the masses.
+
+        `side` are values of their rows: each counts where nothing was written for its row yet, so
+        that whatever comes when, a row's values are those of the last update that saw it.
 
         Raises:
             ValueError: a torn chunk, or the key of other rows; the chunks before it are kept.
         """
         for chunk in chunks:
             self._store.insert(chunk)
+        for rows in side:
+            self._store.write_back(rows.step_ids, rows.values, unset_only=True)
         return self.masses()
 
     def sample(

@@ -60,7 +60,9 @@ class ChunkStore:
     ended and keeps unfinished ones, so that it may exceed the capacity by those.
 
     `grow_to` adds a chunk to the one before it where both have at most so many rows together: what
-    comes in pieces (down to a row each) is kept, saved and sampled as few. Not to one on disk.
+    comes in pieces (down to a row each) is kept, saved and sampled as few. A chunk on disk does not
+    grow, and rows that begin or end an episode are not added: the order in which episodes ended is
+    that of the chunks.
     """
 
     def __init__(
@@ -172,12 +174,15 @@ class ChunkStore:
             for stored in segment.chunks.covering(start_row, stop)
         ]
 
-    def write_back(self, step_ids: NDArray[np.int64], values: Mapping[str, Array]) -> int:
+    def write_back(
+        self, step_ids: NDArray[np.int64], values: Mapping[str, Array], *, unset_only: bool = False
+    ) -> int:
         """Set side values of rows; returns how many ids were unknown or evicted, and ignored.
 
         Args:
             step_ids: int64 of any shape; of equal ids the last one counts.
             values: arrays [*step_ids.shape, ...] by side name.
+            unset_only: leave rows alone that have side values.
 
         Raises:
             ValueError: a value does not fit the ids, or has another shape or dtype than before.
@@ -188,7 +193,7 @@ class ChunkStore:
         order = np.argsort(ids, kind="stable")
         done = ignored = 0
         while done < len(order):
-            count, found = self._write_run(ids[order[done:]], order[done:], flat)
+            count, found = self._write_run(ids[order[done:]], order[done:], flat, unset_only)
             done, ignored = done + count, ignored + (not found)
         self.ignored_ids += ignored
         return ignored
@@ -230,7 +235,8 @@ class ChunkStore:
             return None
         last = segment.last()
         fits = chunk.stop_row - last.start_row <= self.grow_to
-        return segment if fits and last.saved is None else None
+        within = not (chunk.data["is_first"].any() or chunk.data["is_last"].any())
+        return segment if fits and within and last.saved is None else None
 
     def _grow(self, segment: Segment, chunk: Chunk) -> None:
         last = segment.last()
@@ -239,7 +245,8 @@ class ChunkStore:
         last.grow(chunk.data, self.codec)
         self.num_bytes += last.num_bytes - before
         self.num_rows += chunk.num_rows
-        self._tell(segment, segment.extend(chunk.start_row, chunk.data["is_first"], chunk.data["is_last"]))
+        flags = chunk.data["is_first"], chunk.data["is_last"]
+        self._tell(segment, segment.extend(chunk.start_row, *flags))
 
     def _tell(self, segment: Segment, spans: list[Span]) -> None:
         """Let the listeners know of new rows, which close `spans`."""
@@ -322,7 +329,9 @@ class ChunkStore:
             raise ValueError(f"side value {name!r}: expected (shape, dtype) {known}, got {form}")
         return value.reshape(step_ids.size, *form[0])
 
-    def _write_run(self, ids: Array, order: Array, values: Rows) -> tuple[int, bool]:
+    def _write_run(
+        self, ids: Array, order: Array, values: Rows, unset_only: bool
+    ) -> tuple[int, bool]:
         """Write the first of the sorted `ids` and those in the same chunk; returns how many."""
         number, row = int(ids[0]) >> 32, int(ids[0]) & ROW_MASK
         segment = self.find(number, row)
@@ -330,9 +339,12 @@ class ChunkStore:
             return 1, False
         stored = segment.chunk_at(row)
         count = int(np.searchsorted(ids, (number << 32) + stored.stop_row))
-        rows = (ids[:count] & ROW_MASK) - stored.start_row
+        rows, order = (ids[:count] & ROW_MASK) - stored.start_row, order[:count]
         side = self.side_of(stored)
+        if unset_only:
+            unset = ~side[VALID][rows]
+            rows, order = rows[unset], order[unset]
         for name, value in values.items():
-            side[name][rows] = value[order[:count]]
+            side[name][rows] = value[order]
         side[VALID][rows] = True
         return count, True
