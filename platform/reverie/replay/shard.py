@@ -412,8 +412,10 @@ def _num_rows(saved: _Fragment) -> int:
 
 
 def _chunk_record(stored: StoredChunk) -> Record:
-    header = {name: getattr(stored, name) for name in ("stream", "number", "sequence", "start_row")}
-    return header | {"checksum": stored.whole_checksum()}, stored.data
+    fields = ("stream", "number", "sequence", "start_row")
+    header: JsonTree = {name: getattr(stored, name) for name in fields}
+    header["checksum"] = stored.whole_checksum()
+    return header, stored.data
 
 
 def _side_record(stored: StoredChunk) -> Record:
