@@ -37,6 +37,19 @@ def opencv(what: str, extra: str) -> Any:
     return cv2
 
 
+def pillow(what: str, extra: str) -> Any:
+    """Import Pillow's `Image`, which `what` (a suite or an option) needs.
+
+    Raises:
+        ImportError: it is missing, with the `pip install` line.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(f'{what} needs pillow: pip install "reverie[{extra}]"') from error
+    return Image
+
+
 def installed(module: str) -> bool:
     """Whether a top-level module could be imported; imports nothing."""
     return importlib.util.find_spec(module) is not None

@@ -46,10 +46,10 @@ class ObsNetConfig:
 
     depth: Depth = 32
     """Channels at the finest resolution; they double with each halving."""
-    layers: Layers = 2
-    """Hidden layers of the MLP for vectors."""
-    units: Width = 512
-    """Width of that MLP."""
+    layers: Layers = 5
+    """Hidden layers of the MLP for vectors, the same at every published size."""
+    units: Width = 1024
+    """Width of that MLP, likewise."""
 
 
 def truncated_normal_(weight: Tensor) -> None:

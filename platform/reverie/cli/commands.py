@@ -157,7 +157,7 @@ def _add_eval(commands: Commands) -> None:
         "--mode",
         choices=["sample", "mode"],
         help="how to choose actions: `sample` from the policy, or its `mode`"
-        " (default: the suite's protocol)",
+        " (default: the run's eval.mode, else the suite's protocol)",
     )
     parser.add_argument("--video", action="store_true", help="write an mp4 of the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
