@@ -1,0 +1,333 @@
+"""Do environments with odd spaces and habits train, or end in one sentence? One line for each.
+
+    python benchmarks/odd_envs.py [--json] [--only PART ...] [--save]
+
+Each environment of `tests/contract/zoo.py` gets a process of its own, which runs as a user would:
+`check-env`, `train --local` for 80 env steps with every agent at its smallest, `eval`, and then
+`reverie.load(...).act` in the raw environment, which has to play to the returns of `eval`. A row is
+
+    trained   by at least one agent; the others refused it
+    refused   by every agent in one sentence, before the environment took a step
+    ended     with exit code 2 and a sentence about the environment, which failed as it ran
+    WRONG     anything else: a traceback of ours, another return, a hang, a dead process
+
+An agent's refusals and endings are kept word by word. The exit code is 1 where a row is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # the tests' environments; the factory's module is found there, too
+
+import numpy as np
+import yaml
+from common import save, saved
+
+import reverie
+from reverie import registry, run_manifest
+from reverie.cli import main as command_line
+from reverie.seeds import EVAL_ENVS, derive_seed
+from tests.contract import zoo
+from tests.contract.cases import SMALLEST
+from tests.contract.zoo_env import Calls
+
+ENV_STEPS, EPISODES, MAX_STEPS, SEED = 80, 2, 20, 3
+"""Of one training run; of one evaluation, each episode cut at so many steps."""
+PATIENCE_S = 180.0
+"""Seconds after which the process of one environment counts as hung."""
+PLAIN: dict[str, Any] = {
+    "seed": SEED,
+    "env": "toy/catch",
+    "replay": {"capacity": 2_000, "chunk_length": 16},
+    "learner": {"training_ratio": 1, "batch_size": 4, "batch_length": 4},
+    "resources": {"device": "cpu", "learner_threads": 1},
+    "eval": {"every": 0, "episodes": EPISODES, "envs": 1, "max_steps": MAX_STEPS, "video": False},
+    "run": {"env_steps": ENV_STEPS, "prefill": 32, "max_env_restarts": 3},
+    "logging": {"tensorboard": False},
+}
+SINGLE_ROWS = {"training_ratio": 1, "batch_size": 16, "batch_length": 1}
+"""Batches of an agent that trains on transitions."""
+
+
+@dataclass(kw_only=True)
+class Row:
+    """What became of one environment."""
+
+    name: str
+    outcome: str = "WRONG"
+    check: str = ""
+    """What `check-env` found: `ok` or its first breach."""
+    agents: dict[str, str] = field(default_factory=dict)
+    """`trained`, or `refused:`, `ended:` or `WRONG:` and why."""
+    seconds: float = 0.0
+
+    def judge(self) -> None:
+        """Set the outcome from what became of it with each agent."""
+        kinds = {text.partition(":")[0] for text in self.agents.values()}
+        ranks = ("WRONG", "trained", "ended", "refused")
+        self.outcome = next((rank for rank in ranks if rank in kinds), "WRONG")
+
+    def line(self) -> str:
+        trained = [agent for agent, text in self.agents.items() if text == "trained"]
+        others = {text: agent for agent, text in self.agents.items() if text != "trained"}
+        said = list(others) if self.outcome != "trained" else []
+        texts = [f"[{', '.join(trained)}]"] if trained else []
+        texts += [text for text in others if text.startswith("WRONG")] or said[:1]
+        texts += [f"check-env: {self.check}"] if self.check != "ok" and trained else []
+        return f"{self.name:32} {self.outcome:8} {self.seconds:5.1f} s  {'; '.join(texts)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
+    parser.add_argument("--only", nargs="+", default=[""], help="names that hold one of these")
+    parser.add_argument("--save", action="store_true", help="write results/odd_envs.json")
+    arguments = parser.parse_args()
+    names = [name for name in zoo.ENVS if any(part in name for part in arguments.only)]
+    rows, begin = [], time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="reverie-odd-") as folder:
+        configs = write_configs(Path(folder))
+        warm_up(configs, Path(folder) / "warm")
+        for name in names:
+            row = in_a_process(name, configs, Path(folder) / name)
+            rows.append(row)
+            print(json.dumps(asdict(row)) if arguments.json else row.line(), flush=True)
+    seconds = round(time.perf_counter() - begin)
+    counts = Counter(row.outcome for row in rows)
+    if not arguments.json:
+        print(f"{len(rows)} environments in {seconds} s: {dict(counts)}")
+    if arguments.save:  # beside those of other calls
+        new = {row.name: asdict(row) for row in rows}
+        old = {row["name"]: row for row in saved("odd_envs") or [] if row["name"] in zoo.ENVS}
+        figures = list((old | new).values())
+        totals = Counter(row["outcome"] for row in figures)
+        more = {"gymnasium": installed_gymnasium(), "outcomes": totals, "seconds": seconds}
+        print(save("odd_envs", figures, **more))
+    return 0 if not counts["WRONG"] else 1
+
+
+def installed_gymnasium() -> str:
+    import gymnasium
+
+    return gymnasium.__version__
+
+
+def write_configs(folder: Path) -> dict[str, Path]:
+    """A configuration file for every agent, by its name."""
+    found = {}
+    for name, algorithm in SMALLEST.items():
+        tree = PLAIN | {"algorithm": algorithm}
+        if algorithm["name"] == "drqv2":
+            tree |= {"learner": SINGLE_ROWS}
+        found[name] = folder / f"{name.replace('/', '-')}.yaml"
+        found[name].write_text(yaml.safe_dump(tree))
+    return found
+
+
+def warm_up(configs: Mapping[str, Path], folder: Path) -> None:
+    """Import here what a run imports, and read once what is installed: each costs seconds."""
+    registry.entry_points = functools.cache(registry.entry_points)
+    run_manifest.installed_versions = functools.cache(run_manifest.installed_versions)
+    run_manifest.installed_versions()
+    registry.env_names(), registry.algorithm_names()
+    folder.mkdir()
+    before = set(sys.modules)
+
+    def run(pipe: Any) -> None:
+        for agent, config in configs.items():
+            options = ["env.factory=tests.contract.zoo:length_two_steps", "learner.batch_length=1"]
+            tried("length_two_steps", str(config), options, folder / agent.replace("/", "-"))
+        pipe.send(set(sys.modules) - before)
+        pipe.close()
+        os._exit(0)
+
+    for module in sorted(_forked(run).recv()):
+        with suppress(Exception):  # some can only be imported where something else was
+            importlib.import_module(module)
+
+
+def _forked(run: Callable[[Any], None]) -> Any:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=run, args=(theirs,))
+    process.start()
+    theirs.close()
+    return ours
+
+
+def in_a_process(name: str, configs: Mapping[str, Path], folder: Path) -> Row:
+    """Run one environment in a fork of this process, which has imported what takes seconds."""
+    folder.mkdir()
+    begin = time.perf_counter()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(name, configs, folder, theirs))
+    process.start()
+    theirs.close()
+    row = Row(name=name)
+    try:
+        while ours.poll(max(0.0, begin + PATIENCE_S - time.perf_counter())):
+            row = ours.recv()
+        row.agents["process"] = f"WRONG: hung for {PATIENCE_S:g} s"
+        process.kill()
+    except EOFError:
+        process.join()
+        if process.exitcode:
+            row.agents["process"] = f"WRONG: died with exit code {process.exitcode}"
+    process.join()
+    row.seconds = round(time.perf_counter() - begin, 1)
+    row.judge()
+    return row
+
+
+def _child(name: str, configs: Mapping[str, Path], folder: Path, pipe: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.chdir(ROOT)
+    nowhere = os.open(folder / "output", os.O_WRONLY | os.O_CREAT)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    row = Row(name=name)
+    try:
+        options = (f"env.factory=tests.contract.zoo:{name}", *zoo.OPTIONS.get(name, ()))
+        row.check = checked(name, configs["dreamerv3/2025"], zoo.OPTIONS.get(name, ()), folder)
+        pipe.send(row)
+        for agent, config in configs.items():
+            mine = [o for o in options if agent != "drqv2" or "batch_length" not in o]
+            run = folder / agent.replace("/", "-")
+            row.agents[agent] = tried(name, str(config), mine, run)
+            pipe.send(row)
+    except BaseException:
+        row.agents["process"] = f"WRONG: {traceback.format_exc()[-1500:]}"
+        pipe.send(row)
+    pipe.close()
+    os._exit(0)  # whatever threads of the environment hang
+
+
+def checked(name: str, config: Path, options: tuple[str, ...], folder: Path) -> str:
+    """What `reverie check-env` says: `ok`, or its first breach."""
+    arguments = ["check-env", f"tests.contract.zoo:{name}", str(config), *options]
+    code, out, err = command(arguments, folder)
+    failed = [line for line in out.splitlines() if line.startswith("FAIL")]
+    if code == 0 and not failed:
+        return "ok"
+    if code == 2:
+        return failed[0] if failed else sentence(err)
+    return f"WRONG: exit code {code}: {err[-1500:]}"
+
+
+def tried(name: str, config: str, options: list[str], run: Path) -> str:
+    """Train, evaluate and deploy one agent; returns what became of it."""
+    Calls.resets = Calls.steps = 0
+    code, _, err = command(["train", config, *options, f"run.dir={run}", "--local"], run.parent)
+    if code != 0:
+        return refused(code, err, run)
+    updates = json.loads((run / "summary.json").read_text())["grad_updates"]
+    if not updates:
+        return "WRONG: exit code 0 without an update"
+    Calls.steps = 0
+    code, out, err = command(["eval", str(run), "--json"], run.parent)
+    if code != 0:
+        return f"WRONG: eval: exit code {code}: {err[-1500:]}"
+    try:
+        wanted = json.loads(out)["returns"]
+    except ValueError:
+        return f"WRONG: eval --json printed {out[:200]!r}"
+    Calls.steps = 0
+    made = [o.removeprefix("env.kwargs.").split("=") for o in options if "kwargs" in o]
+    kwargs = {key: yaml.safe_load(value) for key, value in made}
+    played = deployed(run, lambda: zoo.ENVS[name](**kwargs))
+    if not np.allclose(played, wanted, rtol=1e-5, atol=1e-6):
+        return f"WRONG: deployed returns {played}, eval {wanted}"
+    return "trained"
+
+
+def refused(code: int, err: str, run: Path) -> str:
+    """Judge how `train` ended."""
+    text = sentence(err)
+    if code != 2:
+        return f"WRONG: exit code {code}: {err[-1500:]}"
+    if Calls.steps == 0 and "\n" not in said(err):
+        return f"refused: {text}"
+    if "environment" in text:
+        return f"ended: {text}"
+    return f"WRONG: exit code 2 after {Calls.steps} steps: {said(err)}"
+
+
+def said(err: str) -> str:
+    """What the command says last: from its own `reverie:` on."""
+    return err[err.rfind("reverie: ") :].removeprefix("reverie: ").strip()
+
+
+def sentence(err: str) -> str:
+    """Its first line, and the last of the environment's own traceback."""
+    lines = said(err).splitlines() or [""]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1].strip()}"
+
+
+def deployed(run: Path, make: Callable[[], Any]) -> list[float]:
+    """The returns of the policy in the raw environment, with the seeds of an evaluation."""
+    policy, env, found = reverie.load(run), make(), []
+    for episode in range(EPISODES):
+        policy.reset()
+        obs, _ = env.reset(seed=derive_seed(SEED, EVAL_ENVS, episode))
+        total = 0.0
+        for _ in range(MAX_STEPS):
+            action = policy.act(obs)
+            if not env.action_space.contains(action):
+                raise AssertionError(f"{action!r} is not in {env.action_space}")
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        found.append(total)
+    env.close()
+    return found
+
+
+def command(arguments: list[str], folder: Path) -> tuple[int, str, str]:
+    """Run `reverie` in this process: exit code, standard output, standard error."""
+    files = [folder / "stdout", folder / "stderr"]
+    kept = [os.dup(1), os.dup(2)]
+    for number, file in enumerate(files, start=1):
+        fresh = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(fresh, number)
+        os.close(fresh)
+    try:
+        code = command_line(arguments)
+    except SystemExit as error:  # of argparse
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, old in enumerate(kept, start=1):
+            os.dup2(old, number)
+            os.close(old)
+    out, err = (file.read_text(errors="replace") for file in files)
+    return code, out, err
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
