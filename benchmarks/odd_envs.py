@@ -8,7 +8,8 @@ Each environment of `tests/contract/zoo.py` gets a process of its own, which run
 
     trained   by at least one agent; the others refused it
     refused   by every agent in one sentence, before the environment took a step
-    ended     with exit code 2 and a sentence about the environment, which failed as it ran
+    ended     with exit code 2 and a sentence about the environment, which failed as it ran, or
+              about a loss that its numbers made infinite
     WRONG     anything else: a traceback of ours, another return, a hang, a dead process
 
 An agent's refusals and endings are kept word by word. The exit code is 1 where a row is wrong.
@@ -22,6 +23,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -105,7 +107,9 @@ def main() -> int:
     arguments = parser.parse_args()
     names = [name for name in zoo.ENVS if any(part in name for part in arguments.only)]
     rows, begin = [], time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="reverie-odd-") as folder:
+    memory = Path("/dev/shm")  # the disk is not what is asked about
+    where = memory if memory.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="reverie-odd-", dir=where) as folder:
         configs = write_configs(Path(folder))
         warm_up(configs, Path(folder) / "warm")
         for name in names:
@@ -202,7 +206,7 @@ def in_a_process(name: str, configs: Mapping[str, Path], folder: Path) -> Row:
 
 def _child(name: str, configs: Mapping[str, Path], folder: Path, pipe: Any) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.chdir(ROOT)
+    os.chdir(folder)  # no checkout: each run would ask git for its differences
     nowhere = os.open(folder / "output", os.O_WRONLY | os.O_CREAT)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -241,7 +245,10 @@ def tried(name: str, config: str, options: list[str], run: Path) -> str:
     code, _, err = command(["train", config, *options, f"run.dir={run}", "--local"], run.parent)
     if code != 0:
         return refused(code, err, run)
-    updates = json.loads((run / "summary.json").read_text())["grad_updates"]
+    broken = [file.name for file in run.glob("*.json*") if not _is_json(file)]
+    if broken:
+        return f"WRONG: no valid JSON in {broken}"
+    updates = strict_json((run / "summary.json").read_text())["grad_updates"]
     if not updates:
         return "WRONG: exit code 0 without an update"
     Calls.steps = 0
@@ -249,7 +256,7 @@ def tried(name: str, config: str, options: list[str], run: Path) -> str:
     if code != 0:
         return f"WRONG: eval: exit code {code}: {err[-1500:]}"
     try:
-        wanted = json.loads(out)["returns"]
+        wanted = strict_json(out)["returns"]
     except ValueError:
         return f"WRONG: eval --json printed {out[:200]!r}"
     Calls.steps = 0
@@ -261,6 +268,25 @@ def tried(name: str, config: str, options: list[str], run: Path) -> str:
     return "trained"
 
 
+def strict_json(text: str) -> Any:
+    """Raises: ValueError, also for NaN and Infinity, which only Python reads."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _is_json(file: Path) -> bool:
+    text = file.read_text()
+    try:
+        for part in text.splitlines() if file.suffix == ".jsonl" else [text]:
+            strict_json(part)
+    except ValueError:
+        return False
+    return True
+
+
 def refused(code: int, err: str, run: Path) -> str:
     """Judge how `train` ended."""
     text = sentence(err)
@@ -268,14 +294,15 @@ def refused(code: int, err: str, run: Path) -> str:
         return f"WRONG: exit code {code}: {err[-1500:]}"
     if Calls.steps == 0 and "\n" not in said(err):
         return f"refused: {text}"
-    if "environment" in text:
+    if "environment" in text or "became NaN or infinite" in text:
         return f"ended: {text}"
     return f"WRONG: exit code 2 after {Calls.steps} steps: {said(err)}"
 
 
 def said(err: str) -> str:
-    """What the command says last: from its own `reverie:` on."""
-    return err[err.rfind("reverie: ") :].removeprefix("reverie: ").strip()
+    """What the command says last: from its own `reverie:` on, up to what it had logged."""
+    last = err[err.rfind("reverie: ") :].removeprefix("reverie: ")
+    return re.split(r"^[DIWEC] ", last, maxsplit=1, flags=re.MULTILINE)[0].strip()
 
 
 def sentence(err: str) -> str:

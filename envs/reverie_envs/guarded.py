@@ -38,8 +38,10 @@ class Guarded(gymnasium.Wrapper):  # type: ignore[type-arg]
         ask(self._thread, "close", self.env.close)
 
 
-def ask(thread: CallThread, what: str, function: Callable[[], Any]) -> Any:
-    """Wait for `function()`, run in `thread`.
+def ask(
+    thread: CallThread, what: str, function: Callable[[], Any], at_least_s: float = 0.0
+) -> Any:
+    """Wait for `function()`, run in `thread`, `at_least_s` seconds where its limit is lower.
 
     Raises:
         CallFailed: it raised, with the place.
@@ -47,9 +49,10 @@ def ask(thread: CallThread, what: str, function: Callable[[], Any]) -> Any:
         ContractError: raised by a check within.
     """
     try:
-        value, error = thread.outcome(function)
+        value, error = thread.outcome(function, at_least_s)
     except CallTimeout:
-        raise CallHung(f"{what} did not return within {thread.limit_s:g} s") from None
+        limit_s = max(thread.limit_s, at_least_s)
+        raise CallHung(f"{what} did not return within {limit_s:g} s") from None
     if isinstance(error, ContractError):
         raise error
     if error is not None:

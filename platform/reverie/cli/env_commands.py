@@ -267,10 +267,13 @@ def _check_env(arguments: argparse.Namespace) -> int:
     sys.path.insert(0, os.getcwd())
     wanted = _wanted(arguments)
     suite = registry.suite("factory")
-    config = suite.Config()
+    # A configuration also says what training calls the function with, and how long a step may take.
+    config = suite.Config() if wanted is None else wanted.env.options
+    limits = {} if wanted is None else {"limit_s": wanted.env.step_timeout_s}
     results = registry.load(registry.CHECK_ENV)(
         lambda: suite.make(arguments.factory, config),
         deterministic=not arguments.nondeterministic,
+        **limits,
     )
     for result in results:
         print(f"{'ok  ' if result.ok else 'FAIL'} {result.name}: {result.message}")
