@@ -316,7 +316,7 @@ def deployed(run: Path, make: Callable[[], Any]) -> list[float]:
     policy, env, found = reverie.load(run), make(), []
     for episode in range(EPISODES):
         policy.reset()
-        obs, _ = env.reset(seed=derive_seed(SEED, EVAL_ENVS, episode))
+        obs, _ = env.reset(seed=derive_seed(SEED, EVAL_ENVS, episode), options=None)
         total = 0.0
         for _ in range(MAX_STEPS):
             action = policy.act(obs)
