@@ -43,7 +43,7 @@ sys.path.insert(0, str(ROOT))  # the tests' environments; the factory's module i
 
 import numpy as np
 import yaml
-from common import save, saved
+from common import installed, save, saved
 
 import reverie
 from reverie import registry, run_manifest
@@ -85,7 +85,7 @@ class Row:
 
     def judge(self) -> None:
         """Set the outcome from what became of it with each agent."""
-        kinds = {text.partition(":")[0] for text in self.agents.values()}
+        kinds = {text.partition(":")[0] for text in (*self.agents.values(), self.check)}
         ranks = ("WRONG", "trained", "ended", "refused")
         self.outcome = next((rank for rank in ranks if rank in kinds), "WRONG")
 
@@ -94,7 +94,8 @@ class Row:
         others = {text: agent for agent, text in self.agents.items() if text != "trained"}
         said = list(others) if self.outcome != "trained" else []
         texts = [f"[{', '.join(trained)}]"] if trained else []
-        texts += [text for text in others if text.startswith("WRONG")] or said[:1]
+        wrong = [text for text in (*others, self.check) if text.startswith("WRONG")]
+        texts += wrong or said[:1]
         texts += [f"check-env: {self.check}"] if self.check != "ok" and trained else []
         return f"{self.name:32} {self.outcome:8} {self.seconds:5.1f} s  {'; '.join(texts)}"
 
@@ -123,17 +124,15 @@ def main() -> int:
     if arguments.save:  # beside those of other calls
         new = {row.name: asdict(row) for row in rows}
         old = {row["name"]: row for row in saved("odd_envs") or [] if row["name"] in zoo.ENVS}
-        figures = list((old | new).values())
-        totals = Counter(row["outcome"] for row in figures)
-        more = {"gymnasium": installed_gymnasium(), "outcomes": totals, "seconds": seconds}
+        figures = [(old | new)[name] for name in zoo.ENVS if name in old | new]
+        more = {
+            "gymnasium": installed("gymnasium"),
+            "numpy": installed("numpy"),
+            "outcomes": Counter(row["outcome"] for row in figures),
+            "seconds": round(sum(row["seconds"] for row in figures)),
+        }
         print(save("odd_envs", figures, **more))
     return 0 if not counts["WRONG"] else 1
-
-
-def installed_gymnasium() -> str:
-    import gymnasium
-
-    return gymnasium.__version__
 
 
 def write_configs(folder: Path) -> dict[str, Path]:
@@ -327,7 +326,8 @@ def deployed(run: Path, make: Callable[[], Any]) -> list[float]:
             if terminated or truncated:
                 break
         found.append(total)
-    env.close()
+    with suppress(OSError):  # of the one whose `close` raises
+        env.close()
     return found
 
 

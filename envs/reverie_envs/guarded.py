@@ -63,5 +63,8 @@ def ask(
 def _describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    try:
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    except Exception:  # of its own __str__
+        text = "it cannot be shown"
     return f"{type(error).__name__}: {text}{place}"

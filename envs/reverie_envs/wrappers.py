@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
 from reverie.errors import ContractBroken
 from reverie.native_spaces import NativeObs, NativeSpaces
@@ -149,7 +150,7 @@ def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
         env = env.env
 
 
-class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
+class DictObservations(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-arg]
     """Flat Dict observations, whatever `env` gives; actions stay native.
 
     Image arrays and float32 vectors are passed on without a copy. Pictures of bytes are resized to
@@ -159,7 +160,8 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
     def __init__(
         self, env: gymnasium.Env[Any, Any], name: str | None = None, size: int | None = None
     ) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, name=name, size=size)  # `gymnasium.make` repeats it
+        gymnasium.Wrapper.__init__(self, env)
         self.name = name or env_name(env)
         _check_calls(env, self.name)
         self.leaves = tuple(_leaves(_space(env, "observation_space"), self.name, size))
@@ -192,14 +194,15 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
         }
 
 
-class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
+class NormalActions(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-arg]
     """Actions as `ActionSpec` describes them: Box from -1 to 1, discrete ones from 0.
 
     What they become is said at `NativeActions`.
     """
 
     def __init__(self, env: DictObservations) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
         self.leaves = env.leaves
         self.name = env.name
         self.spec_of_action, self.action_space = action_form(

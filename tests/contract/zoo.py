@@ -463,7 +463,6 @@ FAULTS: dict[str, Factory] = {
     "interrupts": partial(ZooEnv, before=raising(KeyboardInterrupt())),
     "lacks_a_package": partial(ZooEnv, before=raising(ImportError("No module pybullet"))),
     "hangs_at_reset": partial(ZooEnv, before=doing("reset", lambda env: time.sleep(3600))),
-    "hangs_at_build": partial(ZooEnv, before=doing("build", lambda env: time.sleep(3600))),
 }
 
 OWN_ACTION: dict[str, spaces.Space[Any]] = {"nested": Discrete(3), "place": Discrete(4, start=1)}
@@ -562,7 +561,6 @@ ENDS: Mapping[str, str] = {
     "fault_interrupts": "KeyboardInterrupt",
     "fault_lacks_a_package": "ImportError: No module pybullet",
     "fault_hangs_at_reset": "no answer within",
-    "fault_hangs_at_build": "no answer within",
 }
 """What breaks its word, or down, as it runs: what the message says of it."""
 FAILS_CHECK = {"return_shared", "return_out_of_range", "reward_nan_once", "fault_raises_once"}
