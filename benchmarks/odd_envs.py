@@ -10,7 +10,8 @@ Each environment of `tests/contract/zoo.py` gets a process of its own, which run
     refused   by every agent in one sentence, before the environment took a step
     ended     with exit code 2 and a sentence about the environment, which failed as it ran, or
               about a loss that its numbers made infinite
-    WRONG     anything else: a traceback of ours, another return, a hang, a dead process
+    WRONG     anything else: a traceback of ours, another return, a hang, a dead process, or what
+              the tables of `tests/contract/zoo_fates.py` do not say
 
 An agent's refusals and endings are kept word by word. The exit code is 1 where a row is wrong.
 """
@@ -23,7 +24,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import re
 import resource
 import sys
 import tempfile
@@ -36,25 +36,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # the tests' environments; the factory's module is found there, too
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+sys.path.insert(0, str(Path(__file__).parent.parent))  # where `env.factory` finds the tests, too
 
-import numpy as np
 import yaml
 from common import installed, save, saved
+from odd_envs_stages import EPISODES, MAX_STEPS, SEED, checked, tried
 
-import reverie
 from reverie import registry, run_manifest
-from reverie.cli import main as command_line
-from reverie.seeds import EVAL_ENVS, derive_seed
-from tests.contract import zoo
+from tests.contract import zoo, zoo_fates
 from tests.contract.cases import SMALLEST
-from tests.contract.zoo_env import Calls
 
-ENV_STEPS, EPISODES, MAX_STEPS, SEED = 80, 2, 20, 3
-"""Of one training run; of one evaluation, each episode cut at so many steps."""
+ENV_STEPS = 80
+"""Of one training run."""
 PATIENCE_S = 180.0
 """Seconds after which the process of one environment counts as hung."""
 PLAIN: dict[str, Any] = {
@@ -88,6 +83,9 @@ class Row:
         kinds = {text.partition(":")[0] for text in (*self.agents.values(), self.check)}
         ranks = ("WRONG", "trained", "ended", "refused")
         self.outcome = next((rank for rank in ranks if rank in kinds), "WRONG")
+        if self.outcome not in ("WRONG", expected(self.name)):
+            self.agents["table"] = f"WRONG: {self.outcome}, expected {expected(self.name)}"
+            self.outcome = "WRONG"
 
     def line(self) -> str:
         trained = [agent for agent, text in self.agents.items() if text == "trained"]
@@ -145,6 +143,13 @@ def write_configs(folder: Path) -> dict[str, Path]:
         found[name] = folder / f"{name.replace('/', '-')}.yaml"
         found[name].write_text(yaml.safe_dump(tree))
     return found
+
+
+def expected(name: str) -> str:
+    """What the tables say of an environment."""
+    if name in zoo_fates.REFUSED or name in zoo_fates.DEPTH:
+        return "refused"
+    return "ended" if name in zoo_fates.ENDS else "trained"
 
 
 def warm_up(configs: Mapping[str, Path], folder: Path) -> None:
@@ -224,136 +229,6 @@ def _child(name: str, configs: Mapping[str, Path], folder: Path, pipe: Any) -> N
         pipe.send(row)
     pipe.close()
     os._exit(0)  # whatever threads of the environment hang
-
-
-def checked(name: str, config: Path, options: tuple[str, ...], folder: Path) -> str:
-    """What `reverie check-env` says: `ok`, or its first breach."""
-    arguments = ["check-env", f"tests.contract.zoo:{name}", str(config), *options]
-    code, out, err = command(arguments, folder)
-    failed = [line for line in out.splitlines() if line.startswith("FAIL")]
-    if code == 0 and not failed:
-        return "ok"
-    if code == 2:
-        return failed[0] if failed else sentence(err)
-    return f"WRONG: exit code {code}: {err[-1500:]}"
-
-
-def tried(name: str, config: str, options: list[str], run: Path) -> str:
-    """Train, evaluate and deploy one agent; returns what became of it."""
-    Calls.resets = Calls.steps = 0
-    code, _, err = command(["train", config, *options, f"run.dir={run}", "--local"], run.parent)
-    if code != 0:
-        return refused(code, err, run)
-    broken = [file.name for file in run.glob("*.json*") if not _is_json(file)]
-    if broken:
-        return f"WRONG: no valid JSON in {broken}"
-    updates = strict_json((run / "summary.json").read_text())["grad_updates"]
-    if not updates:
-        return "WRONG: exit code 0 without an update"
-    Calls.steps = 0
-    code, out, err = command(["eval", str(run), "--json"], run.parent)
-    if code != 0:
-        return f"WRONG: eval: exit code {code}: {err[-1500:]}"
-    try:
-        wanted = strict_json(out)["returns"]
-    except ValueError:
-        return f"WRONG: eval --json printed {out[:200]!r}"
-    Calls.steps = 0
-    made = [o.removeprefix("env.kwargs.").split("=") for o in options if "kwargs" in o]
-    kwargs = {key: yaml.safe_load(value) for key, value in made}
-    played = deployed(run, lambda: zoo.ENVS[name](**kwargs))
-    if not np.allclose(played, wanted, rtol=1e-5, atol=1e-6):
-        return f"WRONG: deployed returns {played}, eval {wanted}"
-    return "trained"
-
-
-def strict_json(text: str) -> Any:
-    """Raises: ValueError, also for NaN and Infinity, which only Python reads."""
-
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def _is_json(file: Path) -> bool:
-    text = file.read_text()
-    try:
-        for part in text.splitlines() if file.suffix == ".jsonl" else [text]:
-            strict_json(part)
-    except ValueError:
-        return False
-    return True
-
-
-def refused(code: int, err: str, run: Path) -> str:
-    """Judge how `train` ended."""
-    text = sentence(err)
-    if code != 2:
-        return f"WRONG: exit code {code}: {err[-1500:]}"
-    if Calls.steps == 0 and "\n" not in said(err):
-        return f"refused: {text}"
-    if "environment" in text or "became NaN or infinite" in text:
-        return f"ended: {text}"
-    return f"WRONG: exit code 2 after {Calls.steps} steps: {said(err)}"
-
-
-def said(err: str) -> str:
-    """What the command says last: from its own `reverie:` on, up to what it had logged."""
-    last = err[err.rfind("reverie: ") :].removeprefix("reverie: ")
-    return re.split(r"^[DIWEC] ", last, maxsplit=1, flags=re.MULTILINE)[0].strip()
-
-
-def sentence(err: str) -> str:
-    """Its first line, and the last of the environment's own traceback."""
-    lines = said(err).splitlines() or [""]
-    return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1].strip()}"
-
-
-def deployed(run: Path, make: Callable[[], Any]) -> list[float]:
-    """The returns of the policy in the raw environment, with the seeds of an evaluation."""
-    policy, env, found = reverie.load(run), make(), []
-    for episode in range(EPISODES):
-        policy.reset()
-        obs, _ = env.reset(seed=derive_seed(SEED, EVAL_ENVS, episode), options=None)
-        total = 0.0
-        for _ in range(MAX_STEPS):
-            action = policy.act(obs)
-            if not env.action_space.contains(action):
-                raise AssertionError(f"{action!r} is not in {env.action_space}")
-            obs, reward, terminated, truncated, _ = env.step(action)
-            total += float(reward)
-            if terminated or truncated:
-                break
-        found.append(total)
-    with suppress(OSError):  # of the one whose `close` raises
-        env.close()
-    return found
-
-
-def command(arguments: list[str], folder: Path) -> tuple[int, str, str]:
-    """Run `reverie` in this process: exit code, standard output, standard error."""
-    files = [folder / "stdout", folder / "stderr"]
-    kept = [os.dup(1), os.dup(2)]
-    for number, file in enumerate(files, start=1):
-        fresh = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(fresh, number)
-        os.close(fresh)
-    try:
-        code = command_line(arguments)
-    except SystemExit as error:  # of argparse
-        code = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, old in enumerate(kept, start=1):
-            os.dup2(old, number)
-            os.close(old)
-    out, err = (file.read_text(errors="replace") for file in files)
-    return code, out, err
 
 
 if __name__ == "__main__":

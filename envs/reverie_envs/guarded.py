@@ -38,9 +38,7 @@ class Guarded(gymnasium.Wrapper):  # type: ignore[type-arg]
         ask(self._thread, "close", self.env.close)
 
 
-def ask(
-    thread: CallThread, what: str, function: Callable[[], Any], at_least_s: float = 0.0
-) -> Any:
+def ask(thread: CallThread, what: str, function: Callable[[], Any], at_least_s: float = 0.0) -> Any:
     """Wait for `function()`, run in `thread`, `at_least_s` seconds where its limit is lower.
 
     Raises:

@@ -205,9 +205,7 @@ class NormalActions(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[t
         gymnasium.Wrapper.__init__(self, env)
         self.leaves = env.leaves
         self.name = env.name
-        self.spec_of_action, self.action_space = action_form(
-            _space(env, "action_space"), env.name
-        )
+        self.spec_of_action, self.action_space = action_form(_space(env, "action_space"), env.name)
         self.convert = native_action(env.action_space, env.name).converter()
 
     def step(self, action: Any) -> tuple[Rows, float, bool, bool, Info]:

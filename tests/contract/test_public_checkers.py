@@ -18,6 +18,7 @@ Env = gymnasium.Env[Any, Any]
 
 
 def suites() -> Iterator[Any]:
+    param: Any
     for param in one_task_each():
         if hasattr(param, "values"):
             yield pytest.param(param.values[0], "", {}, marks=param.marks)

@@ -44,7 +44,7 @@ class ZooEnv(gymnasium.Env[Any, Any]):
         obs: spaces.Space[Any] = SEEN,
         action: spaces.Space[Any] = TWO_MOTORS,
         *,
-        length: int | None | Hook = 7,
+        length: int | Hook | None = 7,
         show: Callable[[ZooEnv, Any], Any] | None = None,
         reward: Callable[[ZooEnv, Any], Any] | None = None,
         info: Hook | None = None,

@@ -36,7 +36,8 @@ def unseeded(): return Unseeded()
 def raises(): raise RuntimeError("no licence")
 def sized(side): return Picture(side)
 class Picture(Env):
-    def __init__(self, side): self.observation_space = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
+    def __init__(self, side):
+        self.observation_space = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
     def obs(self): return np.zeros(self.observation_space.shape, np.uint8)
 class Slow(Env):
     def step(self, action):
