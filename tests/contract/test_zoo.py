@@ -25,9 +25,7 @@ from tests.contract import cases, zoo, zoo_fates
 from tests.contract.zoo_env import Calls
 
 STEPS = 25
-REFUSES = pytest.raises(
-    ValueError, match=r"DrQ-v2 wants|expected (a uint8 image|sides)"
-)
+REFUSES = pytest.raises(ValueError, match=r"DrQ-v2 wants|expected (a uint8 image|sides)")
 NAMES = [name for name in zoo.ENVS if name not in zoo_fates.REFUSED and "hangs" not in name]
 
 

@@ -141,7 +141,7 @@ def seed_all(env: ZooEnv) -> None:
 LENGTHS: dict[str, Factory] = {
     "one_step": partial(ZooEnv, length=1),
     "two_steps": partial(ZooEnv, length=2),
-    "long": partial(ZooEnv, length=70),
+    "long": partial(ZooEnv, length=50),
     "of_any_length": partial(ZooEnv, length=lambda env: int(env.np_random.integers(4, 20))),
     "without_end": partial(ZooEnv, length=None),
     "cut": partial(ZooEnv, cut=True),
