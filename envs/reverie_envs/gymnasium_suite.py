@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
+from gymnasium.utils import RecordConstructorArgs
 from pydantic import JsonValue
 
 from reverie.protocols import MAX_STEPS, EvalProtocol, Suite
@@ -104,11 +105,12 @@ def _register_atari() -> None:
     gymnasium.register_envs(ale_py)
 
 
-class Rendered(gymnasium.Wrapper):  # type: ignore[type-arg]
+class Rendered(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-arg]
     """Adds the rendering of `env`, resized, to its Dict observations as `image`."""
 
     def __init__(self, env: Env, size: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, size=size)
+        gymnasium.Wrapper.__init__(self, env)
         assert isinstance(env.observation_space, spaces.Dict), env.observation_space
         if "image" in env.observation_space.spaces:
             raise ValueError(f"{env}: env.render=true would hide the key 'image' that it has")

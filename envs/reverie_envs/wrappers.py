@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
 from reverie.errors import ContractBroken
 from reverie.native_spaces import NativeObs, NativeSpaces
@@ -149,7 +150,7 @@ def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
         env = env.env
 
 
-class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
+class DictObservations(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-arg]
     """Flat Dict observations, whatever `env` gives; actions stay native.
 
     Image arrays and float32 vectors are passed on without a copy. Pictures of bytes are resized to
@@ -159,10 +160,11 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
     def __init__(
         self, env: gymnasium.Env[Any, Any], name: str | None = None, size: int | None = None
     ) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, name=name, size=size)  # `gymnasium.make` repeats it
+        gymnasium.Wrapper.__init__(self, env)
         self.name = name or env_name(env)
         _check_calls(env, self.name)
-        self.leaves = tuple(_leaves(env.observation_space, self.name, size))
+        self.leaves = tuple(_leaves(_space(env, "observation_space"), self.name, size))
         self.observation_space = spaces.Dict({leaf.key: leaf.space for leaf in self.leaves})
 
     def reset(
@@ -192,17 +194,18 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
         }
 
 
-class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
+class NormalActions(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-arg]
     """Actions as `ActionSpec` describes them: Box from -1 to 1, discrete ones from 0.
 
     What they become is said at `NativeActions`.
     """
 
     def __init__(self, env: DictObservations) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
         self.leaves = env.leaves
         self.name = env.name
-        self.spec_of_action, self.action_space = action_form(env.action_space, env.name)
+        self.spec_of_action, self.action_space = action_form(_space(env, "action_space"), env.name)
         self.convert = native_action(env.action_space, env.name).converter()
 
     def step(self, action: Any) -> tuple[Rows, float, bool, bool, Info]:
@@ -211,6 +214,11 @@ class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
 
 
 # Observation spaces
+
+
+def _space(env: gymnasium.Env[Any, Any], name: str) -> Any:
+    """A space of `env`; None, which is refused as any other is, where it declares none."""
+    return getattr(env, name, None)
 
 
 def _leaves(space: spaces.Space[Any], name: str, size: int | None) -> Iterator[Leaf]:
@@ -222,9 +230,9 @@ def _leaves(space: spaces.Space[Any], name: str, size: int | None) -> Iterator[L
     keys = [leaf.key for leaf in found]
     for leaf in found:
         _check_key(leaf, keys, name)
-    if not found:
+    if not any(leaf.spec.size for leaf in found):
         raise ValueError(
-            f"{name}: the observation space {space} has no keys, expected at least one"
+            f"{name}: the observation space {space} holds no numbers, expected at least one"
         )
     return iter(found)
 
@@ -276,13 +284,13 @@ def _box_form(space: spaces.Box, key: str, name: str) -> spaces.Box:
         return _image_form(space, kind)
     if kind == np.uint8 and len(shape) > 3:
         raise ValueError(
-            f"{name}: observation {key!r} has the unsupported space {space}: images"
+            f"{name}: observation {key or 'image'!r} has the unsupported space {space}: images"
             " are [H, W, C]; give each camera a key and do not stack frames"
         )
     if kind == np.uint16 and (len(shape) == 2 or shape[2:] == (1,)):
         return _image_form(space, kind)
-    if kind in (np.float32, np.float64):
-        what = f"{name}: observation{f' {key!r}' if key else ''} {shape}"
+    what = f"{name}: observation{f' {key!r}' if key else ''} {shape}"
+    if kind.kind == "f":
         if (brightest := _brightest(space)) is not None:
             _refuse_channel_first(shape, key, name)
             if _is_picture(shape):
@@ -291,11 +299,11 @@ def _box_form(space: spaces.Box, key: str, name: str) -> spaces.Box:
                 return spaces.Box(0, 255, shape, np.uint8)
         if (len(shape) == 3 and shape[2] == 1) or (len(shape) == 2 and min(shape) >= PICTURE_SIDE):
             return _image_form(space, np.float32)
-        if len(shape) > 1 and math.prod(shape) >= PICTURE_SIDE**2:
-            _say(
-                f"{what} is learned as a vector of {math.prod(shape):,} numbers; a picture is a"
-                " Box [H, W, C] from 0 to 1 or 255"
-            )
+    if len(shape) > 1 and math.prod(shape) >= PICTURE_SIDE**2:
+        _say(
+            f"{what} is learned as a vector of {math.prod(shape):,} numbers; a picture is a"
+            " Box [H, W, C] of uint8, or of floats from 0 to 1 or 255"
+        )
     return spaces.Box(_flat(space.low), _flat(space.high))
 
 
@@ -427,7 +435,7 @@ def _checked_reward(reward: Any, name: str) -> float:
     with np.errstate(over="ignore"):
         if np.isfinite(np.float32(value)):  # as it is kept
             return value
-    kind = ContractError if _is_number(reward) else WrongCode
+    kind = ContractError if np.shape(reward) == () and _is_number(reward) else WrongCode
     raise kind(
         f"{name}: reward is {reward!r}, expected one finite number of float32 (below 3.4e38)"
     )

@@ -272,6 +272,7 @@ def _check_env(arguments: argparse.Namespace) -> int:
     results = registry.load(registry.CHECK_ENV)(
         lambda: suite.make(env.task, env.options),
         deterministic=not arguments.nondeterministic,
+        limit_s=env.step_timeout_s,
     )
     for result in results:
         print(f"{'ok  ' if result.ok else 'FAIL'} {result.name}: {result.message}")

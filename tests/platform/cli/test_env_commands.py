@@ -35,6 +35,15 @@ class Unseeded(Env):
 def unseeded(): return Unseeded()
 def either(which): return {"good": good, "nan": nan}[which]()
 def raises(): raise RuntimeError("no licence")
+def sized(side): return Picture(side)
+class Picture(Env):
+    def __init__(self, side):
+        self.observation_space = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
+    def obs(self): return np.zeros(self.observation_space.shape, np.uint8)
+class Slow(Env):
+    def step(self, action):
+        import time; time.sleep(30)
+def slow(): return Slow()
 """
 
 
@@ -101,6 +110,16 @@ def test_check_env_gives_the_arguments_of_the_environment(
 ) -> None:
     answer = cli("check-env", f"{my_env}:either", *config, f"env.kwargs.which={which}")
     assert answer.code == code, answer.out + answer.err
+
+
+def test_check_env_builds_and_waits_as_the_configuration_says(cli: Cli, my_env: str) -> None:
+    options = ["env.kwargs.side=20", "env.size=16"]
+    answer = cli("check-env", f"{my_env}:sized", "dreamerv3/catch", *options)
+    assert answer.code == 0, answer.out
+    assert "image uint8[16, 16, 3]" in answer.out
+    answer = cli("check-env", f"{my_env}:slow", "dreamerv3/catch", "env.step_timeout_s=0.2")
+    assert answer.code == 2
+    assert "FAIL play: step did not return within 0.2 s" in answer.out
 
 
 @pytest.mark.parametrize("factory", ["nowhere:make", "my_own_env", ":make"])
