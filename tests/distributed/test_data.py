@@ -141,7 +141,7 @@ def test_window_starts_are_uniform_over_unequal_shards_and_restarted_streams() -
         prefill=1,
         pretrain_batches=updates,
         budget=10,
-        chunk_length=9,
+        steps_ahead=9,
         envs_per_worker=1,
         num_workers=1,
         num_shards=shards,

@@ -31,7 +31,7 @@ class ShardActor:
         """What could not be loaded."""
         return self._damage
 
-    def insert(self, chunks: list[Chunk], side: Sequence[SideRows]) -> dict[str, float]:
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows] = ()) -> dict[str, float]:
         return self._shard.insert(chunks, side)
 
     def sample(
