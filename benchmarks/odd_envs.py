@@ -86,6 +86,11 @@ class Row:
         if self.outcome not in ("WRONG", expected(self.name)):
             self.agents["table"] = f"WRONG: {self.outcome}, expected {expected(self.name)}"
             self.outcome = "WRONG"
+        if self.outcome == "trained" and (self.check == "ok") == (
+            self.name in zoo_fates.FAILS_CHECK
+        ):
+            self.agents["table"] = f"WRONG: check-env says {self.check}"
+            self.outcome = "WRONG"
 
     def line(self) -> str:
         trained = [agent for agent, text in self.agents.items() if text == "trained"]
