@@ -24,13 +24,18 @@ from reverie_algorithms import fast
 from reverie_algorithms.common.layers import (
     LayerNorm,
     average_fan,
-    num_stages,
     output_linear,
-    padded,
-    padded_sides,
     xavier_uniform_,
 )
-from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys, by_key
+from reverie_algorithms.common.observations import (
+    ObsDecoder,
+    ObsEncoder,
+    ObsKeys,
+    by_key,
+    num_stages,
+    padded,
+    padded_sides,
+)
 from reverie_algorithms.fast.one_hot_linear import OneHots, column_major, one_hot_linear
 
 TRUNCATION = 0.87962566103423978
