@@ -76,7 +76,7 @@ def lag(trainer: Trainer) -> tuple[float, float]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_killed_actors_are_replaced_and_the_ratio_holds_throughout(
     tmp_path: Path, ray_local: None
 ) -> None:
@@ -284,7 +284,7 @@ def test_spoiled_weights_stop_the_run_by_a_loss_s_name_and_are_not_saved(tmp_pat
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_damaged_replay_file_costs_its_rows_and_not_the_run(
     tmp_path: Path, ray_local: None
 ) -> None:
