@@ -20,10 +20,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.extras import load_extra
 from reverie.protocols import EvalProtocol, Suite
 from reverie.ranges import Count, CountOrNone, Few, Pixels, ShareBelow1
 from reverie.types import STRICT, Array, Rows
-from reverie_envs.suites import installed, opencv, pillow, pip_line, protocol_id, unknown_task
+from reverie_envs.suites import installed, pip_line, protocol_id, unknown_task
 
 SCORES: dict[str, tuple[float, float]] = {
     "alien": (227.8, 7127.7),
@@ -217,9 +218,9 @@ class AtariEnv(gymnasium.Env[Rows, Any]):
     def _obs(self) -> Rows:
         size = (self._config.size, self._config.size)
         if self._config.resize == "bilinear":
-            image = pillow("env.resize=bilinear", "atari").fromarray(self._screen)
+            image = load_extra("PIL.Image", "env.resize=bilinear", "atari").fromarray(self._screen)
             return {"image": np.array(image.resize(size, resample=PILLOW_BILINEAR))}
-        cv2 = opencv("the suite 'atari100k'", "atari")
+        cv2 = load_extra("cv2", "the suite 'atari100k'", "atari")
         return {"image": cv2.resize(self._screen, size, interpolation=cv2.INTER_AREA)}
 
 

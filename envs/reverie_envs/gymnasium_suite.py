@@ -20,10 +20,11 @@ from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 from gymnasium.utils import RecordConstructorArgs
 from pydantic import JsonValue
 
+from reverie.extras import load_extra
 from reverie.protocols import MAX_STEPS, EvalProtocol, Suite
 from reverie.ranges import Pixels
 from reverie.types import STRICT, Rows
-from reverie_envs.suites import opencv, protocol_id, unknown_task
+from reverie_envs.suites import protocol_id, unknown_task
 from reverie_envs.wrappers import DictObservations
 
 Env = gymnasium.Env[Any, Any]
@@ -136,7 +137,7 @@ class Rendered(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-a
         except DependencyNotInstalled as error:
             raise ImportError(f"env.render=true: {error}") from error
         size = (self._size, self._size)
-        cv2 = opencv("env.render=true", "video")
+        cv2 = load_extra("cv2", "env.render=true", "video")
         return {"image": cv2.resize(frame, size, interpolation=cv2.INTER_AREA), **obs}
 
 
