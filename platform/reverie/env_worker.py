@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,17 +36,6 @@ class CollectStats:
     """Rows that no shard took in time."""
     untold: Report | None = None
     """What the coordinator could not be told yet of these steps."""
-
-    def joined(self, later: CollectStats) -> CollectStats:
-        """These and what the next call did, as of one call."""
-        return replace(
-            later,
-            env_steps=self.env_steps + later.env_steps,
-            episodes=self.episodes + later.episodes,
-            waited_s=self.waited_s + later.waited_s,
-            worked_s=self.worked_s + later.worked_s,
-            lost_rows=self.lost_rows + later.lost_rows,
-        )
 
 
 class EnvWorker:

@@ -50,22 +50,14 @@ class EnvWorkerActor(EnvWorker):
     def collect(self, should_stop: ShouldStop = never) -> CollectStats:
         """As `EnvWorker`, for at most about `COLLECT_S` seconds but in lockstep.
 
-        Small quotas (`run.quota`) are taken one after the other until they are half a chunk of each
-        environment: each answer costs the driver's time.
+        One quota only, however small: what a worker has reported and not returned yet would be
+        missing from the run's record if it died.
         """
         end = time.monotonic() + COLLECT_S
         in_lockstep = self._config.run.lockstep
-
-        def stop() -> bool:
-            return should_stop() or (time.monotonic() > end and not in_lockstep)
-
-        enough = self._config.resources.envs_per_worker * self._config.replay.chunk_length // 2
-        stats = latest = super().collect(stop)
-        while latest.env_steps and not (latest.fault or in_lockstep or stop()):
-            if stats.env_steps >= enough:
-                break
-            latest = super().collect(stop)
-            stats = stats.joined(latest)
+        stats = super().collect(
+            lambda: should_stop() or (time.monotonic() > end and not in_lockstep)
+        )
         return replace(stats, untold=self._link.known().report)
 
 
