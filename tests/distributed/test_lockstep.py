@@ -12,6 +12,7 @@ from reverie.checkpoint import CheckpointStore
 from reverie.config import resolve_config
 from reverie.storage import Storage
 from reverie.trainer import Trainer
+from tests.algorithms.small_2025 import NANO_TREE
 from tests.fakes import tree
 
 DREAMER: dict[str, Any] = {
@@ -32,16 +33,7 @@ DREAMER: dict[str, Any] = {
     "logging": {"tensorboard": False},
 }
 LATENTS: dict[str, Any] = DREAMER | {
-    "algorithm": {
-        "name": "dreamerv3",
-        "dialect": "2025",
-        "size": "1m",
-        "horizon": 3,
-        "rssm": {"deter": 32, "units": 8, "stoch": 4, "classes": 4, "blocks": 4},
-        "encoder": {"depth": 2, "units": 8},
-        "decoder": {"depth": 2, "units": 8},
-        "heads": {"units": 8},
-    },
+    "algorithm": NANO_TREE,
     "learner": {"training_ratio": 8, "batch_size": 4, "batch_length": 8},
     "run": {"env_steps": 240, "prefill": 40, "prefill_actions": "policy", "quota": 1}
     | {"lockstep": True},

@@ -15,20 +15,11 @@ from reverie.env_factory import spaces_of
 from reverie.local_run import LocalRun
 from reverie.types import STEP_ID, Counters
 from tests.algorithms.small_2023 import observation
-from tests.algorithms.small_2025 import nano_agent, random_batch
+from tests.algorithms.small_2025 import NANO_TREE, nano_agent, random_batch
 
 CONTEXT, LENGTH = 1, 8
 RUN: dict[str, Any] = {
-    "algorithm": {
-        "name": "dreamerv3",
-        "dialect": "2025",
-        "size": "1m",
-        "horizon": 3,
-        "rssm": {"deter": 32, "units": 8, "stoch": 4, "classes": 4, "blocks": 4},
-        "encoder": {"depth": 2, "units": 8},
-        "decoder": {"depth": 2, "units": 8},
-        "heads": {"units": 8},
-    },
+    "algorithm": NANO_TREE,
     "env": "toy/catch",
     "learner": {"training_ratio": 0, "batch_size": 4, "batch_length": LENGTH},
     "replay": {"chunk_length": 16},
