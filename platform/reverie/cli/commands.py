@@ -24,8 +24,8 @@ from reverie.repeated_log import OncePerWindow
 from reverie.stop_signals import StopSignals
 
 if TYPE_CHECKING:
+    from reverie.run_folder import Resume
     from reverie.settings import TrainConfig
-    from reverie.trainer import Resume
     from reverie.types import JsonTree
 
 CONFIG_HELP = "YAML file, or the name of a preset, e.g. dreamerv3/catch"
