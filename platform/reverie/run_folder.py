@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import shutil
@@ -13,6 +12,7 @@ from typing import Literal
 
 from reverie.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from reverie.config import TrainConfig
+from reverie.documents import json_text
 from reverie.errors import ConfigError
 from reverie.lease import LEASE_FILE, Lease, holder
 from reverie.paths import place, short
@@ -150,9 +150,9 @@ class RunFolder:
                 log.warning(
                     "config: %s is %s now; checkpoint %d was trained with %s",
                     key,
-                    json.dumps(value),
+                    json_text(value),
                     checkpoint.number,
-                    json.dumps(told.get(key)),
+                    json_text(told.get(key)),
                 )
 
 
