@@ -20,6 +20,7 @@ from reverie.report.study import Curve, Report, Study
 from reverie.report.table import is_own
 from reverie.report.tasks import scores
 from reverie.storage import Storage
+from reverie.types import Array
 
 REPORT_FILE = "report.json"
 """By this file a folder is known as that of a report, which the next one may overwrite."""
@@ -76,7 +77,7 @@ def write_files(storage: Storage, study: Study, report: Report) -> list[str]:
 
 def report_json(report: Report) -> str:
     """The whole report, its fields by name, arrays as lists."""
-    return json_text(_plain(asdict(report)), indent=1)
+    return json_text(_plain(asdict(report)))
 
 
 def _plain(value: Any) -> Any:
@@ -97,7 +98,10 @@ def curves_csv(study: Study) -> str:
     for curve in study.curves:
         own = scores(curve.suite, curve.task, curve.ys) if is_own(curve) else curve.ys
         facts = curve.facts
-        last = [
+        # All but the numbers is the same in each line of a run, and quoted once.
+        first = _quoted(_name(curve), curve.method, curve.seed)
+        metric = _quoted(curve.metric)
+        last = _quoted(
             facts.protocol,
             facts.training_ratio,
             facts.budget,
@@ -105,16 +109,23 @@ def curves_csv(study: Study) -> str:
             facts.hardware,
             "; ".join(facts.marks),
             curve.source,
-        ]
-        for i in range(len(curve.xs)):
-            row = [_name(curve), curve.method, curve.seed, curve.xs[i], curve.ys[i], own[i]]
-            row += [curve.metric, *(_column(curve, name, i) for name in ("updates", "hours"))]
-            writer.writerow([*row, *last])
+        )
+        columns = [_texts(curve.columns.get(name), len(own)) for name in ("updates", "hours")]
+        numbers = zip(*map(_texts, (curve.xs, curve.ys, own)), *columns, strict=True)
+        for x, y, score, updates, hours in numbers:
+            text.write(f"{first},{x},{y},{score},{metric},{updates},{hours},{last}\n")
     return text.getvalue()
 
 
-def _column(curve: Curve, name: Any, index: int) -> float | None:
-    return float(curve.columns[name][index]) if name in curve.columns else None
+def _quoted(*cells: str | float | None) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _texts(values: Array | None, count: int = 0) -> list[str]:
+    """Numbers as text that reads as the same numbers; empty where there are none."""
+    return [""] * count if values is None else [repr(value) for value in values.tolist()]
 
 
 def score_list(study: Study) -> str:

@@ -56,5 +56,5 @@ def lifted(
 
 
 def report_of(*curves: Curve, **options: Any) -> Report:
-    quick = {"resamples": 200, "curve_resamples": 100} | options
+    quick: dict[str, Any] = {"resamples": 200, "curve_resamples": 100} | options
     return build_report(make_study(*curves), BuildOptions(**quick))
