@@ -34,6 +34,8 @@ def test_published_curves_give_the_published_figures(published: Study) -> None:
     assert round(comparison.improvement.value, 5) == 0.63923
     assert harmony.top3_tasks == ("boxing", "gopher", "krull")
     assert harmony.iqm.best
+    assert harmony.optimality_gap
+    assert harmony.optimality_gap.best
     assert not harmony.median.best
     assert not dreamer.iqm.best
     # The table of the published learning curves: mean and median at 100, 200, 300k frames.
