@@ -27,7 +27,8 @@ MADE_OF: dict[str, set[str]] = {}
 KNOW_RAY = {"cluster", "tuning"}
 """Folders of the platform that may import Ray; from elsewhere only functions may import them."""
 LIGHT_ACTORS = ("coordinator_actor", "light_actors")
-NEVER = {"replay": {"torch", "ray"}, **{f"cluster/{name}.py": {"torch"} for name in LIGHT_ACTORS}}
+NEVER = {room: {"torch", "ray"} for room in ("replay", "report")}
+NEVER |= {f"cluster/{name}.py": {"torch"} for name in LIGHT_ACTORS}
 """Folder or file -> what nothing in it may import, nor anything that it needs."""
 EXTRAS = ("ray", "rich", "tensorboardX", "cv2", "PIL", "av", "ale_py", "dm_control", "wandb")
 """Modules that the core does without."""

@@ -15,7 +15,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -306,9 +306,35 @@ def read_metrics(path: Path) -> list[Row]:
     Dropped are rows beyond the counters from which a later process resumed, rows that a later
     process wrote again (same position, same metrics), and torn lines.
     """
+    rows, torn = parse_metrics(path)
+    for number in torn:
+        logger.warning(
+            "%s: line %d is incomplete (crash while writing) and was skipped", path, number
+        )
+    return current_rows(rows)
+
+
+def parse_metrics(path: Path) -> tuple[list[Row], list[int]]:
+    """Every row of a metrics.jsonl or the like, events too, and the numbers of its torn lines."""
+    rows: list[Row] = []
+    torn: list[int] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                if line.strip():
+                    torn.append(number)
+                continue
+            rows.append(row)
+    return rows, torn
+
+
+def current_rows(parsed: Iterable[Row]) -> list[Row]:
+    """Those of `parse_metrics` that are still true: see `read_metrics`."""
     rows: list[tuple[int, Row]] = []
     process = 0
-    for row in _parse(path):
+    for row in parsed:
         if row.get("event") == "resumed":
             process += 1
             rows = [(writer, old) for writer, old in rows if not _is_beyond(old, row)]
@@ -316,22 +342,6 @@ def read_metrics(path: Path) -> list[Row]:
             rows.append((process, row))
     last_writer = {_position(row): writer for writer, row in rows}
     return [row for writer, row in rows if writer == last_writer[_position(row)]]
-
-
-def _parse(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                if line.strip():
-                    logger.warning(
-                        "%s: line %d is incomplete (crash while writing) and was skipped",
-                        path,
-                        number,
-                    )
-                continue
-            yield row
 
 
 def _is_beyond(row: Row, resumed: Row) -> bool:

@@ -20,7 +20,7 @@ from reverie.paths import short
 from reverie.policy import CONFIG_FILE, SPACES_FILE
 from reverie.protocols import Initialised, Videos
 from reverie.run_folder import Resume, RunFolder
-from reverie.run_manifest import write_run_manifest
+from reverie.run_manifest import record_learner, write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
 from reverie.starvation import PATIENCE, NeverTrained, reason
 from reverie.stop_signals import StopSignals, exit_code
@@ -184,7 +184,10 @@ class Trainer:
             self._lease.release()
 
     def _take(self, events: Events) -> None:
+        before = self._record.learner_device
         self._record.take(events)
+        if self._record.learner_device != before:
+            self._record_learner()
         counters = self._record.counters()
         for stats in events.trained:
             for report in stats.reports:
@@ -303,7 +306,12 @@ class Trainer:
         figures = {key: getattr(summary, key) for key in summary.__slots__}
         text = json_text(with_nulls(figures, "summary.json"), indent=2)
         Storage(str(self.folder)).write_atomic("summary.json", text.encode())
+        self._record_learner()
         return summary
+
+    def _record_learner(self) -> None:
+        if device := self._record.learner_device:
+            record_learner(self.folder, device, self._record.learner_seconds)
 
     def _begin(self, local: bool, address: str | None) -> None:
         self.spaces = env_factory.spaces_of(self.config.env)

@@ -1,6 +1,6 @@
 """The command line: `reverie train|resume|eval|export|describe|algorithms|doctor`.
 
-Commands about environments stand in `env_commands`.
+Commands about environments stand in `env_commands`, `report` in `report_commands`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
 from reverie.cli.json_output import print_json
+from reverie.cli.report_commands import add_report
 from reverie.config import load_config, load_run_config
 from reverie.errors import ConfigError, RunError
 from reverie.paths import place, short
@@ -110,6 +111,7 @@ def make_parser() -> Parser:
     _add_resume(commands)
     _add_eval(commands)
     _add_export(commands)
+    add_report(commands)
     _add_describe(commands)
     add_env_commands(commands)
     add_command(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")
