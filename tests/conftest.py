@@ -21,10 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
-RAY_TIMEOUT_S = 300
-"""Of one test: the parts of a run import torch again after each death, beside other tests."""
-
-
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give all that uses Ray to one worker, from the start; a file's other tests stay together."""
@@ -32,8 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         is_ray = item.get_closest_marker("ray") is not None
         item.add_marker(pytest.mark.xdist_group("ray" if is_ray else str(item.path)))
-        if is_ray and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(RAY_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reverie import registry
+from reverie import evaluator, registry
 from reverie.cli import reference
 from reverie.cli.describe import describe
 from reverie.config import load_config
@@ -23,6 +23,21 @@ def test_every_preset_builds(path: Path) -> None:
     found = describe(config)
     assert found["total"] == sum(found["modules"].values()) > 0
     assert found["budget"]["updates"] > 0
+
+
+@pytest.mark.parametrize("suite", ["dmc", "metaworld"])
+def test_presets_of_dreamerv3_sample_in_evaluations_as_published(suite: str) -> None:
+    found = [load_config(path) for path in CONFIGS]
+    modes = {
+        evaluator.protocol_of(config).id: config.eval.mode
+        for config in found
+        if config.algorithm.name == "dreamerv3"
+        and config.env.suite == suite
+        and config.env.task != "cartpole_balance"  # ours
+    }
+    assert modes
+    assert set(modes.values()) == {"sample"}
+    assert all(name.endswith("-sample") for name in modes)
 
 
 def test_presets_named_after_the_paper_balance_their_losses() -> None:

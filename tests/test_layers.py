@@ -17,7 +17,8 @@ PLATFORM = ROOT / "platform/reverie"
 PACKAGES = {"reverie": "platform", "reverie_algorithms": "algorithms", "reverie_envs": "envs"}
 SEEN_BY_ALL = {
     *("reverie.types", "reverie.protocols", "reverie.group", "reverie.call_thread"),
-    *("reverie.native_spaces", "reverie.ranges", "reverie.names", "reverie.errors"),
+    *("reverie.native_spaces", "reverie.ranges", "reverie.names"),
+    *("reverie.errors", "reverie.extras"),
 }
 SHARED_ROOMS = {"common", "dreamer", "fast"}
 """Of `reverie_algorithms`; every other folder is named after a paper."""

@@ -14,7 +14,7 @@ from reverie.types import ActionSpec
 
 def native_action(space: spaces.Space[Any], name: str) -> NativeAction:
     """Describe an action space. Raises: ValueError where it is not supported."""
-    if isinstance(space, spaces.Box):
+    if isinstance(space, spaces.Box) and space.low.size:
         low, high = plain_bounds(space.low), plain_bounds(space.high)
         return NativeAction("box", space.shape, str(space.dtype), low, high)
     if isinstance(space, spaces.Discrete):
@@ -27,7 +27,7 @@ def native_action(space: spaces.Space[Any], name: str) -> NativeAction:
         return replace(native, start=(0,) * native.width)
     raise ValueError(
         f"{name}: the action space {space} is not supported; supported: Box,"
-        " Discrete, MultiDiscrete, MultiBinary"
+        " Discrete, MultiDiscrete, MultiBinary, of one number at least"
     )
 
 

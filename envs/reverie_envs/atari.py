@@ -4,6 +4,8 @@ Protocol of SimPLe and of the DreamerV3 line (danijar/dreamerv3 embodied/envs/at
 sticky actions, the minimal action set, 0 to 29 no-ops at the start, lives unused, rewards as the
 game gives them, 100 evaluation episodes with sampled actions.
 
+`env.resize` and `env.noops` turn it into the protocol of danijar/dreamerv3@e3f0224.
+
 Differs from the paper's code: the cap of 108,000 raw frames is a time-out, so its row is last
 but not terminal; their code calls it terminal, which teaches that a long life ends in nothing.
 """
@@ -12,16 +14,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.extras import load_extra
 from reverie.protocols import EvalProtocol, Suite
 from reverie.ranges import Count, CountOrNone, Few, Pixels, ShareBelow1
 from reverie.types import STRICT, Array, Rows
-from reverie_envs.suites import installed, opencv, pip_line, protocol_id, unknown_task
+from reverie_envs.suites import installed, pip_line, protocol_id, unknown_task
 
 SCORES: dict[str, tuple[float, float]] = {
     "alien": (227.8, 7127.7),
@@ -54,6 +57,8 @@ SCORES: dict[str, tuple[float, float]] = {
 """Game -> score of random play, score of a human."""
 ALIASES = {"james_bond": "jamesbond"}
 NOOP = 0
+PILLOW_BILINEAR = 2
+"""`PIL.Image.Resampling.BILINEAR`."""
 REMEDY = pip_line("atari100k", "ale-py", "atari")
 
 
@@ -66,9 +71,12 @@ class AtariConfig:
     """Height and width of the image in pixels (source: danijar/dreamerv3@8fa35f8)."""
     repeat: Few = 4
     """Raw frames per decision (source: danijar/dreamerv3@8fa35f8)."""
+    resize: Literal["area", "bilinear"] = "area"
+    """How frames shrink: `area` is OpenCV's mean over areas, as in danijar/dreamerv3@8fa35f8;
+    `bilinear` is Pillow's, as in danijar/dreamerv3@e3f0224."""
     noops: CountOrNone = 30
     """Episodes start with a random number of no-op frames below this; 0 and 1 mean none
-    (source: danijar/dreamerv3@8fa35f8)."""
+    (source: danijar/dreamerv3@8fa35f8; 31 in danijar/dreamerv3@e3f0224)."""
     sticky: ShareBelow1 = 0.0
     """Chance per raw frame that the console repeats the last action instead
     (source: danijar/dreamerv3@8fa35f8)."""
@@ -208,8 +216,11 @@ class AtariEnv(gymnasium.Env[Rows, Any]):
         return self._actions[self._sent]
 
     def _obs(self) -> Rows:
-        cv2 = opencv("the suite 'atari100k'", "atari")
         size = (self._config.size, self._config.size)
+        if self._config.resize == "bilinear":
+            image = load_extra("PIL.Image", "env.resize=bilinear", "atari").fromarray(self._screen)
+            return {"image": np.array(image.resize(size, resample=PILLOW_BILINEAR))}
+        cv2 = load_extra("cv2", "the suite 'atari100k'", "atari")
         return {"image": cv2.resize(self._screen, size, interpolation=cv2.INTER_AREA)}
 
 

@@ -27,6 +27,8 @@ Make = Callable[[], Env]
 COMPARED_STEPS = 100
 """Decisions of an episode that are compared with a second run of it."""
 SEED = 7
+BUILD_S = 10.0
+"""Seconds that building one may take at least, whatever the limit of a call."""
 CLOSE_GRACE_S = 3.0
 """Seconds that child processes may take to end after `close`."""
 
@@ -66,7 +68,7 @@ class Session:
 
     def build(self) -> Env:
         """Build the environment, guarded and standardised."""
-        env = ask(self.thread, "make", self.make)
+        env = ask(self.thread, "make", self.make, BUILD_S)
         if not isinstance(env, gymnasium.Env):
             raise ContractError(f"make returned {type(env).__name__}, expected a gymnasium.Env")
         self.built.append(standardise(Guarded(env, self.thread)))
@@ -83,14 +85,15 @@ def check_env(
 ) -> list[CheckResult]:
     """Try everything that the platform relies on; nothing the environment does raises here.
 
-    Waits at most `limit_s` seconds for each call into the environment.
+    Waits at most `limit_s` seconds for each call into the environment, for building it at least
+    `BUILD_S`.
 
     Args:
         make: Builds the environment; called several times.
         episodes: Episodes played with random actions.
         deterministic: Whether the same seed and actions must show the same.
         max_steps: Decisions after which an episode that does not end is given up, with a warning.
-        limit_s: Seconds that one call may take.
+        limit_s: Seconds that one call may take; 0 sets no limit.
     """
     thread = CallThread(limit_s)
     children = set(_children())

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from reverie.extras import load_extra
 from reverie.types import Array
 from reverie_envs import textures
-from reverie_envs.suites import opencv
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 CLIP_LENGTH = 250
@@ -47,7 +47,7 @@ def video_pool(folder: str, frames: int, size: int, grey: bool) -> Array:
         ValueError: no such folder, no video in it, or one that cannot be read.
         ImportError: the package that reads videos is missing.
     """
-    cv2 = opencv("env.videos", "dmc")
+    cv2 = load_extra("cv2", "env.videos", "dmc")
     pool: list[Array] = []
     for path in _files(folder):
         for frame in _frames(path, grey):

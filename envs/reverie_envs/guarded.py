@@ -38,8 +38,8 @@ class Guarded(gymnasium.Wrapper):  # type: ignore[type-arg]
         ask(self._thread, "close", self.env.close)
 
 
-def ask(thread: CallThread, what: str, function: Callable[[], Any]) -> Any:
-    """Wait for `function()`, run in `thread`.
+def ask(thread: CallThread, what: str, function: Callable[[], Any], at_least_s: float = 0.0) -> Any:
+    """Wait for `function()`, run in `thread`, `at_least_s` seconds where its limit is lower.
 
     Raises:
         CallFailed: it raised, with the place.
@@ -47,9 +47,10 @@ def ask(thread: CallThread, what: str, function: Callable[[], Any]) -> Any:
         ContractError: raised by a check within.
     """
     try:
-        value, error = thread.outcome(function)
+        value, error = thread.outcome(function, at_least_s)
     except CallTimeout:
-        raise CallHung(f"{what} did not return within {thread.limit_s:g} s") from None
+        limit_s = max(thread.limit_s, at_least_s)
+        raise CallHung(f"{what} did not return within {limit_s:g} s") from None
     if isinstance(error, ContractError):
         raise error
     if error is not None:
@@ -60,5 +61,8 @@ def ask(thread: CallThread, what: str, function: Callable[[], Any]) -> Any:
 def _describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    try:
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    except Exception:  # of its own __str__
+        text = "it cannot be shown"
     return f"{type(error).__name__}: {text}{place}"

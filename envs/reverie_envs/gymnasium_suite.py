@@ -17,12 +17,14 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
+from gymnasium.utils import RecordConstructorArgs
 from pydantic import JsonValue
 
+from reverie.extras import load_extra
 from reverie.protocols import MAX_STEPS, EvalProtocol, Suite
 from reverie.ranges import Pixels
 from reverie.types import STRICT, Rows
-from reverie_envs.suites import opencv, protocol_id, unknown_task
+from reverie_envs.suites import protocol_id, unknown_task
 from reverie_envs.wrappers import DictObservations
 
 Env = gymnasium.Env[Any, Any]
@@ -104,11 +106,12 @@ def _register_atari() -> None:
     gymnasium.register_envs(ale_py)
 
 
-class Rendered(gymnasium.Wrapper):  # type: ignore[type-arg]
+class Rendered(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-arg]
     """Adds the rendering of `env`, resized, to its Dict observations as `image`."""
 
     def __init__(self, env: Env, size: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, size=size)
+        gymnasium.Wrapper.__init__(self, env)
         assert isinstance(env.observation_space, spaces.Dict), env.observation_space
         if "image" in env.observation_space.spaces:
             raise ValueError(f"{env}: env.render=true would hide the key 'image' that it has")
@@ -134,7 +137,7 @@ class Rendered(gymnasium.Wrapper):  # type: ignore[type-arg]
         except DependencyNotInstalled as error:
             raise ImportError(f"env.render=true: {error}") from error
         size = (self._size, self._size)
-        cv2 = opencv("env.render=true", "video")
+        cv2 = load_extra("cv2", "env.render=true", "video")
         return {"image": cv2.resize(frame, size, interpolation=cv2.INTER_AREA), **obs}
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from reverie.extras import load_extra
 from reverie.types import Array
 from reverie_envs.minecraft_child import KEYS
-from reverie_envs.suites import opencv
 
 NVEC = [3, 3, 4, 5, 3]
 WALK = ("", "forward", "back"), ("", "left", "right"), ("", "jump", "sneak", "sprint")
@@ -101,5 +101,5 @@ def shrink(image: Array, size: int) -> Array:
     """Resize uint8 [H, W, 3] to [size, size, 3]; halving averages squares of four pixels."""
     if image.shape[:2] == (size, size):
         return image
-    cv2 = opencv("resizing frames of Minecraft", "video")
+    cv2 = load_extra("cv2", "resizing frames of Minecraft", "video")
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

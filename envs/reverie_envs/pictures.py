@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
+from reverie.extras import load_extra
 from reverie.types import Array
 from reverie_envs import looks, textures
-from reverie_envs.suites import opencv
 
 PUBLISHED = "c1d9539e"
 """Fingerprint of the folder that the published code draws from."""
@@ -96,7 +96,7 @@ def _fingerprint(root: Path, files: list[Path]) -> str:
 
 
 def _read(path: Path, size: int) -> Array:
-    cv2 = opencv("env.assets", "dmc")
+    cv2 = load_extra("cv2", "env.assets", "dmc")
     coded = np.fromfile(path, np.uint8)
     picture = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
     if picture is None:

@@ -24,19 +24,6 @@ def pip_line(suite: str, package: str, extra: str) -> str:
     return f'the suite {suite!r} needs {package}: pip install "reverie[{extra}]"'
 
 
-def opencv(what: str, extra: str) -> Any:
-    """Import cv2 where it is used, so that a suite can be asked about its tasks without.
-
-    Raises:
-        ImportError: it is missing, with the `pip install` line.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError(f'{what} needs opencv: pip install "reverie[{extra}]"') from error
-    return cv2
-
-
 def installed(module: str) -> bool:
     """Whether a top-level module could be imported; imports nothing."""
     return importlib.util.find_spec(module) is not None

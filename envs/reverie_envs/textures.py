@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from reverie.extras import load_extra
 from reverie.types import Array
-from reverie_envs.suites import opencv
 
 SKY, FLOOR, CLIP = range(3)
 """First part of a picture's seed, so that the kinds do not share numbers."""
@@ -50,7 +50,7 @@ def clip(number: int, frames: int, size: int) -> Array:
 
     Ranges of hills glide sideways, the nearer ones faster, and the light changes slowly.
     """
-    cv2 = opencv("drawing a scene", "dmc")
+    cv2 = load_extra("cv2", "drawing a scene", "dmc")
     rng = np.random.default_rng((CLIP, number))
     layers = [noise(rng, 2 * size, slope) for slope in (2.2, 1.6, 1.2)]
     tops = (-size, *np.sort(rng.uniform(0.2, 0.9, 2) * size))
@@ -96,7 +96,7 @@ def _bricks(rng: np.random.Generator, size: int) -> Array:
 
 
 def _planks(rng: np.random.Generator, size: int) -> Array:
-    cv2 = opencv("drawing a texture", "dmc")
+    cv2 = load_extra("cv2", "drawing a texture", "dmc")
     grain = cv2.blur(noise(rng, size, 0.5), (1, size // 5), borderType=cv2.BORDER_REFLECT)
     boards = _laid(rng, size, 1, int(rng.integers(4, 9)), offset=0.0)
     return boards * (0.6 + 0.8 * (grain - 0.25))

@@ -8,44 +8,23 @@ step, because an array of the wrong shape or type shows its harm only far away, 
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
 from reverie.errors import ContractBroken
-from reverie.native_spaces import NativeObs, NativeSpaces
-from reverie.types import (
-    FLAG_KEYS,
-    LOG_PREFIX,
-    RESERVED_KEYS,
-    ROW_KEYS,
-    STEP_ID,
-    Array,
-    ArraySpec,
-    Rows,
-    Spaces,
-)
+from reverie.native_spaces import NativeSpaces
+from reverie.types import LOG_PREFIX, Array, Rows, Spaces
 from reverie_envs.actions import action_form, native_action
+from reverie_envs.observations import Leaf, observation_leaves
 
-log = logging.getLogger(__name__)
-_said: set[str] = set()
-"""What was logged in this process: environments are built again and again."""
-PICTURE_SIDE = 32
-"""Least sides of a matrix of floats that counts as a picture."""
-SMALLEST_PICTURE = 8
-"""Least sides of floats [H, W, C] that do."""
-TAKEN_KEYS = frozenset((*ROW_KEYS, *FLAG_KEYS, *RESERVED_KEYS, STEP_ID))
-
-Convert = Callable[[Any], Array]
 Info = dict[str, Any]
 
 
@@ -57,48 +36,6 @@ class WrongCode(ContractError):
     """It will do so again: another type, shape, number of values or signature."""
 
     will_repeat = True
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """One observation key: where the native observation keeps it and how it is converted."""
-
-    key: str
-    path: tuple[Any, ...]
-    native: spaces.Space[Any]
-    space: spaces.Box
-    """What the converted arrays look like."""
-    form: NativeObs
-    """The native space as plain data."""
-    convert: Convert
-    """What turns the environment's arrays into these: `form` does."""
-
-    @classmethod
-    def of(
-        cls,
-        key: str,
-        path: tuple[Any, ...],
-        native: spaces.Space[Any],
-        space: spaces.Box,
-        size: int | None = None,
-    ) -> Leaf:
-        """What `native` declares becomes what `space` does; pictures of bytes get `size`."""
-        first = int(native.start) if isinstance(native, spaces.Discrete) else None
-        brightest = None
-        if isinstance(native, spaces.Box) and (native.dtype.kind, space.dtype) == ("f", np.uint8):
-            brightest = _brightest(native)
-        is_picture = len(space.shape) == 3 and space.dtype == np.uint8
-        if not is_picture or size is None or space.shape[:2] == (size, size):
-            size = None
-        else:
-            space = spaces.Box(0, 255, (size, size, space.shape[2]), np.uint8)
-        form = NativeObs(path, native.shape or (), str(native.dtype), first, brightest, size)
-        convert = partial(form.convert, shape=space.shape, dtype=str(space.dtype))
-        return cls(key, path, native, space, form, convert)
-
-    @property
-    def spec(self) -> ArraySpec:
-        return ArraySpec(self.space.shape, str(self.space.dtype))
 
 
 def standardise(env: gymnasium.Env[Any, Any], name: str | None = None) -> gymnasium.Env[Any, Any]:
@@ -149,7 +86,7 @@ def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
         env = env.env
 
 
-class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
+class DictObservations(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-arg]
     """Flat Dict observations, whatever `env` gives; actions stay native.
 
     Image arrays and float32 vectors are passed on without a copy. Pictures of bytes are resized to
@@ -159,10 +96,11 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
     def __init__(
         self, env: gymnasium.Env[Any, Any], name: str | None = None, size: int | None = None
     ) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, name=name, size=size)  # `gymnasium.make` repeats it
+        gymnasium.Wrapper.__init__(self, env)
         self.name = name or env_name(env)
         _check_calls(env, self.name)
-        self.leaves = tuple(_leaves(env.observation_space, self.name, size))
+        self.leaves = observation_leaves(_space(env, "observation_space"), self.name, size)
         self.observation_space = spaces.Dict({leaf.key: leaf.space for leaf in self.leaves})
 
     def reset(
@@ -192,17 +130,18 @@ class DictObservations(gymnasium.Wrapper):  # type: ignore[type-arg]
         }
 
 
-class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
+class NormalActions(gymnasium.Wrapper, RecordConstructorArgs):  # type: ignore[type-arg]
     """Actions as `ActionSpec` describes them: Box from -1 to 1, discrete ones from 0.
 
     What they become is said at `NativeActions`.
     """
 
     def __init__(self, env: DictObservations) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
         self.leaves = env.leaves
         self.name = env.name
-        self.spec_of_action, self.action_space = action_form(env.action_space, env.name)
+        self.spec_of_action, self.action_space = action_form(_space(env, "action_space"), env.name)
         self.convert = native_action(env.action_space, env.name).converter()
 
     def step(self, action: Any) -> tuple[Rows, float, bool, bool, Info]:
@@ -210,133 +149,9 @@ class NormalActions(gymnasium.Wrapper):  # type: ignore[type-arg]
         return self.env.step(self.convert(action))  # type: ignore[return-value]
 
 
-# Observation spaces
-
-
-def _leaves(space: spaces.Space[Any], name: str, size: int | None) -> Iterator[Leaf]:
-    if isinstance(space, spaces.Dict):
-        found = list(_nested_leaves(space, (), name, size))
-    else:
-        form = _observation_form(space, "", name)
-        found = [Leaf.of("image" if len(form.shape) == 3 else "proprio", (), space, form, size)]
-    keys = [leaf.key for leaf in found]
-    for leaf in found:
-        _check_key(leaf, keys, name)
-    if not found:
-        raise ValueError(
-            f"{name}: the observation space {space} has no keys, expected at least one"
-        )
-    return iter(found)
-
-
-def _nested_leaves(
-    space: spaces.Dict, path: tuple[Any, ...], name: str, size: int | None
-) -> Iterator[Leaf]:
-    for part, inner in space.spaces.items():
-        here = (*path, part)
-        key = "_".join(map(str, here))
-        if isinstance(inner, spaces.Dict):
-            yield from _nested_leaves(inner, here, name, size)
-        else:
-            yield Leaf.of(key, here, inner, _observation_form(inner, key, name), size)
-
-
-def _check_key(leaf: Leaf, keys: list[str], name: str) -> None:
-    if leaf.key in TAKEN_KEYS or leaf.key.startswith(LOG_PREFIX):
-        raise ValueError(f"{name}: observation key {leaf.key!r} is taken by Reverie; rename it")
-    if keys.count(leaf.key) > 1:
-        raise ValueError(
-            f"{name}: two observations are called {leaf.key!r} once nested keys are"
-            " joined with '_'; rename one"
-        )
-
-
-def _observation_form(space: spaces.Space[Any], key: str, name: str) -> spaces.Box:
-    """Return the Box in which values of `space` lie once they are converted."""
-    if isinstance(space, spaces.Box):
-        return _box_form(space, key, name)
-    if isinstance(space, spaces.Discrete):
-        return spaces.Box(0.0, 1.0, (int(space.n),))
-    if isinstance(space, spaces.MultiBinary):
-        return spaces.Box(0.0, 1.0, (math.prod(space.shape),))
-    if isinstance(space, spaces.MultiDiscrete):
-        low, high = _flat(space.start), _flat(space.start + space.nvec - 1)
-        return spaces.Box(low, high)
-    what = f"observation {key!r} has the space" if key else "the observation space is"
-    raise ValueError(
-        f"{name}: {what} {space}, which is not supported; expected Box, Discrete, MultiDiscrete,"
-        " MultiBinary or a Dict of these (put a gymnasium.ObservationWrapper around it)"
-    )
-
-
-def _box_form(space: spaces.Box, key: str, name: str) -> spaces.Box:
-    shape, kind = space.shape, space.dtype
-    if kind == np.uint8 and len(shape) in (2, 3):
-        _refuse_channel_first(shape, key, name)
-        return _image_form(space, kind)
-    if kind == np.uint8 and len(shape) > 3:
-        raise ValueError(
-            f"{name}: observation {key!r} has the unsupported space {space}: images"
-            " are [H, W, C]; give each camera a key and do not stack frames"
-        )
-    if kind == np.uint16 and (len(shape) == 2 or shape[2:] == (1,)):
-        return _image_form(space, kind)
-    if kind in (np.float32, np.float64):
-        what = f"{name}: observation{f' {key!r}' if key else ''} {shape}"
-        if (brightest := _brightest(space)) is not None:
-            _refuse_channel_first(shape, key, name)
-            if _is_picture(shape):
-                _say(f"{what}, from 0 to {brightest:g}, is taken as a picture of uint8")
-                shape = shape if len(shape) == 3 else (*shape, 1)
-                return spaces.Box(0, 255, shape, np.uint8)
-        if (len(shape) == 3 and shape[2] == 1) or (len(shape) == 2 and min(shape) >= PICTURE_SIDE):
-            return _image_form(space, np.float32)
-        if len(shape) > 1 and math.prod(shape) >= PICTURE_SIDE**2:
-            _say(
-                f"{what} is learned as a vector of {math.prod(shape):,} numbers; a picture is a"
-                " Box [H, W, C] from 0 to 1 or 255"
-            )
-    return spaces.Box(_flat(space.low), _flat(space.high))
-
-
-def _brightest(space: spaces.Box) -> float | None:
-    """1 or 255, where every number lies between 0 and that; None elsewhere."""
-    for high in (1.0, 255.0):
-        if not space.low.any() and (space.high == high).all():
-            return high
-    return None
-
-
-def _is_picture(shape: tuple[int, ...]) -> bool:
-    """Whether numbers in the range of pictures are one; few in rows and columns are a table."""
-    if len(shape) == 2:
-        return min(shape) >= PICTURE_SIDE
-    return len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) >= SMALLEST_PICTURE
-
-
-def _say(text: str) -> None:
-    if text not in _said:
-        _said.add(text)
-        log.info(text)
-
-
-def _image_form(space: spaces.Box, dtype: Any) -> spaces.Box:
-    shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
-    low, high = (bound.reshape(shape).astype(dtype) for bound in (space.low, space.high))
-    return spaces.Box(low, high, shape, dtype)
-
-
-def _refuse_channel_first(shape: tuple[int, ...], key: str, name: str) -> None:
-    if len(shape) == 3 and shape[0] <= 4 and min(shape[1:]) >= 8:
-        raise ValueError(
-            f"{name}: observation {key or 'image'!r} has shape {shape}, which looks"
-            " channel-first; expected [H, W, C] (one np.moveaxis(image, 0, -1))"
-        )
-
-
-def _flat(value: Any) -> Array:
-    with np.errstate(over="ignore"):
-        return np.asarray(value, np.float32).reshape(-1)
+def _space(env: gymnasium.Env[Any, Any], name: str) -> Any:
+    """A space of `env`; None, which is refused as any other is, where it declares none."""
+    return getattr(env, name, None)
 
 
 # What environments return
@@ -427,7 +242,7 @@ def _checked_reward(reward: Any, name: str) -> float:
     with np.errstate(over="ignore"):
         if np.isfinite(np.float32(value)):  # as it is kept
             return value
-    kind = ContractError if _is_number(reward) else WrongCode
+    kind = ContractError if np.shape(reward) == () and _is_number(reward) else WrongCode
     raise kind(
         f"{name}: reward is {reward!r}, expected one finite number of float32 (below 3.4e38)"
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from reverie.config import TrainConfig
 from reverie.links import Acted
 from reverie.policy import make_agent
-from reverie.protocols import Agent, Carry, Mode
+from reverie.protocols import Agent, Carry, Mode, SideAgent
 from reverie.types import Array, Counters, Rows, Spaces, Version
 
 
@@ -27,6 +27,7 @@ class AgentActor:
     ) -> None:
         self.agent, self.counters, self.version = agent, counters or Counters(), version
         self._mode: Mode = mode
+        self._side_of = agent.side_of if mode == "train" and isinstance(agent, SideAgent) else None
 
     def initial_carry(self, count: int) -> Carry:
         return self.agent.initial_carry(count)
@@ -34,7 +35,8 @@ class AgentActor:
     def act(self, rows: Rows, carry: Carry) -> Acted:
         action, carry = self.agent.act(rows, carry, self._mode, self.counters)
         version = self.version.grad_updates if self.version else 0
-        return Acted(action=action, carry=carry, version=version)
+        side = self._side_of(carry) if self._side_of else {}
+        return Acted(action=action, carry=carry, version=version, side=side)
 
     def load(self, version: Version, state: Mapping[str, Array]) -> None:
         """Act with these weights from now on."""

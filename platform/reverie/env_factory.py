@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from reverie import registry
-from reverie.call_thread import CallThread, own_traceback
+from reverie.call_thread import CallThread, CallTimeout, own_traceback
 from reverie.config import resolve_env
 from reverie.errors import ConfigError, ContractBroken, EnvFailed, is_refusal
 from reverie.protocols import EnvSeed, VectorEnv
@@ -99,9 +99,12 @@ class GuardedVectorEnv:
 
     def _call(self, function: Callable[[], T], at_least_s: float = 0.0) -> T:
         try:
-            return self._thread.call(function, at_least_s)
-        except (Exception, SystemExit) as error:
+            found = self._thread.outcome(function, at_least_s)
+        except CallTimeout as error:
             raise EnvFault(own_traceback(error)) from error
+        if found[1] is not None:  # its own, a KeyboardInterrupt too: Ctrl-C arrives in ours
+            raise EnvFault(own_traceback(found[1])) from found[1]
+        return found[0]
 
 
 def spaces_of(config: EnvConfig) -> Spaces:

@@ -18,11 +18,11 @@ from reverie.errors import EnvFailed
 from reverie.links import Acted, Actor
 from reverie.protocols import Carry
 from reverie.replay.coordinator import StreamTicket
-from reverie.row_buffer import EpisodeMeter, RowBuffer, SideBuffer, SideRows
+from reverie.row_buffer import EpisodeMeter, RowBuffer, SideBuffer
 from reverie.seeds import RANDOM_ACTIONS, derive_seed, make_rng
 from reverie.settings import EnvConfig
 from reverie.stop_signals import ShouldStop, never
-from reverie.types import Array, Chunk, EpisodeResult, Rows
+from reverie.types import Array, Chunk, EpisodeResult, Rows, SideRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ class Collected:
     env_steps: int
     episodes: list[EpisodeResult]
     side: list[SideRows] = field(default_factory=list[SideRows])
-    """What the actor has for the side table; to be written once the chunks are inserted."""
+    """What the actor has for the side table; to be inserted with the chunks."""
     fault: str | None = None
     """Traceback of an environment that failed and was rebuilt."""
 

@@ -59,7 +59,7 @@ class EnvWorker:
         self.worker_id, self._config = worker_id, config
         self._coordinator, self._shards, self._weights = coordinator, shards, weights
         count = config.resources.envs_per_worker
-        self._most = count * max(1, config.replay.chunk_length // 2)
+        self._most = count * config.quota
         tickets = self._open_streams()
         seed = derive_seed(config.seed, worker_id, tickets[0].stream.incarnation, ACTING)
         self._actor = make_agent_actor(config, spaces, seed=seed, mode="train")
@@ -96,7 +96,10 @@ class EnvWorker:
             )
         self._refresh_weights()
         self._actor.counters = quota.counters
-        random = quota.random or self._actor.version is None
+        if quota.random and self._config.run.prefill_actions == "policy":
+            random = False  # before the first weights arrive its own are as fresh
+        else:
+            random = quota.random or self._actor.version is None
         found = self._loop.run(quota.steps, random=random, should_stop=should_stop)
         lost_rows = self._hand_over(found)
         worked = time.perf_counter() - granted
@@ -120,12 +123,11 @@ class EnvWorker:
         lost = 0
         for shard in sorted({shard for shard, _ in found.chunks}):
             chunks = [chunk for at, chunk in found.chunks if at == shard]
+            side = [rows for rows in found.side if rows.shard == shard]
             try:
-                masses[shard] = self._shards[shard].insert(chunks)
+                masses[shard] = self._shards[shard].insert(chunks, side)
             except ReplayLost:
                 lost += _num_rows(chunks)
-        for shard, ids, values in found.side:
-            self._shards[shard].write_back(ids, values)
         failed = found.fault is not None
         self._coordinator.report(
             self.worker_id, found.env_steps, len(found.episodes), masses, failed

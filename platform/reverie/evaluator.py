@@ -207,10 +207,11 @@ def play_episodes(
 def protocol_of(config: TrainConfig, mode: Mode | None = None) -> EvalProtocol:
     """The evaluation protocol of the configured environment; its id tells what `eval.env` sets.
 
-    Acting by another `mode` than the suite's is another protocol, as is an `eval.max_steps` that
-    is not the suite's: its id says so.
+    `mode` wins over `eval.mode`, and both over the suite's. Acting by another mode than the suite's
+    is another protocol, as is an `eval.max_steps` that is not the suite's: its id says so.
     """
     env, limit = config.eval_env, config.eval.max_steps
+    mode = mode or config.eval.mode
     protocol = registry.suite(env.suite).protocol(env.task, env.options)
     if limit not in (None, protocol.max_steps):
         protocol = replace(protocol, max_steps=limit, id=f"{protocol.id}-max_steps={limit}")

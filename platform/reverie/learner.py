@@ -24,6 +24,7 @@ from reverie.links import Batches, Ready, Weights
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
 from reverie.protocols import Metrics, StreamSpec, Videos
+from reverie.run_manifest import Device, device_of
 from reverie.seeds import LEARNING, derive_seed
 from reverie.stop_signals import ShouldStop, never
 from reverie.types import Array, Counters, Spaces, Tensors, Version
@@ -52,6 +53,8 @@ class TrainStats:
     worked_s: float
     metrics: dict[str, float]
     reports: list[Report]
+    device: Device | None = None
+    """What the learner computes on."""
 
 
 class Learner:
@@ -78,6 +81,7 @@ class Learner:
         self._group = group
         self._config, self._stream, self._weights = config, batches, weights
         self._device, self._incarnation = device, incarnation
+        self._computes_on = device_of(device)
         if device == "cpu":
             keep_memory()
         seed = derive_seed(config.seed, LEARNING)
@@ -273,6 +277,7 @@ class Learner:
             worked_s=worked,
             metrics=self._metrics.pop() if updates else {},
             reports=reports,
+            device=self._computes_on,
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from reverie.protocols import Carry, Feedback
 from reverie.replay.coordinator import Grant, Quota, StreamTicket
-from reverie.types import Array, Chunk, Counters, Rows, Version, Window
+from reverie.types import Array, Chunk, Counters, Rows, SideRows, Version, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,8 +89,9 @@ class Coordinator(Quotas, Grants, Protocol):
 class Shard(Protocol):
     """One shard of the replay, wherever it lives."""
 
-    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
-        """Keep chunks and return the masses; repeated without harm.
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows] = ()) -> dict[str, float]:
+        """Keep chunks, with what stands beside their rows, and return the masses; repeated without
+        harm.
 
         Raises:
             ReplayLost: the shard did not come back in time.

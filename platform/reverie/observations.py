@@ -27,6 +27,8 @@ class _Reading:
 
     value: Array
     form: NativeObs
+    is_one_hot: bool
+    """Of n choices; n whole numbers are a batch of discrete observations instead."""
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -39,6 +41,8 @@ class _Reading:
 
     @property
     def fits_dtype(self) -> bool:
+        if self.is_one_hot and self.value.dtype.kind != "f":
+            return False
         return _keeps_all(self.value, np.dtype(self.form.dtype), len(self.form.shape))
 
 
@@ -80,10 +84,12 @@ class ObservationReader:
         return rows, not batch
 
     def _readings(self, key: str, obs: Any) -> Iterator[_Reading]:
-        for form in self._forms[key]:
+        given, seen = self._forms[key]
+        for form in (given, seen):
             value = _lookup(obs, form.path) if isinstance(obs, Mapping) else obs
             if value is not None:
-                yield _Reading(np.asarray(value), form)
+                is_one_hot = form is seen and given.first is not None
+                yield _Reading(np.asarray(value), form, is_one_hot)
 
     def _fitting(self, key: str, readings: list[_Reading]) -> dict[tuple[int, ...], _Reading]:
         """By batch axes, the first way to read what was given for `key` without a loss."""
@@ -115,7 +121,8 @@ class ObservationReader:
         kept = reading.value if reading.form.brightest else row
         if kept.dtype.kind == "f" and not np.isfinite(kept).all():
             raise ValueError(f"observation {key!r} is not finite as {spec.dtype}; {REMEDY}")
-        return row if reading.batch else row[None]
+        # Flipped pictures and reversed channels are views that torch does not take.
+        return np.ascontiguousarray(row if reading.batch else row[None])
 
 
 def _lookup(obs: Any, path: tuple[str | int, ...]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from reverie.group import ALONE, Group
 from reverie.types import Array, Counters, Json, JsonTree, Rows, Spaces, Tensors
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["train", "sample", "mode"]
 """How to act: `train` explores, `sample` draws without extra noise, `mode` takes the best."""
+EvalMode = Literal["sample", "mode"]
+"""How evaluations may act."""
 SamplerName = Literal["uniform", "freshest", "episodes"]
 Precision = Literal["float32", "bfloat16"]
 Carry = dict[str, Any]
@@ -187,6 +189,19 @@ class Agent(Protocol):
 
     def module_sizes(self) -> tuple[dict[str, int], dict[str, int]]:
         """Parameter counts by module: the trained ones, and slow copies."""
+        ...
+
+
+@runtime_checkable
+class SideAgent(Protocol):
+    """An agent whose acting, too, leaves something for later batches; most do not."""
+
+    def side_of(self, carry: Carry) -> Rows:
+        """Columns [N, ...] of the rows that were acted on last, from the carry that `act` returned.
+
+        They travel with the rows and stand in batches as feedback does, with its names, shapes and
+        types; a row's feedback wins over them.
+        """
         ...
 
 

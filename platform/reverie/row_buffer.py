@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
 from reverie.replay.chunk import make_chunk
 from reverie.replay.coordinator import StreamTicket
-from reverie.types import LOG_PREFIX, Array, Chunk, EpisodeResult, Rows, step_ids
+from reverie.types import LOG_PREFIX, Array, Chunk, EpisodeResult, Rows, SideRows, step_ids
 
 
 class EpisodeMeter:
@@ -112,16 +111,6 @@ class RowBuffer:
         self._sequences[env] += 1
         self._rows_before[env] += count
         self._counts[env] = 0
-
-
-class SideRows(NamedTuple):
-    """Side columns of some rows of one shard."""
-
-    shard: int
-    step_ids: Array
-    """int64 [n]."""
-    values: Rows
-    """Columns [n, ...] by name."""
 
 
 class SideBuffer:

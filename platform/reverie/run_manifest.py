@@ -47,6 +47,15 @@ class GitState:
     """Files git neither tracks nor ignores; their contents are not recorded."""
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a learner computes on, by the machine that has it."""
+
+    name: str
+    """Of the GPU, or of the CPU."""
+    is_gpu: bool
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Earlier:
     """What a later start reads of the manifest."""
@@ -103,6 +112,33 @@ def write_run_manifest(
         tree["resumed"] = []
     Storage(folder).write_atomic(MANIFEST_FILE, json_text(tree, indent=1, default=str).encode())
     return path
+
+
+def record_learner(folder: Path, device: Device, seconds: float) -> None:
+    """Add the learner's device to the manifest, and how long it has worked, in seconds.
+
+    `hardware` is that of the process that started the run, which may be another machine.
+
+    Raises:
+        OSError: the folder cannot be written.
+        DocumentError: the manifest is no JSON.
+    """
+    tree = _read(folder / MANIFEST_FILE)
+    tree["learner"] = {
+        "device": device.name,
+        "gpu": device.is_gpu,
+        "worked_s": round(seconds, 3),
+    }
+    Storage(folder).write_atomic(MANIFEST_FILE, json_text(tree, indent=1, default=str).encode())
+
+
+def device_of(device: str) -> Device:
+    """The device of this machine that torch calls `device`, e.g. `cuda:0`."""
+    if device.startswith("cuda"):
+        import torch
+
+        return Device(torch.cuda.get_device_name(device), is_gpu=True)
+    return Device(_cpu_model(), is_gpu=False)
 
 
 def _start(folder: Path, argv: Sequence[str], diff_name: str) -> JsonTree:

@@ -16,6 +16,7 @@ from reverie.checkpoint import Checkpoint
 from reverie.config import TrainConfig
 from reverie.documents import parse
 from reverie.evaluator import EvalResult
+from reverie.run_manifest import Device
 from reverie.types import Counters, EpisodeResult, JsonTree
 from reverie.wiring import Events, Fault
 
@@ -140,7 +141,14 @@ class RunRecord:
         self._time = dict.fromkeys(_TIMES, 0.0) | old.time
         self._window: dict[str, list[float]] = {}
         self._train: dict[str, float] = {}
+        self.learner_device: Device | None = None
+        """None before it has reported."""
         self._mark = (time.perf_counter(), self.progress.env_steps, self.progress.grad_updates)
+
+    @property
+    def learner_seconds(self) -> float:
+        """Seconds the learner has worked, across resumes."""
+        return self._time["learner_worked"]
 
     def take(self, events: Events) -> None:
         progress = self.progress
@@ -158,6 +166,7 @@ class RunRecord:
             self._time["learner_waited"] += stats.waited_s
             self._time["learner_worked"] += stats.worked_s
             self._train |= stats.metrics
+            self.learner_device = stats.device or self.learner_device
         for result in events.evaluated:
             progress.last_eval = result
             self._scores.append(result.score)

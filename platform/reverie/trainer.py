@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shlex
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable
 
 from reverie import env_factory, evaluator, registry, wiring
-from reverie.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from reverie.config import TrainConfig
 from reverie.documents import json_text, with_nulls
-from reverie.errors import ClusterLost, ConfigError, NonFiniteLoss, PartLost, RunError
+from reverie.errors import ClusterLost, NonFiniteLoss, PartLost, RunError
 from reverie.init_from import INIT_FILE, Source, init_json, init_text, read_source
-from reverie.lease import LEASE_FILE, FolderTaken, Lease, holder
+from reverie.lease import FolderTaken
 from reverie.links import Backend
 from reverie.metrics import MetricsLogger
-from reverie.paths import place, short
+from reverie.paths import short
 from reverie.policy import CONFIG_FILE, SPACES_FILE
 from reverie.protocols import Initialised, Videos
-from reverie.run_manifest import write_run_manifest
+from reverie.run_folder import Resume, RunFolder
+from reverie.run_manifest import record_learner, write_run_manifest
 from reverie.run_record import Progress, RunRecord, Summary
 from reverie.starvation import PATIENCE, NeverTrained, reason
 from reverie.stop_signals import StopSignals, exit_code
 from reverie.storage import Storage
-from reverie.types import Counters, Json
+from reverie.types import Counters
 from reverie.video import IMAGINED_FPS, can_film, write_run_video
 from reverie.wiring import Events
 
 log = logging.getLogger(__name__)
-Resume = Literal["never", "auto", "must"]
 STARTING = "starting: environments, replay, learner ..."
 """Said once nothing is left to refuse but by the cluster."""
 
@@ -79,34 +73,26 @@ class Trainer:
         signals: StopSignals | None = None,
     ) -> None:
         self.config = config
-        self._checkpoint: Checkpoint | None = None
         self._goes_back = checkpoint is not None
-        self._made = config.run.dir is None or not place(config.run.dir).exists()
-        self.folder = run_folder(config)
-        self._store = CheckpointStore(Storage(str(self.folder)), config.run.keep_checkpoints)
-        self._is_new = self._has_begun = False
+        self._home = RunFolder(config)
+        self.folder = self._home.path
+        self._has_begun = False
         self._signals = signals or StopSignals()
         self._signals.last_words = self._last_words
-        self._is_new = self._claim_folder(resume)
+        self._lease = self._home.claim(resume)
         try:
-            if not self._is_new and resume != "never":
-                self._find_checkpoint(resume, checkpoint)
+            self._checkpoint = self._home.find_checkpoint(resume, checkpoint)
             self._begin(local, address)
             self._signals.listen()
         except BaseException as error:
             if _is_ray_s_sigterm(error) and self._signals.is_listening:
                 self._signals.end(signal.SIGTERM)
             self._lease.release()
-            self._clear_start()
+            self._home.clear_start()
             raise
         self._number = self._checkpoint.number if self._checkpoint else 0
         self._last_log = self._last_save = time.perf_counter()
         self._asks_at: int | None = config.run.prefill + PATIENCE
-
-    @property
-    def _shown(self) -> str:
-        """The run folder as it stands in a command."""
-        return shlex.quote(str(short(self.folder)))
 
     @property
     def progress(self) -> Progress:
@@ -149,7 +135,7 @@ class Trainer:
             except (Interrupted, NonFiniteLoss, FolderTaken, NeverTrained):
                 raise
             except ClusterLost as error:
-                raise ClusterLost(self._standing(str(error))) from error
+                raise ClusterLost(self._home.standing(str(error))) from error
             except Exception:
                 self._save_what_is_left()
                 raise
@@ -180,8 +166,8 @@ class Trainer:
             "record": self._record.to_json(),
             "config": self.config.to_dict(),
         }
-        self._number = self._store.next_number()
-        self._store.save(
+        self._number = self._home.checkpoints.next_number()
+        self._home.checkpoints.save(
             self._number, saved.tensors, documents, saved.files, provisional=provisional
         )
         self._last_save = time.perf_counter()
@@ -198,7 +184,10 @@ class Trainer:
             self._lease.release()
 
     def _take(self, events: Events) -> None:
+        before = self._record.learner_device
         self._record.take(events)
+        if self._record.learner_device != before:
+            self._record_learner()
         counters = self._record.counters()
         for stats in events.trained:
             for report in stats.reports:
@@ -249,40 +238,18 @@ class Trainer:
         if self._signals.first is not None:
             self._log()
             self._save_to_rest()
-            raise Interrupted(self._signals.first, self._shown)
+            raise Interrupted(self._signals.first, self._home.shown)
 
     def _last_words(self, number: int) -> str:
         """Of a process that a signal ends at once: what stands, and what to do."""
         name = signal.Signals(number).name
-        if self._is_new and not self._has_begun:
-            self._clear_start()
+        if self._home.is_new and not self._has_begun:
+            self._home.clear_start()
             return (
                 f"stopped by {name} before there was anything to save;"
                 " the same command starts it again"
             )
-        return self._standing(f"stopped at once by {name}")
-
-    def _standing(self, what: str) -> str:
-        """What came to pass, and which checkpoint stands after it."""
-        while (newest := self._store.newest()) is not None:
-            try:
-                record = self._store.load(newest, ["record.json"]).document("record")
-            except CheckpointError:
-                continue  # it is known as broken now
-            steps = record["progress"]["env_steps"]
-            return (
-                f"{what}; checkpoint {newest} stands ({steps:,} env steps), resume it with: "
-                f"reverie resume {self._shown}"
-            )
-        return (
-            f"{what}; no checkpoint stands yet: start again with the same command and"
-            f" run.dir={self._shown} --resume=auto"
-        )
-
-    def _clear_start(self) -> None:
-        """A run that never began leaves nothing that is in the way."""
-        if self._is_new:
-            _clear(self.folder, whole=self._made)
+        return self._home.standing(f"stopped at once by {name}")
 
     def _save_to_rest(self, *, provisional: bool = False) -> None:
         """Save, as often as a part dies meanwhile; the supervisor counts its deaths."""
@@ -326,7 +293,7 @@ class Trainer:
         self._sum_up()
         raise NeverTrained(
             f"{self._why_hungry()}; no update was made and nothing evaluated, state and replay "
-            f"are kept: reverie resume {self._shown} with that and a larger run.env_steps"
+            f"are kept: reverie resume {self._home.shown} with that and a larger run.env_steps"
         )
 
     def _why_hungry(self) -> str:
@@ -339,7 +306,12 @@ class Trainer:
         figures = {key: getattr(summary, key) for key in summary.__slots__}
         text = json_text(with_nulls(figures, "summary.json"), indent=2)
         Storage(str(self.folder)).write_atomic("summary.json", text.encode())
+        self._record_learner()
         return summary
+
+    def _record_learner(self) -> None:
+        if device := self._record.learner_device:
+            record_learner(self.folder, device, self._record.learner_seconds)
 
     def _begin(self, local: bool, address: str | None) -> None:
         self.spaces = env_factory.spaces_of(self.config.env)
@@ -351,87 +323,17 @@ class Trainer:
         self._write_files()
         if source is not None and taken is not None:
             self._note_start(source, taken)
-        if self._goes_back:
-            self._leave_later()
+        if self._goes_back and self._checkpoint is not None:
+            self._home.leave_later(self._checkpoint.number)
         self._record = RunRecord(self.config, self._checkpoint)
         self._metrics = self._make_logger()
         try:
-            if self._checkpoint is not None or not self._is_new:
+            if self._checkpoint is not None or not self._home.is_new:
                 self._metrics.resumed(self._record.counters())
             self._backend = self._make_backend(local, address, source)
         except BaseException:
             self._metrics.close()
             raise
-
-    def _claim_folder(self, resume: Resume) -> bool:
-        """Take the run folder, made if need be; True if nothing was in it."""
-        is_empty = _is_empty(self.folder)
-        if resume == "never" and not is_empty:
-            raise self._exists()
-        if resume == "must" and is_empty:
-            raise self._nothing_to_resume()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lease = Lease(self.folder)
-        if resume == "never" and not _is_empty(self.folder):
-            self._lease.release()  # another was faster, and has ended already
-            raise self._exists()
-        return is_empty
-
-    def _exists(self) -> ConfigError:
-        owner = holder(self.folder) if (self.folder / LEASE_FILE).exists() else None
-        if owner is not None:
-            return ConfigError(
-                f"run.dir: {self._shown} exists and {owner} writes it; choose another"
-            )
-        return ConfigError(
-            f"run.dir: {self._shown} exists; choose another, or resume it: "
-            f"reverie resume {self._shown}"
-        )
-
-    def _nothing_to_resume(self) -> ConfigError:
-        return ConfigError(f"{self._shown}: nothing to resume: no checkpoint in it")
-
-    def _find_checkpoint(self, resume: Resume, number: int | None) -> None:
-        """Find what the run goes on from, and say how its configuration has changed since."""
-        if (self.folder / CONFIG_FILE).exists():
-            self._checkpoint = self._store.latest() if number is None else self._store.load(number)
-        if self._checkpoint is None:
-            if resume == "must":
-                raise self._nothing_to_resume()
-            return
-        self._check_shards(self._checkpoint)
-        if "config.json" in self._checkpoint.parts:
-            told = _flat(self._checkpoint.document("config"))
-            for key, value in _flat(self.config.to_dict()).items():
-                if told.get(key) != value and key != "run.dir":
-                    log.warning(
-                        "config: %s is %s now; checkpoint %d was trained with %s",
-                        key,
-                        json.dumps(value),
-                        self._checkpoint.number,
-                        json.dumps(told.get(key)),
-                    )
-
-    def _leave_later(self) -> None:
-        """Take later checkpoints away that the run does not go on from."""
-        if self._checkpoint is None:
-            return
-        number = self._checkpoint.number
-        if later := self._store.set_aside(number):
-            log.warning(
-                "going on from checkpoint %d: %s set aside (manifest.set_aside.json), gone with"
-                " the next checkpoint",
-                number,
-                later,
-            )
-
-    def _check_shards(self, checkpoint: Checkpoint) -> None:
-        had, wanted = len(checkpoint.document("replay")), self.config.resources.num_shards
-        if had != wanted:
-            raise ConfigError(
-                f"resources.num_shards: the checkpoint holds {had} shards, got {wanted}; "
-                "the number of shards of a run cannot change"
-            )
 
     def _write_files(self) -> None:
         storage = Storage(str(self.folder))
@@ -483,52 +385,3 @@ class Trainer:
 def _is_ray_s_sigterm(error: BaseException) -> bool:
     """Whether SIGTERM came after `ray.init` has put a handler of its own in the place of ours."""
     return isinstance(error, SystemExit) and error.code == signal.SIGTERM
-
-
-def _is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing but leases, or is not there."""
-    return not folder.exists() or all(LEASE_FILE in path.name for path in folder.iterdir())
-
-
-def _clear(folder: Path, *, whole: bool) -> None:
-    """Remove what a start has written; the folder itself only if it was made then."""
-    try:
-        if whole:
-            shutil.rmtree(folder)
-            return
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    except OSError as error:  # why the start failed is what counts
-        log.warning("%s: what the start wrote could not be removed: %s", folder, error)
-
-
-def _flat(tree: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
-    """Leaves of a tree by dotted key."""
-    flat: dict[str, Json] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-def run_folder(config: TrainConfig) -> Path:
-    """The run's folder: the configured one, or a fresh name under runs/."""
-    if config.run.dir is not None:
-        return place(config.run.dir)
-    task = config.env.task.replace(":", "-").replace("/", "-").split("\\")[-1]
-    harmony = getattr(getattr(config.algorithm, "harmony", None), "mode", "off")
-    name = config.algorithm.name.split(":")[-1] + ("" if harmony == "off" else "-harmony")
-    stem = f"{name}-{task}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
-        folder = Path("runs") / (stem + suffix)
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return place(folder)
-    raise ConfigError(f"runs/{stem}: a thousand runs of this name exist already")

@@ -225,6 +225,16 @@ class EpisodeResult:
     """An evaluation ended it at `eval.max_steps`, not the environment."""
 
 
+class SideRows(NamedTuple):
+    """Side columns of some rows of one shard."""
+
+    shard: int
+    step_ids: Array
+    """int64 [n]."""
+    values: Rows
+    """Columns [n, ...] by name."""
+
+
 class Version(NamedTuple):
     """Identity of published weights; a restarted learner gets the next incarnation."""
 

@@ -146,7 +146,7 @@ def make_coordinator(config: TrainConfig, specs: dict[str, StreamSpec]) -> Repla
         prefill=config.run.prefill,
         pretrain_batches=config.learner.pretrain,
         budget=config.run.env_steps,
-        chunk_length=config.replay.chunk_length,
+        steps_ahead=config.steps_ahead,
         envs_per_worker=config.resources.envs_per_worker,
         num_workers=config.resources.num_env_workers,
         num_shards=config.resources.num_shards,
@@ -221,5 +221,6 @@ def make_shard(config: TrainConfig, specs: dict[str, StreamSpec], shard: int) ->
         specs,
         capacity_rows=-(-config.replay.capacity // config.resources.num_shards),
         codec=config.replay.codec,
+        grow_to=config.replay.chunk_length if config.quota < config.replay.chunk_length // 2 else 0,
         seed=config.seed,
     )

@@ -30,6 +30,17 @@ NANO: dict[str, Any] = {
     "warmup": 1,
 }
 """Networks that exist only to be tested."""
+NANO_TREE: dict[str, Any] = {
+    "name": "dreamerv3",
+    "dialect": "2025",
+    "size": "1m",
+    "horizon": 3,
+    "rssm": {"deter": 32, "units": 8, "stoch": 4, "classes": 4, "blocks": 4},
+    "encoder": {"depth": 2, "units": 8},
+    "decoder": {"depth": 2, "units": 8},
+    "heads": {"units": 8},
+}
+"""Such as a configuration names them."""
 
 
 def nano_agent(

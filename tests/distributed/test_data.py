@@ -69,7 +69,7 @@ def test_windows_equal_the_inserted_rows_while_busy_shards_answer_many_requests(
         return ray.remote(cls).options(**options).remote(*arguments)
 
     settings = {"ratio": 0, "prefill": 8, "pretrain_batches": 60, "budget": 100}
-    shape = {"chunk_length": CHUNK, "envs_per_worker": ENVS, "num_workers": 1, "num_shards": 2}
+    shape = {"steps_ahead": CHUNK, "envs_per_worker": ENVS, "num_workers": 1, "num_shards": 2}
     plain = ReplayCoordinator(SPECS, **settings, **shape)
     actors = [start(CoordinatorActor, "coordinator", 0, plain, 0)]
     # Small enough that old chunks are evicted while others are drawn.
@@ -141,7 +141,7 @@ def test_window_starts_are_uniform_over_unequal_shards_and_restarted_streams() -
         prefill=1,
         pretrain_batches=updates,
         budget=10,
-        chunk_length=9,
+        steps_ahead=9,
         envs_per_worker=1,
         num_workers=1,
         num_shards=shards,

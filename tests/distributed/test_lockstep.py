@@ -12,6 +12,7 @@ from reverie.checkpoint import CheckpointStore
 from reverie.config import resolve_config
 from reverie.storage import Storage
 from reverie.trainer import Trainer
+from tests.algorithms.small_2025 import NANO_TREE
 from tests.fakes import tree
 
 DREAMER: dict[str, Any] = {
@@ -31,6 +32,13 @@ DREAMER: dict[str, Any] = {
     "eval": {"every": 400, "episodes": 2},
     "logging": {"tensorboard": False},
 }
+LATENTS: dict[str, Any] = DREAMER | {
+    "algorithm": NANO_TREE,
+    "learner": {"training_ratio": 8, "batch_size": 4, "batch_length": 8},
+    "run": {"env_steps": 240, "prefill": 40, "prefill_actions": "policy", "quota": 1}
+    | {"lockstep": True},
+}
+"""Acting leaves latents in the replay, row by row."""
 
 
 def record(trainer: Trainer) -> tuple[list[Any], dict[str, Any], Any]:
@@ -58,9 +66,11 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("agent", ["Plain", "DreamerV3"])
+@pytest.mark.parametrize("agent", ["Plain", "DreamerV3", "latents"])
 def test_lockstep_on_ray_equals_local(agent: str, tmp_path: Path, ray_local: None) -> None:
-    raw = DREAMER if agent == "DreamerV3" else tree(run={"env_steps": 1_000, "lockstep": True})
+    raw = {"DreamerV3": DREAMER, "latents": LATENTS}.get(
+        agent, tree(run={"env_steps": 1_000, "lockstep": True})
+    )
     found = []
     for way in ("local", "ray"):
         # One thread: sums over another number of threads round differently.
@@ -72,6 +82,7 @@ def test_lockstep_on_ray_equals_local(agent: str, tmp_path: Path, ray_local: Non
     assert sum(updates for updates, _ in losses if isinstance(updates, int)) > 25
     assert json.dumps(losses) == json.dumps(ray_losses)
     assert files == ray_files
+    assert any("side" in name for name in files) == (agent == "latents")
     state, ray_state = flat(state), flat(ray_state)
     assert state.keys() == ray_state.keys()
     for key, value in state.items():

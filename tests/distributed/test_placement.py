@@ -108,7 +108,7 @@ print("niceness", ray.get(niceness.remote()))
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_ray_of_ones_own_runs_its_actors_as_any_process() -> None:
     done = subprocess.run(
         [sys.executable, "-c", NICENESS], cwd=ROOT, env=dict(os.environ), capture_output=True

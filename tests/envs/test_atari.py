@@ -70,6 +70,18 @@ def test_pixels_and_rewards_equal_gymnasium_preprocessing(game):
             np.testing.assert_array_equal(ours[0]["image"], theirs[0])
 
 
+def test_bilinear_frames_are_pillow_s():
+    from PIL import Image
+
+    env, area = (make("boxing", noops=0, resize=how) for how in ("bilinear", "area"))
+    (shown, _), (other, _) = env.reset(seed=0), area.reset(seed=0)
+    wanted = Image.fromarray(env._ale.getScreenRGB()).resize((64, 64), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(shown["image"], np.array(wanted))
+    assert not np.array_equal(shown["image"], other["image"])
+    protocol = SUITE.protocol("pong", AtariConfig(resize="bilinear"))
+    assert protocol.id == "atari100k-v1-resize=bilinear"
+
+
 @pytest.mark.parametrize("game", ["boxing", "freeway", "amidar", "qbert"])
 def test_an_episode_does_not_depend_on_the_one_before(game):
     env = make(game)

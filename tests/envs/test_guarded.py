@@ -1,6 +1,7 @@
 """Calls that fail or hang are named."""
 
 import threading
+import time
 
 import pytest
 
@@ -12,6 +13,23 @@ from reverie_envs.wrappers import ContractError
 def test_an_exception_comes_with_its_place():
     with pytest.raises(CallFailed, match=r"step raised ZeroDivisionError: .*test_guarded.py:\d+"):
         ask(CallThread(5), "step", lambda: 1 // 0)
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def test_an_exception_that_cannot_be_shown_is_named():
+    def fail():
+        raise Unprintable
+
+    with pytest.raises(CallFailed, match="step raised Unprintable: it cannot be shown"):
+        ask(CallThread(5), "step", fail)
+
+
+def test_a_call_may_take_longer_than_the_limit_where_that_is_said():
+    assert ask(CallThread(0.05), "make", lambda: time.sleep(0.2), at_least_s=10) is None
 
 
 def test_a_contract_error_comes_as_it_is():

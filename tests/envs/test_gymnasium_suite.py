@@ -78,6 +78,15 @@ def test_rendering_is_added_as_an_image(drawn):
         assert not obs["image"][:, -1].any()
 
 
+def test_what_was_made_can_be_made_again_from_its_spec(drawn):
+    env = GYM.make(drawn, GYM.Config(render=True, size=32))
+    again = gymnasium.make(env.spec, disable_env_checker=True)
+    assert again.observation_space == env.observation_space
+    assert env_name(again) == drawn
+    arguments = [wrapper.kwargs for wrapper in env.spec.additional_wrappers]
+    assert arguments == [{"name": drawn, "size": 32}, {"size": 32}]
+
+
 def test_the_protocol_names_the_options(drawn):
     assert GYM.protocol(drawn, GYM.Config(render=True)).id == f"gym-v1-{drawn}-render=True"
 

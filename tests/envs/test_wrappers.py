@@ -111,6 +111,7 @@ def test_a_log_of_one_number_is_fine_beside_keys_of_any_kind(value):
         (FINE, np.nan, False),
         (FINE, None, True),
         (FINE, np.zeros(2), True),
+        (FINE, np.zeros(1), True),
         (FINE.astype(np.float64), 0.0, True),
         (np.zeros(3, np.float32), 0.0, True),
     ],
@@ -129,6 +130,7 @@ def test_a_value_may_pass_but_a_type_will_repeat(obs, reward, repeats):
         ((64, 64, 1), 1, np.float32),
         ((32, 40), 1, np.float32),
         ((64, 64, 3), 255, np.float32),
+        ((32, 32, 3), 1, np.float16),
     ],
 )
 def test_floats_in_the_range_of_pictures_are_pictures_and_that_is_said_once(
@@ -152,6 +154,42 @@ def test_a_table_of_floats_is_no_picture():
     for shape in ((8, 10), (2, 3, 3), (5, 64)):
         space = spaces.Box(0, 1, shape, np.float32)
         assert list(spaces_of(Fixed(space, None)).obs) == ["proprio"]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-1, 1, (32, 33, 3), np.float32),
+        spaces.Box(0, 255, (32, 34, 3), np.int32),
+        spaces.Box(0, 1, (32, 35), np.bool_),
+    ],
+)
+def test_a_matrix_that_is_learned_as_a_wide_vector_is_said(space, caplog):
+    caplog.set_level("INFO")
+    assert list(spaces_of(Fixed(space, None)).obs) == ["proprio"]
+    assert f"{space.shape} is learned as a vector of" in caplog.text
+
+
+class Bare(gymnasium.Env):
+    """Declares nothing."""
+
+
+def test_an_environment_without_numbers_to_see_or_to_choose_is_refused():
+    nothing = spaces.Box(-1, 1, (0,))
+    for space in (nothing, spaces.Dict(), spaces.Dict({"a": nothing})):
+        with pytest.raises(ValueError, match="holds no numbers"):
+            standardise(Fixed(space, None))
+    assert spaces_of(Fixed(spaces.Dict({"a": nothing, "b": LOW}), None)).obs["a"].size == 0
+    env = Fixed(LOW, None)
+    env.action_space = nothing
+    with pytest.raises(ValueError, match=r"action space Box.* is not supported; .*one number"):
+        standardise(env)
+    with pytest.raises(ValueError, match="observation space is None, which is not supported"):
+        standardise(Bare())
+    env = Bare()
+    env.observation_space = LOW
+    with pytest.raises(ValueError, match="the action space None is not supported"):
+        standardise(env)
 
 
 def test_floats_that_look_channel_first_are_refused():

@@ -51,7 +51,7 @@ def parts(prefetch: int = 2, shards: int = 2) -> tuple[BatchStream, Any, list[Re
         prefill=4,
         pretrain_batches=50,
         budget=100,
-        chunk_length=CHUNK,
+        steps_ahead=CHUNK,
         envs_per_worker=1,
         num_workers=1,
         num_shards=shards,

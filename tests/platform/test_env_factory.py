@@ -64,3 +64,12 @@ def test_building_may_take_longer_than_a_step(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("reverie.env_factory.make_vector_env", slowly)
     guarded(step_timeout_s=0.1).close()
+
+
+def test_an_interrupt_of_an_environment_s_own_is_its_fault() -> None:
+    env = {"factory": "tests.contract.zoo:fault_interrupts"}
+    config = resolve_config(tree() | {"env": env}).env
+    vector = GuardedVectorEnv(config, 1, lambda index, episode: 0)
+    with pytest.raises(EnvFault, match="KeyboardInterrupt"):
+        step_often(vector)
+    vector.close()

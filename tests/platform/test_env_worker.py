@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from reverie import wiring
 from reverie.config import TrainConfig, resolve_config
 from reverie.env_factory import spaces_of
+from reverie.env_loop import RANDOM_VERSION
 from reverie.env_worker import EnvWorker
 from reverie.replay.coordinator import ReplayCoordinator
-from reverie.types import Array, Chunk
+from reverie.types import Array, Chunk, SideRows, Version
 from tests.fakes import tree
 
 GAMES: dict[str, dict[str, Any]] = {
@@ -34,7 +36,7 @@ class Keeping:
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
 
-    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows]) -> dict[str, float]:
         self.chunks += chunks
         return {}
 
@@ -101,3 +103,37 @@ def test_a_worker_that_came_back_and_another_seed_of_the_run_start_otherwise(gam
     differing = play(other, make_coordinator(other))
     for changed in (again, differing):
         assert any(not np.array_equal(changed[index], first[index]) for index in first)
+
+
+def collected(**settings: Any) -> list[Chunk]:
+    config = resolve_config(tree(run={"env_steps": 24, "prefill": 8}, **settings))
+    shard, spaces = Keeping(), spaces_of(config.env)
+    worker = EnvWorker(config, spaces, 0, make_coordinator(config), [shard], NO_WEIGHTS)
+    worker._actor.version = Version(0, 0)
+    while not worker.collect().done:
+        pass
+    worker.close()
+    return shard.chunks
+
+
+@pytest.mark.parametrize(("quota", "most"), [(None, 8), (1, 1), (3, 3)])
+def test_the_weights_are_looked_at_once_per_quota_and_its_rows_handed_over(
+    quota: int | None, most: int
+) -> None:
+    settings = {"learner__training_ratio": 0, "run__quota": quota}
+    found = collected(**settings)
+    decided = [int((~chunk.data["is_last"]).sum()) for chunk in found]
+    assert max(decided) == most
+    assert sum(decided) == 24
+
+
+@pytest.mark.parametrize("who", ["random", "policy"])
+def test_a_preset_says_who_acts_in_the_prefill(who: str) -> None:
+    found = collected(run__prefill_actions=who, learner__training_ratio=0)
+    rows = {
+        key: np.concatenate([chunk.data[key] for chunk in found])
+        for key in ("policy_version", "is_last")
+    }
+    versions = rows["policy_version"][~rows["is_last"]]
+    assert (versions[:8] == (RANDOM_VERSION if who == "random" else 0)).all()
+    assert (versions[8:] == 0).all()

@@ -150,6 +150,25 @@ def test_acting_by_another_mode_is_another_protocol() -> None:
     assert set(modes) == {"mode"}
 
 
+def test_a_preset_s_mode_wins_over_the_suite_s_and_stands_in_the_id() -> None:
+    config, agent = agent_for(eval={"episodes": 2, "mode": "mode", "max_steps": 4})
+    assert (found := protocol_of(config)).mode == "mode"
+    assert found.id == "counting-v1-max_steps=4-mode" == scored(config, agent).protocol
+    asked = protocol_of(config, "sample")
+    assert (asked.mode, asked.id) == ("sample", "counting-v1-max_steps=4")
+
+
+def test_naming_the_suite_s_own_mode_is_no_other_protocol() -> None:
+    config, _ = agent_for(eval={"mode": "sample"})
+    assert protocol_of(config) == protocol_of(agent_for()[0])
+
+
+def test_evaluations_of_a_run_act_in_its_mode() -> None:
+    config, _ = agent_for(eval={"mode": "mode"})
+    evaluator = Evaluator(config, spaces_of(config.env), WeightStore())
+    assert evaluator._protocol.mode == evaluator._actor._mode == "mode"
+
+
 def test_a_suite_with_references_gets_a_normalised_score() -> None:
     config, agent = agent_for("Planner", env="toy/catch", eval__episodes=8)
     result = scored(config, agent)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from reverie.native_spaces import NativeAction, NativeObs, NativeSpaces
 from reverie.observations import ObservationReader, check_native
@@ -64,6 +65,20 @@ def test_a_batch_of_either_is_a_batch() -> None:
         assert not single
         assert rows["image"].shape == (5, 8, 9, 1)
         assert rows["place"].argmax(1).tolist() == [0, 1, 2, 2, 1]
+
+
+def test_a_flipped_picture_can_be_given_to_torch() -> None:
+    rows, _ = ObservationReader(SPACES).read(NATIVE | {"image": IMAGE[::-1, ::-1]})
+    assert torch.from_numpy(rows["image"])[0, 0, 0] == IMAGE[-1, -1]
+
+
+def test_as_many_discrete_numbers_as_there_are_choices_are_a_batch() -> None:
+    native = NativeSpaces({"x": NativeObs((), (), "int64", first=0)}, ACTION)
+    reader = ObservationReader(Spaces({"x": ArraySpec((3,), "float32")}, SPACES.action, native))
+    rows, single = reader.read(np.array([0, 0, 1]))
+    assert (single, rows["x"].argmax(1).tolist()) == (False, [0, 0, 1])
+    rows, single = reader.read(np.array([0.0, 0.0, 1.0]))
+    assert (single, rows["x"].tolist()) == (True, [[0, 0, 1]])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ import pytest
 from reverie import run_manifest
 from reverie.config import TrainConfig
 from reverie.errors import DocumentError
-from reverie.run_manifest import hardware, installed_versions, read_git, write_run_manifest
+from reverie.run_manifest import (
+    Device,
+    device_of,
+    hardware,
+    installed_versions,
+    read_git,
+    record_learner,
+    write_run_manifest,
+)
 from reverie.types import ActionSpec, ArraySpec, Spaces
 
 SPACES = Spaces({"image": ArraySpec((8, 8, 3), "uint8")}, ActionSpec("discrete", (4,)))
@@ -189,3 +197,15 @@ def test_gpus_are_listed_if_torch_is_there(monkeypatch: pytest.MonkeyPatch) -> N
     assert hardware()["gpus"] == [{"name": "H200", "memory_bytes": 5}] * 2
     monkeypatch.delitem(run_manifest.sys.modules, "torch")
     assert hardware()["gpus"] == []
+
+
+def test_the_learners_device_stands_beside_the_drivers_hardware(
+    elsewhere: None, tmp_path: Path
+) -> None:
+    before = write(tmp_path / "run")
+    record_learner(tmp_path / "run", Device("NVIDIA H100", is_gpu=True), 12.3456)
+    record_learner(tmp_path / "run", Device("NVIDIA H200", is_gpu=True), 20)
+    after = json.loads((tmp_path / "run/run_manifest.json").read_text())
+    assert after.pop("learner") == {"device": "NVIDIA H200", "gpu": True, "worked_s": 20}
+    assert after == before
+    assert device_of("cpu") == Device(hardware()["cpu"], is_gpu=False)

@@ -7,7 +7,7 @@ Shape legend: B batch, T time, F feat, E embed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,8 @@ from reverie_algorithms.common.dists import symlog
 
 VECTOR = ":vector"
 """Key of all vector observations together among the network inputs."""
+SMALLEST_SIDE = 4
+"""Image sides are halved until the shorter one has this many pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +158,37 @@ class ObsDecoder(nn.Module):
 def squared_error(mean: Tensor, target: Tensor, axes: int) -> Tensor:
     """Squared error summed over the last `axes` axes."""
     return F.mse_loss(mean, target, reduction="none").flatten(-axes).sum(-1)
+
+
+def num_stages(name: str, shape: Sequence[int]) -> int:
+    """Count the halvings that bring the shorter side of an image [H, W, C] to 4 pixels, or to 5, 6
+    or 7; `padded_sides` can be halved so often.
+
+    Raises:
+        ValueError: a side is below 8 pixels.
+    """
+    height, width = shape[:2]
+    stages = max((min(height, width) // SMALLEST_SIDE).bit_length() - 1, 0)
+    if not stages:
+        raise ValueError(
+            f"observation {name!r}: expected an image of at least {2 * SMALLEST_SIDE} pixels a "
+            f"side, got {height} x {width}; env.size=64 resizes it"
+        )
+    return stages
+
+
+def padded_sides(shape: Sequence[int], stages: int) -> tuple[int, int]:
+    """The sides of an image [H, W, C], up to the next that can be halved `stages` times."""
+    step = 2**stages
+    return -(-shape[0] // step) * step, -(-shape[1] // step) * step
+
+
+def padded(pixels: Tensor, sides: tuple[int, int]) -> Tensor:
+    """Pad centred pixels [M, H, W, C] with grey below and on the right; none where they fit.
+
+    Differs from the source, which takes no other sizes: 84 x 96 are read as 96 x 96.
+    """
+    height, width = pixels.shape[1:3]
+    if (height, width) == sides:
+        return pixels
+    return F.pad(pixels, (0, 0, 0, sides[1] - width, 0, sides[0] - height))

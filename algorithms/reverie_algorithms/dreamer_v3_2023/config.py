@@ -81,7 +81,11 @@ class DreamerV32023Config(V3Config):
 
 
 class Size(NamedTuple):
-    """One named size: layer widths of all networks."""
+    """One named size: layer widths of all networks.
+
+    The source's size blocks set `layers`, `units` and `cnn_depth`. Those of the MLP for vectors are
+    called `mlp_layers` and `mlp_units` there: it is the same at every published size.
+    """
 
     deter: int
     units: int
@@ -89,10 +93,13 @@ class Size(NamedTuple):
     depth: int
     stoch: int = 32
     classes: int = 32
+    vector_layers: int = 5
+    vector_units: int = 1024
 
     def defaults(self) -> dict[str, Any]:
         """The config values this size implies."""
-        net = {"depth": self.depth, "layers": self.layers, "units": self.units}
+        vector = {"layers": self.vector_layers, "units": self.vector_units}
+        net = {"depth": self.depth, **vector}
         latent = {"stoch": self.stoch, "classes": self.classes}
         return {
             "rssm": {"deter": self.deter, "units": self.units, **latent},
@@ -103,7 +110,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "tiny": Size(128, 128, 1, 8, 16, 16),
+    "tiny": Size(128, 128, 1, 8, 16, 16, 1, 128),
     "small": Size(512, 512, 2, 32),
     "medium": Size(1024, 640, 3, 48),
     "large": Size(2048, 768, 4, 64),

@@ -24,13 +24,18 @@ from reverie_algorithms import fast
 from reverie_algorithms.common.layers import (
     LayerNorm,
     average_fan,
-    num_stages,
     output_linear,
-    padded,
-    padded_sides,
     xavier_uniform_,
 )
-from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys, by_key
+from reverie_algorithms.common.observations import (
+    ObsDecoder,
+    ObsEncoder,
+    ObsKeys,
+    by_key,
+    num_stages,
+    padded,
+    padded_sides,
+)
 from reverie_algorithms.fast.one_hot_linear import OneHots, column_major, one_hot_linear
 
 TRUNCATION = 0.87962566103423978
@@ -46,10 +51,10 @@ class ObsNetConfig:
 
     depth: Depth = 32
     """Channels at the finest resolution; they double with each halving."""
-    layers: Layers = 2
-    """Hidden layers of the MLP for vectors."""
-    units: Width = 512
-    """Width of that MLP."""
+    layers: Layers = 5
+    """Hidden layers of the MLP for vectors, the same at every published size."""
+    units: Width = 1024
+    """Width of that MLP, likewise."""
 
 
 def truncated_normal_(weight: Tensor) -> None:

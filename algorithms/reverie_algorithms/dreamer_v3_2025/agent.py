@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reverie.protocols import AgentContext, Feedback, Metrics, StreamSpec
-from reverie.types import STEP_ID, Counters, Spaces
+from reverie.protocols import AgentContext, Carry, Feedback, Metrics, StreamSpec
+from reverie.types import STEP_ID, Counters, Rows, Spaces
 from reverie_algorithms.common.dists import OneHotActions, ReinforcedNormal, one_hot
 from reverie_algorithms.common.observations import ObsKeys
 from reverie_algorithms.common.saved_agent import named_size
@@ -37,8 +37,8 @@ CONTEXT = 1
 class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
     """DreamerV3 of 2025: learns a world model, an actor and a critic with one optimizer.
 
-    Windows go on from the latent states that earlier updates inferred for them and stored in
-    the replay.
+    Windows go on from the latent states that are stored in the replay: those of acting, and later
+    those that the last update inferred.
     """
 
     Config = DreamerV32025Config
@@ -175,7 +175,9 @@ class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
         }
 
     def stored_state(self, batch: Mapping[str, Tensor]) -> LatentState:
-        """The latent state [B, ...] of the context row; zeros where none was stored yet."""
+        """The latent state [B, ...] of the context row; zeros where none was stored: behind last
+        rows, which are forgotten anyway, and rows whose action was random.
+        """
         if "side/valid" not in batch:
             return self.rssm.initial(len(batch["is_first"]))
         valid_B1 = batch["side/valid"][:, CONTEXT - 1].unsqueeze(-1)
@@ -184,13 +186,13 @@ class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
         stoch_BSK = one_hot(index_BS, self.config.rssm.classes) * valid_B1.unsqueeze(-1)
         return LatentState(deter_BD, stoch_BSK)
 
+    def side_of(self, carry: Carry) -> Rows:
+        """The latents of acting, as `_feedback` stores those of updates."""
+        return {key: value.cpu().numpy() for key, value in _stored(self.rssm.state(carry)).items()}
+
     def _feedback(self, batch: Mapping[str, Tensor], states: LatentState) -> Feedback:
-        """The new latents by step id; deter lies within [-1, 1], so that float16 does."""
-        return {
-            STEP_ID: batch[STEP_ID][:, CONTEXT:],
-            "deter": states.deter.detach().half(),
-            "stoch": states.stoch.detach().argmax(-1).to(torch.uint8),
-        }
+        """The new latents by step id."""
+        return {STEP_ID: batch[STEP_ID][:, CONTEXT:], **_stored(states)}
 
     def world_model_losses(
         self, data: Mapping[str, Tensor], start: LatentState, uniform_BTS: Tensor
@@ -220,3 +222,11 @@ class DreamerV32025(Dreamer[DreamerV32025Config, WorldModel]):
         total, weights = self.harmony(losses)
         metrics |= weights | {f"loss/{name}": loss.detach() for name, loss in losses.items()}
         return total, metrics | {"loss/total": total.detach()}
+
+
+def _stored(states: LatentState) -> dict[str, Tensor]:
+    """Latents as the replay keeps them; deter lies within [-1, 1], so that float16 does."""
+    return {
+        "deter": states.deter.detach().half(),
+        "stoch": states.stoch.detach().argmax(-1).to(torch.uint8),
+    }

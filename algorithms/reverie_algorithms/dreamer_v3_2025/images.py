@@ -22,8 +22,15 @@ from torch import Tensor, nn
 from reverie.ranges import Depth, Layers, Width
 from reverie.types import STRICT
 from reverie_algorithms import fast
-from reverie_algorithms.common.layers import num_stages, padded, padded_sides
-from reverie_algorithms.common.observations import ObsDecoder, ObsEncoder, ObsKeys, by_key
+from reverie_algorithms.common.observations import (
+    ObsDecoder,
+    ObsEncoder,
+    ObsKeys,
+    by_key,
+    num_stages,
+    padded,
+    padded_sides,
+)
 from reverie_algorithms.dreamer_v3_2025.nets import (
     RMSMLP,
     BlockLinear,

@@ -1,6 +1,6 @@
 """The command line: `reverie train|resume|eval|export|describe|algorithms|doctor`.
 
-Commands about environments stand in `env_commands`.
+Commands about environments stand in `env_commands`, `report` in `report_commands`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
 from reverie.cli.json_output import print_json
+from reverie.cli.report_commands import add_report
 from reverie.config import load_config, load_run_config
 from reverie.errors import ConfigError, RunError
 from reverie.paths import place, short
@@ -24,8 +25,8 @@ from reverie.repeated_log import OncePerWindow
 from reverie.stop_signals import StopSignals
 
 if TYPE_CHECKING:
+    from reverie.run_folder import Resume
     from reverie.settings import TrainConfig
-    from reverie.trainer import Resume
     from reverie.types import JsonTree
 
 CONFIG_HELP = "YAML file, or the name of a preset, e.g. dreamerv3/catch"
@@ -110,6 +111,7 @@ def make_parser() -> Parser:
     _add_resume(commands)
     _add_eval(commands)
     _add_export(commands)
+    add_report(commands)
     _add_describe(commands)
     add_env_commands(commands)
     add_command(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")
@@ -157,7 +159,7 @@ def _add_eval(commands: Commands) -> None:
         "--mode",
         choices=["sample", "mode"],
         help="how to choose actions: `sample` from the policy, or its `mode`"
-        " (default: the suite's protocol)",
+        " (default: the run's eval.mode, else the suite's protocol)",
     )
     parser.add_argument("--video", action="store_true", help="write an mp4 of the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

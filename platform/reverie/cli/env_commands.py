@@ -25,6 +25,7 @@ from reverie.paths import place, short
 if TYPE_CHECKING:
     from reverie.cli.film import Episode
     from reverie.settings import EnvConfig, TrainConfig
+    from reverie.types import JsonTree
 
 PLAY_EXAMPLES = """\
 examples:
@@ -266,11 +267,12 @@ def _write(path: Path, label: str, played: list[Episode]) -> Path:
 def _check_env(arguments: argparse.Namespace) -> int:
     sys.path.insert(0, os.getcwd())
     wanted = _wanted(arguments)
-    suite = registry.suite("factory")
-    config = suite.Config()
+    env = wanted.env if wanted else _env_alone(arguments)
+    suite = registry.suite(env.suite)
     results = registry.load(registry.CHECK_ENV)(
-        lambda: suite.make(arguments.factory, config),
+        lambda: suite.make(env.task, env.options),
         deterministic=not arguments.nondeterministic,
+        limit_s=env.step_timeout_s,
     )
     for result in results:
         print(f"{'ok  ' if result.ok else 'FAIL'} {result.name}: {result.message}")
@@ -282,16 +284,31 @@ def _wanted(arguments: argparse.Namespace) -> TrainConfig | None:
     """The configuration that the environment is to be used with, if one is named.
 
     Raises:
-        ConfigError: it is broken, or only its overrides are there.
+        ConfigError: it is broken.
     """
     from reverie.config import load_config
 
-    name, overrides = arguments.config, arguments.overrides
-    if name is None:
+    name = arguments.config
+    if name is None or ("=" in name and not Path(name).exists()):
         return None
-    if "=" in name and not Path(name).exists():
-        raise ConfigError(f"missing CONFIG before {name}, e.g. dreamerv3/catch")
-    return load_config(name, [*overrides, f"env.factory={arguments.factory}"])
+    return load_config(name, [f"env.factory={arguments.factory}", *arguments.overrides])
+
+
+def _env_alone(arguments: argparse.Namespace) -> EnvConfig:
+    """The environment with what `env.KEY=VALUE` says of it.
+
+    Raises:
+        ConfigError: another key, which only a CONFIG has.
+    """
+    from reverie.config import resolve_env
+    from reverie.config_tree import apply_overrides
+
+    overrides = [text for text in (arguments.config, *arguments.overrides) if text is not None]
+    for text in overrides:
+        if not text.startswith("env."):
+            raise ConfigError(f"missing CONFIG before {text}, e.g. dreamerv3/catch")
+    tree: JsonTree = {"env": {"suite": "factory", "task": arguments.factory}}
+    return resolve_env(apply_overrides(tree, overrides)["env"])
 
 
 def _agent_can_learn(config: TrainConfig) -> bool:

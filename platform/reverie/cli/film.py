@@ -124,15 +124,17 @@ def choose_env(name: str | None, overrides: list[str], run: Path | None = None) 
 
 
 def trained_player(run: Path, config: EnvConfig, spaces: Spaces, seed: int) -> Player:
-    """Load the policy of the newest checkpoint of `run`; it acts as the suite's protocol wants.
+    """Load the policy of the newest checkpoint of `run`; it acts as evaluations of the run do.
 
     Raises:
         FileNotFoundError: no run folder, or no checkpoint in it yet.
         ConfigError: the environment has other spaces than the run had.
     """
-    from reverie.policy import load
+    from reverie.config import load_run_config
+    from reverie.policy import config_file, load
 
-    mode = registry.suite(config.suite).protocol(config.task, config.options).mode
+    protocol = registry.suite(config.suite).protocol(config.task, config.options)
+    mode = load_run_config(config_file(run)).eval.mode or protocol.mode
     policy = load(run, mode=mode, seed=seed)
     if policy.spaces != spaces:
         raise ConfigError(

@@ -48,7 +48,11 @@ class EnvWorkerActor(EnvWorker):
         return self._link.known()
 
     def collect(self, should_stop: ShouldStop = never) -> CollectStats:
-        """As `EnvWorker`, for at most about `COLLECT_S` seconds but in lockstep."""
+        """As `EnvWorker`, for at most about `COLLECT_S` seconds but in lockstep.
+
+        One quota only, however small: what a worker has reported and not returned yet would be
+        missing from the run's record if it died.
+        """
         end = time.monotonic() + COLLECT_S
         in_lockstep = self._config.run.lockstep
         stats = super().collect(

@@ -8,10 +8,10 @@ They import no torch, which would cost each of their processes 200 MB and second
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from reverie.replay.shard import Damage, ReplayShard
-from reverie.types import Array, Chunk, Json, JsonTree, Version, Window
+from reverie.types import Array, Chunk, Json, JsonTree, SideRows, Version, Window
 from reverie.weight_store import State, WeightStore
 
 
@@ -31,8 +31,8 @@ class ShardActor:
         """What could not be loaded."""
         return self._damage
 
-    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
-        return self._shard.insert(chunks)
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows] = ()) -> dict[str, float]:
+        return self._shard.insert(chunks, side)
 
     def sample(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import ray
@@ -22,7 +22,7 @@ from reverie.config import TrainConfig
 from reverie.errors import ReplayLost
 from reverie.links import Masses, Report
 from reverie.replay.coordinator import Grant, Quota, StreamTicket
-from reverie.types import Array, Chunk, Counters, Version, Window
+from reverie.types import Array, Chunk, Counters, SideRows, Version, Window
 from reverie.weight_store import Pinned, State
 
 BEAT_S = 5.0
@@ -216,14 +216,14 @@ class ShardActorLink(ActorLink):
         super().__init__(run_id, "replay_shard", index)
         self._wait_for_feedback = wait_for_feedback
 
-    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
-        """Insert chunks; repeated after a replacement, since a chunk counts once.
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows] = ()) -> dict[str, float]:
+        """Insert chunks and side values; repeated after a replacement, since a chunk counts once.
 
         Raises:
             ReplayLost: the shard did not come back in time.
         """
         try:
-            return self.call("insert", chunks)
+            return self.call("insert", chunks, list(side))
         except GONE as error:
             raise ReplayLost(f"{self._name}: {error}") from error
 

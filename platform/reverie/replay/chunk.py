@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reverie.replay.codec import Encoded, decode
+from reverie.replay.codec import Encoded, decode, encode
 from reverie.replay.row_index import RowIndex
 from reverie.types import FLAG_KEYS, Array, Chunk, Rows, StreamId, checksum
 
@@ -72,7 +72,10 @@ class StoredChunk:
     sequence: int
     start_row: int
     stop_row: int
-    checksum: int
+    checksum: int | None
+    """Of its rows; None once others were added to those that came with its key."""
+    first_checksum: int
+    """Of the rows that came with its key."""
     data: Encoded
     side: Rows = field(default_factory=dict[str, Array])
     """Arrays [T, ...] by side name and `valid`; empty until the first write."""
@@ -86,6 +89,26 @@ class StoredChunk:
     @property
     def num_bytes(self) -> int:
         return sum(value.nbytes for value in (*self.data.values(), *self.side.values()))
+
+    def whole_checksum(self) -> int:
+        """Checksum of its rows as they are now."""
+        if self.checksum is None:
+            self.checksum = checksum({key: decode(value) for key, value in self.data.items()})
+        return self.checksum
+
+    def grow(self, rows: Rows, codec: str) -> None:
+        """Add the rows [T, ...] that follow. Views of the rows before stay what they are."""
+        before = {key: decode(value) for key, value in self.data.items()}
+        data = {key: np.concatenate([before[key], rows[key]]) for key in before}
+        for array in data.values():
+            array.setflags(write=False)
+        added = len(rows["is_first"])
+        self.side = {
+            name: np.concatenate([array, np.zeros((added, *array.shape[1:]), array.dtype)])
+            for name, array in self.side.items()
+        }
+        self.stop_row += added
+        self.data, self.checksum = encode(data, codec), None
 
     def rows(self, start: int, stop: int) -> Rows:
         """Rows start..stop (indices in this chunk) without side values: views where possible."""
@@ -120,9 +143,14 @@ class Segment:
 
     def append(self, stored: StoredChunk, is_first: Array, is_last: Array) -> list[Span]:
         """Add the next chunk; returns the spans it closes, in row order."""
-        offset = stored.start_row
-        self.chunks.append(offset, stored)
-        self.stop_row = stored.stop_row
+        self.chunks.append(stored.start_row, stored)
+        return self.extend(stored.start_row, is_first, is_last)
+
+    def extend(self, offset: int, is_first: Array, is_last: Array) -> list[Span]:
+        """Take in the rows from `offset` on at the end of the last chunk; returns the spans that
+        they close.
+        """
+        self.stop_row = offset + len(is_first)
         if self._open_row >= offset:
             self._open_is_first = bool(is_first[self._open_row - offset])
         spans: list[Span] = []
@@ -145,6 +173,10 @@ class Segment:
         if row > self._open_row:
             self._open_row, self._open_is_first = row, False
         return self.chunks.drop(self.chunks.find(row) if self.num_rows else len(self.chunks))
+
+    def last(self) -> StoredChunk:
+        """The chunk at its end."""
+        return self.chunks[len(self.chunks) - 1]
 
     def chunk_at(self, row: int) -> StoredChunk:
         """The chunk that holds `row`."""

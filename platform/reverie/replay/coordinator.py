@@ -107,7 +107,7 @@ class ReplayCoordinator:
 
     Args:
         specs: the agent's streams; the first one's steps are what the ratio counts.
-        ratio, prefill, pretrain_batches, budget, chunk_length: as for `RateLimiter`.
+        ratio, prefill, pretrain_batches, budget, steps_ahead: as for `RateLimiter`.
         seed: of the draws over shards.
         action_repeat: env frames per env step.
 
@@ -123,7 +123,7 @@ class ReplayCoordinator:
         prefill: int,
         pretrain_batches: int,
         budget: int,
-        chunk_length: int,
+        steps_ahead: int,
         envs_per_worker: int,
         num_workers: int,
         num_shards: int,
@@ -138,7 +138,7 @@ class ReplayCoordinator:
             pretrain_batches=pretrain_batches,
             budget=budget,
             batch_steps=batch_steps,
-            chunk_length=chunk_length,
+            steps_ahead=steps_ahead,
             num_streams=envs_per_worker * num_workers,
         )
         self._num_workers, self._envs_per_worker = num_workers, envs_per_worker

@@ -5,7 +5,7 @@
 
 At every moment, with `batch` short for batch_steps:
 
-    0 <= target - trained <= ratio x chunk_length x num_streams + batch + (pretraining still owed)
+    0 <= target - trained <= ratio x steps_ahead x num_streams + batch + (pretraining still owed)
 
 and once everything granted has arrived and no batch is due, target - trained < batch. Granted
 batches and granted env steps are counted ahead, so that no order of events leaves the bound.
@@ -55,7 +55,7 @@ class RateLimiter:
         pretrain_batches: batches owed at once when the prefill is over.
         budget: env steps of the run, prefill included; met exactly.
         batch_steps: trained steps per batch.
-        chunk_length, num_streams: their product is how many env steps workers may be ahead.
+        steps_ahead, num_streams: their product is how many env steps workers may be ahead.
 
     Raises:
         ValueError: a count below its minimum, or a ratio that is negative or not finite.
@@ -69,18 +69,18 @@ class RateLimiter:
         pretrain_batches: int,
         budget: int,
         batch_steps: int,
-        chunk_length: int,
+        steps_ahead: int,
         num_streams: int,
     ) -> None:
         _check_least(0, prefill=prefill, pretrain_batches=pretrain_batches, budget=budget)
-        _check_least(1, batch_steps=batch_steps, chunk_length=chunk_length, num_streams=num_streams)
+        _check_least(1, batch_steps=batch_steps, steps_ahead=steps_ahead, num_streams=num_streams)
         if not (math.isfinite(ratio) and ratio >= 0):
             raise ValueError(f"training_ratio: expected a finite number from 0 on, got {ratio}")
         # Through its decimal form, so that 0.3 is three tenths and sums are exact.
         self.ratio = Fraction(str(ratio))
         self.prefill, self.budget, self.batch_steps = prefill, budget, batch_steps
         self.pretrain_steps = pretrain_batches * batch_steps
-        self.most_ahead = chunk_length * num_streams
+        self.most_ahead = steps_ahead * num_streams
         """Env steps that may be ahead of training."""
         self.random_steps = self.counted_steps = self.uncounted_steps = self.lost_steps = 0
         self.trained_steps = self.trained_batches = self.in_flight = 0

@@ -6,7 +6,7 @@ so a restored shard repeats the draws of every batch that had not been trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from reverie.replay.codec import FileInfo, Record, read_records, write_records
 from reverie.replay.samplers import SamplerState, make_sampler
 from reverie.replay.store import ChunkStore, StreamState
 from reverie.seeds import make_rng
-from reverie.types import Array, Chunk, Json, JsonTree, Rows, StreamId, Window
+from reverie.types import Array, Chunk, Json, JsonTree, Rows, SideRows, StreamId, Window
 
 FORMAT = 1
 """Version of the fragment and of the files it names."""
@@ -106,6 +106,7 @@ class ReplayShard:
         capacity_rows: rows this shard keeps.
         codec: compression of image keys in memory and on disk.
         seed: of all draws, with `shard_id`.
+        grow_to: as for `ChunkStore`.
 
     Raises:
         ValueError: a capacity below one window, or an unknown codec or sampler.
@@ -118,6 +119,7 @@ class ReplayShard:
         capacity_rows: int,
         codec: str = "none",
         seed: int = 0,
+        grow_to: int = 0,
     ) -> None:
         self.shard_id = shard_id
         self._specs, self._seed = dict(specs), seed
@@ -125,19 +127,24 @@ class ReplayShard:
         self._samplers = {name: make_sampler(spec) for name, spec in specs.items()}
         episodic = any(spec.sampler == "episodes" for spec in specs.values())
         evict = "episodes" if episodic else "chunks"
-        self._store = ChunkStore(capacity_rows, codec, evict, self._samplers.values())
+        self._store = ChunkStore(capacity_rows, codec, evict, self._samplers.values(), grow_to)
         self._open: dict[tuple[str, int], _Draw] = {}
         self._folder: Path | None = None
         self._files: dict[str, FileInfo] = {}
 
-    def insert(self, chunks: list[Chunk]) -> dict[str, float]:
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows] = ()) -> dict[str, float]:
         """Keep `chunks`, in order; those inserted before change nothing. Returns the masses.
+
+        `side` are values of their rows: each counts where nothing was written for its row yet, so
+        that whatever comes when, a row's values are those of the last update that saw it.
 
         Raises:
             ValueError: a torn chunk, or the key of other rows; the chunks before it are kept.
         """
         for chunk in chunks:
             self._store.insert(chunk)
+        for rows in side:
+            self._store.write_back(rows.step_ids, rows.values, unset_only=True)
         return self.masses()
 
     def sample(
@@ -405,8 +412,10 @@ def _num_rows(saved: _Fragment) -> int:
 
 
 def _chunk_record(stored: StoredChunk) -> Record:
-    fields = ("stream", "number", "sequence", "start_row", "checksum")
-    return {name: getattr(stored, name) for name in fields}, stored.data
+    fields = ("stream", "number", "sequence", "start_row")
+    header: JsonTree = {name: getattr(stored, name) for name in fields}
+    header["checksum"] = stored.whole_checksum()
+    return header, stored.data
 
 
 def _side_record(stored: StoredChunk) -> Record:

@@ -46,6 +46,8 @@ class StreamState:
 
     stream: StreamId
     last_sequence: int = -1
+    last_checksum: int | None = None
+    """Of the chunk of that sequence; None after a restart."""
     stop_row: int = 0
     segments: list[Segment] = field(default_factory=list[Segment])
     """Segments with rows, in row order."""
@@ -56,6 +58,11 @@ class ChunkStore:
 
     `evict="chunks"` drops the oldest chunks; `"episodes"` drops whole episodes in the order they
     ended and keeps unfinished ones, so that it may exceed the capacity by those.
+
+    `grow_to` adds a chunk to the one before it where both have at most so many rows together: what
+    comes in pieces (down to a row each) is kept, saved and sampled as few. A chunk on disk does not
+    grow, and rows that begin or end an episode are not added: the order in which episodes ended is
+    that of the chunks.
     """
 
     def __init__(
@@ -64,10 +71,11 @@ class ChunkStore:
         codec: str = "none",
         evict: Evict = "chunks",
         listeners: Iterable[Listener] = (),
+        grow_to: int = 0,
     ) -> None:
         if capacity_rows < 1:
             raise ValueError(f"replay.capacity: expected at least 1 row, got {capacity_rows}")
-        self.capacity_rows, self.evict = capacity_rows, evict
+        self.capacity_rows, self.evict, self.grow_to = capacity_rows, evict, grow_to
         self.codec = check_codec(codec)
         self.listeners = tuple(listeners)
         self.num_rows = self.num_bytes = self.evicted_rows = 0
@@ -102,7 +110,10 @@ class ChunkStore:
             self.duplicates += 1
             return False
         verify(chunk)
-        self.restore(chunk, chunk.start_row)
+        if (segment := self._growing_with(chunk)) is not None:
+            self._grow(segment, chunk)
+        else:
+            self.restore(chunk, chunk.start_row)
         self.evict_surplus()
         return True
 
@@ -116,15 +127,15 @@ class ChunkStore:
             start_row=chunk.start_row,
             stop_row=chunk.stop_row,
             checksum=chunk.checksum,
+            first_checksum=chunk.checksum,
             data=encode(chunk.data, self.codec),
         )
-        self._note(stored)
+        self._note(chunk)
+        self._live[stored.key] = stored
+        self.num_bytes += stored.num_bytes
         segment = self._segment_for(chunk, start_row)
-        spans = segment.append(stored, chunk.data["is_first"], chunk.data["is_last"])
-        self._remember(spans)
+        self._tell(segment, segment.append(stored, chunk.data["is_first"], chunk.data["is_last"]))
         self.num_rows += chunk.stop_row - start_row
-        for listener in self.listeners:
-            listener.grown(segment, [span for span in spans if span.is_complete])
         return stored
 
     def evict_surplus(self) -> None:
@@ -163,12 +174,15 @@ class ChunkStore:
             for stored in segment.chunks.covering(start_row, stop)
         ]
 
-    def write_back(self, step_ids: NDArray[np.int64], values: Mapping[str, Array]) -> int:
+    def write_back(
+        self, step_ids: NDArray[np.int64], values: Mapping[str, Array], *, unset_only: bool = False
+    ) -> int:
         """Set side values of rows; returns how many ids were unknown or evicted, and ignored.
 
         Args:
             step_ids: int64 of any shape; of equal ids the last one counts.
             values: arrays [*step_ids.shape, ...] by side name.
+            unset_only: leave rows alone that have side values.
 
         Raises:
             ValueError: a value does not fit the ids, or has another shape or dtype than before.
@@ -179,7 +193,7 @@ class ChunkStore:
         order = np.argsort(ids, kind="stable")
         done = ignored = 0
         while done < len(order):
-            count, found = self._write_run(ids[order[done:]], order[done:], flat)
+            count, found = self._write_run(ids[order[done:]], order[done:], flat, unset_only)
             done, ignored = done + count, ignored + (not found)
         self.ignored_ids += ignored
         return ignored
@@ -198,24 +212,57 @@ class ChunkStore:
         state = self.streams.get(chunk.number)
         if state and state.stream != chunk.stream:
             raise ValueError(f"stream {chunk.number} is {state.stream}, got {chunk.stream}")
-        known = self._live.get((chunk.number, chunk.sequence))
-        if known and known.checksum != chunk.checksum:
+        known = self._known_checksum(chunk)
+        if known not in (None, chunk.checksum):
             raise ValueError(
                 f"chunk {chunk.sequence} of {chunk.stream}: got checksum {chunk.checksum:#010x}"
-                f" but {known.checksum:#010x} is stored; open a new stream after a restart"
+                f" but {known:#010x} is stored; open a new stream after a restart"
             )
         return state is not None and chunk.sequence <= state.last_sequence
 
-    def _note(self, stored: StoredChunk) -> None:
-        state = self.streams.setdefault(stored.number, StreamState(stored.stream))
-        if state.last_sequence >= 0 and stored.start_row < state.stop_row:
+    def _known_checksum(self, chunk: Chunk) -> int | None:
+        """Checksum of the chunk that came with this key, where it is still known."""
+        state = self.streams.get(chunk.number)
+        if state and chunk.sequence == state.last_sequence and state.last_checksum is not None:
+            return state.last_checksum
+        known = self._live.get((chunk.number, chunk.sequence))
+        return known.first_checksum if known else None
+
+    def _growing_with(self, chunk: Chunk) -> Segment | None:
+        """The segment whose last chunk takes these rows in; None: they are a chunk of their own."""
+        segment = self._growing.get((chunk.stream.worker, chunk.stream.env))
+        if segment is None or (segment.number, segment.stop_row) != (chunk.number, chunk.start_row):
+            return None
+        last = segment.last()
+        fits = chunk.stop_row - last.start_row <= self.grow_to
+        within = not (chunk.data["is_first"].any() or chunk.data["is_last"].any())
+        return segment if fits and within and last.saved is None else None
+
+    def _grow(self, segment: Segment, chunk: Chunk) -> None:
+        last = segment.last()
+        self._note(chunk)
+        before = last.num_bytes
+        last.grow(chunk.data, self.codec)
+        self.num_bytes += last.num_bytes - before
+        self.num_rows += chunk.num_rows
+        flags = chunk.data["is_first"], chunk.data["is_last"]
+        self._tell(segment, segment.extend(chunk.start_row, *flags))
+
+    def _tell(self, segment: Segment, spans: list[Span]) -> None:
+        """Let the listeners know of new rows, which close `spans`."""
+        self._remember(spans)
+        for listener in self.listeners:
+            listener.grown(segment, [span for span in spans if span.is_complete])
+
+    def _note(self, chunk: Chunk) -> None:
+        state = self.streams.setdefault(chunk.number, StreamState(chunk.stream))
+        if state.last_sequence >= 0 and chunk.start_row < state.stop_row:
             raise ValueError(
-                f"chunk {stored.sequence} of {stored.stream}: expected rows from {state.stop_row}"
-                f" on, got start_row {stored.start_row}"
+                f"chunk {chunk.sequence} of {chunk.stream}: expected rows from {state.stop_row}"
+                f" on, got start_row {chunk.start_row}"
             )
-        state.last_sequence, state.stop_row = stored.sequence, stored.stop_row
-        self._live[stored.key] = stored
-        self.num_bytes += stored.num_bytes
+        state.last_sequence, state.stop_row = chunk.sequence, chunk.stop_row
+        state.last_checksum = chunk.checksum
 
     def _segment_for(self, chunk: Chunk, start_row: int) -> Segment:
         """The segment the chunk continues, or a new one after a gap or a restart."""
@@ -282,7 +329,9 @@ class ChunkStore:
             raise ValueError(f"side value {name!r}: expected (shape, dtype) {known}, got {form}")
         return value.reshape(step_ids.size, *form[0])
 
-    def _write_run(self, ids: Array, order: Array, values: Rows) -> tuple[int, bool]:
+    def _write_run(
+        self, ids: Array, order: Array, values: Rows, unset_only: bool
+    ) -> tuple[int, bool]:
         """Write the first of the sorted `ids` and those in the same chunk; returns how many."""
         number, row = int(ids[0]) >> 32, int(ids[0]) & ROW_MASK
         segment = self.find(number, row)
@@ -290,9 +339,12 @@ class ChunkStore:
             return 1, False
         stored = segment.chunk_at(row)
         count = int(np.searchsorted(ids, (number << 32) + stored.stop_row))
-        rows = (ids[:count] & ROW_MASK) - stored.start_row
+        rows, order = (ids[:count] & ROW_MASK) - stored.start_row, order[:count]
         side = self.side_of(stored)
+        if unset_only:
+            unset = ~side[VALID][rows]
+            rows, order = rows[unset], order[unset]
         for name, value in values.items():
-            side[name][rows] = value[order[:count]]
+            side[name][rows] = value[order]
         side[VALID][rows] = True
         return count, True

@@ -134,9 +134,9 @@ def _ends(table: Table, options: BuildOptions) -> Mapping[Task, float]:
                     " nothing is extrapolated"
                 )
         return dict.fromkeys(table.tasks, options.at)
-    groups: dict[object, list[Task]] = {}
+    groups: dict[str | None, list[Task]] = {}
     for task in table.tasks:
-        groups.setdefault(task[0] or task, []).append(task)
+        groups.setdefault(task[0], []).append(task)
     ends: dict[Task, float] = {}
     for tasks in groups.values():
         runs = [

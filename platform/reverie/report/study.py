@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from reverie.types import Array
+from reverie.types import STRICT, Array
 
 AxisName = Literal["env_steps", "updates", "hours", "gpu_hours"]
 """What may be drawn along x; `hours` are of wall-clock time without the pauses before a resume."""
@@ -318,6 +318,7 @@ class Published:
 class Style:
     """How a report looks; `--style FILE` sets any of it. Names of methods are the sources'."""
 
+    __pydantic_config__: ClassVar[Any] = STRICT
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """Method -> its name for readers."""
     colours: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -36,10 +36,10 @@ ATARI = {"image": ArraySpec((64, 64, 3), "uint8")}
 # Sizes
 
 
-def sizes(size, action):
+def sizes(size, action, obs=ATARI):
     with torch.device("meta"):
         agent = DreamerV32023(
-            sized(size), Spaces(ATARI, action), AgentContext(1, 1, 0, device="meta")
+            sized(size), Spaces(obs, action), AgentContext(1, 1, 0, device="meta")
         )
     return agent.module_sizes()
 
@@ -68,6 +68,23 @@ def test_parameter_counts_are_those_of_the_paper_code(size, action, total, monke
             "actor": 1_053_702,
             "critic": 1_181_439,
         }
+
+
+@pytest.mark.parametrize(
+    ("size", "deter"), [("small", 512), ("medium", 1024), ("large", 2048), ("xlarge", 4096)]
+)
+def test_vectors_meet_five_layers_of_1024_at_every_published_size(size, deter, monkeypatch):
+    monkeypatch.setattr("reverie_algorithms.dreamer.agent.make_generator", lambda *_: None)
+    state = {"proprio": ArraySpec((24,), "float32")}
+    trained, _ = sizes(size, ActionSpec("box", (), 6), state)
+    norms, hidden = 5 * 2 * 1024, 4 * 1024 * 1024
+    assert trained["encoder"] == 24 * 1024 + hidden + norms
+    assert trained["decoder"] == (deter + 1024) * 1024 + hidden + norms + 1024 * 24 + 24
+
+
+def test_the_size_that_is_ours_keeps_its_small_mlp():
+    tiny = sized("tiny")
+    assert [(net.layers, net.units) for net in (tiny.encoder, tiny.decoder)] == [(1, 128)] * 2
 
 
 def test_three_harmonizers_are_trained_beside_the_model():

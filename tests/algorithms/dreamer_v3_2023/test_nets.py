@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from reverie_algorithms.common.layers import LayerNorm, num_stages, padded
+from reverie_algorithms.common.layers import LayerNorm
+from reverie_algorithms.common.observations import num_stages, padded
 from reverie_algorithms.dreamer_v3_2023.nets import (
     MLP,
     ChannelNorm,

@@ -33,7 +33,17 @@ def nan(): return Nan()
 class Unseeded(Env):
     def obs(self): return {"count": np.random.uniform(-1, 1, 2).astype(np.float32)}
 def unseeded(): return Unseeded()
+def either(which): return {"good": good, "nan": nan}[which]()
 def raises(): raise RuntimeError("no licence")
+def sized(side): return Picture(side)
+class Picture(Env):
+    def __init__(self, side):
+        self.observation_space = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
+    def obs(self): return np.zeros(self.observation_space.shape, np.uint8)
+class Slow(Env):
+    def step(self, action):
+        import time; time.sleep(30)
+def slow(): return Slow()
 """
 
 
@@ -81,7 +91,7 @@ def test_check_env_says_what_is_wrong(
             "FAIL agent: algorithm: action space: DrQ-v2 wants continuous",
         ),
         (["dreamerv3/catch", "run.env_steps=201"], 2, "FAIL agent: run.env_steps: expected at"),
-        (["dreamerv3/cach"], 2, "did you mean"),
+        (["dreamerv3/cach"], 2, "nearest presets: dreamerv3/catch"),
         (["run.env_steps=3"], 2, "missing CONFIG before run.env_steps=3"),
     ],
 )
@@ -91,6 +101,25 @@ def test_check_env_with_a_configuration_tests_what_its_agent_wants(
     answer = cli("check-env", f"{my_env}:good", *config)
     assert answer.code == code, answer.err
     assert words in answer.out + answer.err
+
+
+@pytest.mark.parametrize("config", [[], ["dreamerv3/catch"]])
+@pytest.mark.parametrize(("which", "code"), [("good", 0), ("nan", 2)])
+def test_check_env_gives_the_arguments_of_the_environment(
+    config: list[str], which: str, code: int, cli: Cli, my_env: str
+) -> None:
+    answer = cli("check-env", f"{my_env}:either", *config, f"env.kwargs.which={which}")
+    assert answer.code == code, answer.out + answer.err
+
+
+def test_check_env_builds_and_waits_as_the_configuration_says(cli: Cli, my_env: str) -> None:
+    options = ["env.kwargs.side=20", "env.size=16"]
+    answer = cli("check-env", f"{my_env}:sized", "dreamerv3/catch", *options)
+    assert answer.code == 0, answer.out
+    assert "image uint8[16, 16, 3]" in answer.out
+    answer = cli("check-env", f"{my_env}:slow", "dreamerv3/catch", "env.step_timeout_s=0.2")
+    assert answer.code == 2
+    assert "FAIL play: step did not return within 0.2 s" in answer.out
 
 
 @pytest.mark.parametrize("factory", ["nowhere:make", "my_own_env", ":make"])

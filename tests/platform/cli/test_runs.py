@@ -114,7 +114,7 @@ def spoil(folder: Path, number: int) -> None:
     storage = Storage(str(folder / "run"))
     found = CheckpointStore(storage, 9).load(number)
     tensors = {name: found.tensors(name) for name in ("learner", "policy")}
-    tensors["learner"]["agent"]["optimizer"]["state"][0]["exp_avg"][0] = float("nan")
+    tensors["learner"]["agent"]["optimizer"]["weight"]["exp_avg"][0] = float("nan")
     tensors["policy"]["weight"][0] = float("nan")
     documents = {
         name.removesuffix(".json"): found.document(name.removesuffix(".json"))
@@ -132,7 +132,7 @@ def test_a_checkpoint_that_is_not_finite_is_refused_and_an_earlier_one_can_be_ch
     spoil(tmp_path, bad)
     remedy = "NaN or infinite; choose an earlier checkpoint: --checkpoint NUMBER"
     assert_refused(cli("eval", run), "policy/weight", remedy)
-    assert_refused(cli("resume", run, "--local"), "learner/agent/optimizer/state/0/exp_avg", remedy)
+    assert_refused(cli("resume", run, "--local"), "learner/agent/optimizer/weight/exp_avg", remedy)
     assert_refused(cli("export", run, tmp_path / "out"), "policy/weight", remedy)
     with pytest.raises(CheckpointError, match="policy/weight"):
         reverie.load(run)

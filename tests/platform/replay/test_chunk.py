@@ -96,6 +96,7 @@ def grow(segment, text):
         start_row=start,
         stop_row=start + len(text),
         checksum=0,
+        first_checksum=0,
         data={},
     )
     first = np.array([row in "FB" for row in text])

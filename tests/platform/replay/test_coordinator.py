@@ -21,7 +21,7 @@ SPECS = {"main": StreamSpec(4, 8), "rare": StreamSpec(6, 2, every=3)}
 
 
 def coordinator(specs=SPECS, ratio=4.0, prefill=16, pretrain=0, budget=200, **changes):
-    names = {"chunk_length": 8, "envs_per_worker": 3, "num_workers": 2, "num_shards": 2}
+    names = {"steps_ahead": 8, "envs_per_worker": 3, "num_workers": 2, "num_shards": 2}
     names |= {"ratio": ratio, "prefill": prefill, "pretrain_batches": pretrain, "budget": budget}
     return ReplayCoordinator(specs, **(names | changes))
 

@@ -138,7 +138,7 @@ class Schedule:
 
 def limiter_of(ratio, **changes):
     standard = {"prefill": 0, "pretrain_batches": 0, "budget": 12, "batch_steps": 8}
-    standard |= {"chunk_length": 8, "num_streams": 1}
+    standard |= {"steps_ahead": 8, "num_streams": 1}
     return RateLimiter(ratio=ratio, **(standard | changes))
 
 
@@ -149,7 +149,7 @@ def schedule(seed, ratio, prefill, pretrain, budget, workers=4, batch=8, chunk=4
         pretrain_batches=pretrain,
         budget=budget,
         batch_steps=batch,
-        chunk_length=chunk,
+        steps_ahead=chunk,
         num_streams=workers,
     )
     rng = np.random.default_rng(seed)
@@ -195,7 +195,7 @@ def test_the_bound_holds_after_every_event_and_the_run_ends_exactly(case, worker
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_budget_of_100000_is_met_exactly(kill):
     limiter = limiter_of(
-        0.5, prefill=1024, budget=100_000, batch_steps=1024, chunk_length=64, num_streams=3
+        0.5, prefill=1024, budget=100_000, batch_steps=1024, steps_ahead=64, num_streams=3
     )
     sizes = [32, 17, 50]
     while not limiter.is_spent():
@@ -214,7 +214,7 @@ def test_a_budget_of_100000_is_met_exactly(kill):
 
 
 def test_a_worker_gets_its_share_whole_or_waits():
-    limiter = limiter_of(2, budget=1000, chunk_length=16, num_streams=2)
+    limiter = limiter_of(2, budget=1000, steps_ahead=16, num_streams=2)
     first = [limiter.request_steps(worker, 16) for worker in range(2)]
     assert [quota and quota.steps for quota in first] == [16, 16]
     limiter.report(0, 16)
@@ -232,7 +232,7 @@ def test_a_request_for_more_than_may_be_ahead_is_cut_and_does_not_wait_for_ever(
 
 
 def test_the_ratio_is_exact_in_decimal():
-    limiter = limiter_of(0.1, budget=10_000, batch_steps=1, chunk_length=10)
+    limiter = limiter_of(0.1, budget=10_000, batch_steps=1, steps_ahead=10)
     for _ in range(300):
         limiter.request_steps(0, 10)
         limiter.report(0, 10)
@@ -309,7 +309,7 @@ def test_a_restored_limiter_counts_on():
     one.refund(len(one.in_flight))
     state = one.limiter.state_dict()
     one.limiter = limiter_of(
-        2.0, prefill=20, pretrain_batches=1, budget=300, chunk_length=4, num_streams=4
+        2.0, prefill=20, pretrain_batches=1, budget=300, steps_ahead=4, num_streams=4
     )
     one.limiter.load_state_dict(state)
     one.check()

@@ -18,9 +18,9 @@ from reverie.types import StreamId, step_ids
 LENGTH = 6
 
 
-def shard(sampler="uniform", capacity=200, codec="none", shard_id=0, seed=1, length=LENGTH):
+def shard(sampler="uniform", capacity=200, codec="none", shard_id=0, seed=1, length=LENGTH, grow=0):
     specs = {"main": StreamSpec(4, length, sampler=sampler), "rare": StreamSpec(2, 2, every=3)}
-    return ReplayShard(shard_id, specs, capacity, codec, seed)
+    return ReplayShard(shard_id, specs, capacity, codec, seed, grow)
 
 
 def chunks(seed, count, streams=5):
@@ -66,8 +66,9 @@ def chunk_files(folder):
 
 @pytest.mark.parametrize("codec", ["none", "lz4"])
 @pytest.mark.parametrize("sampler", ["uniform", "freshest", "episodes"])
-def test_a_restored_shard_goes_on_exactly_as_the_saved_one(tmp_path, sampler, codec):
-    one, history = shard(sampler, codec=codec), chunks(5, 220)
+@pytest.mark.parametrize("grow", [0, 12])
+def test_a_restored_shard_goes_on_exactly_as_the_saved_one(tmp_path, sampler, codec, grow):
+    one, history = shard(sampler, codec=codec, grow=grow), chunks(5, 220)
     number = 0
     for at, chunk in enumerate(history[:150]):
         one.insert([chunk])
@@ -79,7 +80,7 @@ def test_a_restored_shard_goes_on_exactly_as_the_saved_one(tmp_path, sampler, co
         if at % 7 == 0:
             ids = step_ids(chunk.number, chunk.start_row, chunk.num_rows)
             one.write_back(ids, {"latent": np.full((len(ids), 2), at, np.float16)})
-    two = shard(sampler, codec=codec)
+    two = shard(sampler, codec=codec, grow=grow)
     two.load(tmp_path, saved(one, tmp_path))
     assert one.stats()["evicted"] > 100
     assert two.stats() == one.stats()

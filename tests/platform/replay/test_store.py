@@ -203,3 +203,88 @@ def test_side_values_of_another_form_are_refused():
         store.write_back(step_ids(0, 0, 2), {"latent": np.ones((3, 3), np.float32)})
     with pytest.raises(ValueError, match="valid"):
         store.write_back(step_ids(0, 0, 2), {"valid": np.ones(2, bool)})
+
+
+PIECES = "F...L", "F", "..", ".", ".", "L", "F.", "."
+
+
+def pieces(texts=PIECES):
+    starts = np.cumsum([0, *map(len, texts)])
+    return [chunk(i, int(starts[i]), text) for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+def test_pieces_grow_into_chunks_and_are_the_same_rows(codec):
+    grown, apart = (filled(*pieces(), codec=codec, grow_to=size) for size in (4, 0))
+    assert [s.stop_row - s.start_row for s in grown] == [5, 4, 1, 1, 3]
+    assert len(apart) == len(PIECES)
+    assert stored_rows(grown) == stored_rows(apart)
+    assert grown.num_rows == apart.num_rows == 14
+    assert grown.num_bytes == sum(stored.num_bytes for stored in grown)
+    assert [stored.sequence for stored in grown] == [0, 1, 4, 5, 6]
+
+
+def test_a_window_drawn_before_its_chunk_grew_stays_what_it_was():
+    first, *others = pieces(["F...", "..", ".", "..."])
+    store = filled(first, grow_to=20)
+    store.write_back(step_ids(0, 2, 2), {"deter": np.array([2.0, 3.0])})
+    before = store.window(store.find(0, 0), 0, 4)
+    kept = {key: array.copy() for key, array in before[0].data.items()}
+    for piece in others:
+        store.insert(piece)
+    for key, array in kept.items():
+        np.testing.assert_array_equal(before[0].data[key], array)
+    (after,) = store.window(store.find(0, 0), 0, 10)
+    assert not after.data["row"].flags.writeable
+    assert after.data["side/valid"].tolist() == [False, False, True, True] + [False] * 6
+    assert after.data["side/deter"][:5].tolist() == [0, 0, 2, 3, 0]
+
+
+def test_pieces_that_come_twice_change_nothing_and_other_rows_are_an_error():
+    texts = pieces(["F...", "..", "..", "."])
+    store = filled(*texts, grow_to=20)
+    assert not any(store.insert(piece) for piece in texts)
+    assert (len(store), store.num_rows) == (1, 9)
+    for sequence in (0, 3):
+        other = chunk(sequence, texts[sequence].start_row, "B" * texts[sequence].num_rows)
+        with pytest.raises(ValueError, match=f"chunk {sequence} of .* is stored"):
+            store.insert(other)
+
+
+def test_episodes_of_pieces_are_complete_where_those_of_chunks_are():
+    class Heard:
+        def __init__(self):
+            self.spans = []
+
+        def grown(self, segment, episodes):
+            self.spans += [(span.start_row, span.stop_row) for span in episodes]
+
+        def trimmed(self, segment):
+            pass
+
+    heard = [Heard(), Heard()]
+    for one, size in zip(heard, (20, 0), strict=True):
+        filled(*pieces(), grow_to=size, listeners=[one])
+    assert heard[0].spans == heard[1].spans == [(0, 5), (5, 11)]
+
+
+def test_nothing_is_added_to_a_chunk_on_disk_nor_across_a_gap():
+    store = filled(*pieces()[:2], grow_to=20)
+    *_, last = store
+    last.saved = "file", 0
+    for piece in pieces()[2:5]:
+        store.insert(piece)
+    store.insert(chunk(9, 20, "."))
+    assert [(s.start_row, s.stop_row) for s in store] == [(0, 5), (5, 6), (6, 10), (20, 21)]
+
+
+def test_what_comes_with_the_rows_does_not_replace_what_was_written_later():
+    store = filled(chunk(0, 0))
+    store.write_back(step_ids(0, 1, 2), {"deter": np.array([1.0, 2.0])})
+    store.write_back(step_ids(0, 0, 4), {"deter": np.full(4, 9.0)}, unset_only=True)
+    (piece,) = store.window(store.find(0, 0), 0, 4)
+    assert piece.data["side/deter"].tolist() == [9, 1, 2, 9]
+    assert piece.data["side/valid"].all()
+    store.write_back(step_ids(0, 0, 1), {"deter": np.array([5.0])})
+    (piece,) = store.window(store.find(0, 0), 0, 4)
+    assert piece.data["side/deter"].tolist() == [5, 1, 2, 9]

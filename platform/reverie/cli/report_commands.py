@@ -1,0 +1,227 @@
+"""The command `reverie report`: from run folders and score files to tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import time
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from reverie.cli.arguments import Commands, add_command
+from reverie.errors import ConfigError
+from reverie.paths import place, short
+
+if TYPE_CHECKING:
+    from reverie.report.study import Report, Study, Style
+    from reverie.storage import Storage
+
+EXAMPLE = "report runs --out report"
+EXAMPLES = """\
+examples:
+  reverie report runs                          every run folder below runs
+  reverie report ours=runs/a theirs=runs/b     under names of your own
+  reverie report runs harmony.json --published beside score files of others
+  reverie report runs --x gpu_hours --threshold 0.5
+  reverie report a.csv --map task=env,xs=step,ys=return,method=algo --unit frames
+  reverie report runs --watch                  again whenever a run goes on
+
+Score files: lists of {task, method, seed, xs, ys}, {steps, score: {game: seeds}},
+{game: [score per seed]} (JSON, also .gz), and CSV with one evaluation a line.
+docs/report.md explains every figure."""
+WATCH_S = 10.0
+"""Seconds between two looks at the sources."""
+PAGE, FIGURES = "reverie.report.page", "reverie.report.figures"
+
+
+def add_report(commands: Commands) -> None:
+    """Add the command to the command line."""
+    text = "compare runs and score files: tables, figures, statistics"
+    parser = add_command(commands, "report", _report, text, EXAMPLE, epilog=EXAMPLES)
+    parser.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="run folder, folder of runs or score file; NAME=SOURCE names its method",
+    )
+    parser.add_argument("--out", metavar="DIR", default="report", help="folder (default: report)")
+    parser.add_argument("--title", default="Report", help="title of the page")
+    parser.add_argument(
+        "--metric", metavar="NAME", help="of run folders, e.g. eval/length (default: the suite's)"
+    )
+    parser.add_argument(
+        "--x",
+        choices=["env_steps", "updates", "hours", "gpu_hours"],
+        default="env_steps",
+        help="x-axis (default: env_steps)",
+    )
+    parser.add_argument(
+        "--at", type=_positive, metavar="X", help="x of all tables (default: the last all reached)"
+    )
+    parser.add_argument(
+        "--threshold", type=_finite, metavar="SCORE", help="show the x at which it was reached"
+    )
+    parser.add_argument(
+        "--map", metavar="NAMES", help="columns of CSV files: task=,method=,seed=,xs=,ys="
+    )
+    parser.add_argument(
+        "--unit", choices=["frames", "steps"], help="of x in score files that do not say"
+    )
+    parser.add_argument(
+        "--allow-mixed",
+        action="store_true",
+        help="let runs of different protocols, frame skips or budgets stand together, marked",
+    )
+    parser.add_argument(
+        "--published", action="store_true", help="show published figures with their sources"
+    )
+    parser.add_argument("--style", metavar="FILE", help="YAML: labels, colours, order, baseline")
+    parser.add_argument(
+        "--watch", action="store_true", help="write it again whenever a source changes"
+    )
+
+
+def _positive(text: str) -> float:
+    number = _finite(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
+    return number
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text!r}")
+    return number
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from reverie.report.files import output_folder
+
+    if not arguments.watch:
+        study, report, style = _computed(arguments)
+        with output_folder(place(arguments.out)) as storage:
+            print(_told(arguments, study, report, _write(storage, study, report, style)))
+        return 0
+    with output_folder(place(arguments.out)) as storage:
+        _watch(arguments, storage)
+    return 0
+
+
+def _watch(arguments: argparse.Namespace, storage: Storage) -> None:
+    """Write the report at each change of its sources, until Ctrl-C."""
+    seen: object = None
+    while True:
+        now = _state(arguments.sources)
+        if now != seen:
+            seen = now
+            try:
+                study, report, style = _computed(arguments)
+                written = _write(storage, study, report, style)
+                print(_told(arguments, study, report, written), flush=True)
+            except ConfigError as error:
+                # Runs that have not begun to report, or whose file is being written, come round.
+                print(f"waiting for the sources: {error}", flush=True)
+        time.sleep(WATCH_S)
+
+
+def _state(sources: Iterable[str]) -> frozenset[tuple[str, int, int]]:
+    """Path, size and time of every file that the report is made of."""
+    names = ("metrics.jsonl", "evaluations.jsonl", "summary.json", "run_manifest.json")
+    found: set[tuple[str, int, int]] = set()
+    for source in sources:
+        path = place(source)
+        if not path.exists():
+            path = place(source.partition("=")[2] or source)
+        files = [file for name in names for file in path.rglob(name)] if path.is_dir() else [path]
+        files += [file for file in path.iterdir() if file.is_file()] if path.is_dir() else []
+        for file in files:
+            try:
+                stat = file.stat()
+            except FileNotFoundError:
+                continue
+            found.add((str(file), stat.st_size, stat.st_mtime_ns))
+    return frozenset(found)
+
+
+def _computed(arguments: argparse.Namespace) -> tuple[Study, Report, Style]:
+    from reverie.report.build import build_report
+    from reverie.report.frame import BuildOptions
+    from reverie.report.score_files import ReadOptions, parse_map
+    from reverie.report.sources import read_study
+    from reverie.report.study import Style
+    from reverie.report.style import read_style
+
+    style = read_style(place(arguments.style)) if arguments.style else Style()
+    at = arguments.at if arguments.x == "env_steps" else None
+    reading = ReadOptions(
+        metric=arguments.metric,
+        columns=parse_map(arguments.map) if arguments.map else {},
+        unit=arguments.unit,
+        at=at,
+    )
+    study = read_study(arguments.sources, reading)
+    options = BuildOptions(
+        title=arguments.title,
+        x=arguments.x,
+        at=arguments.at,
+        threshold=arguments.threshold,
+        allow_mixed=arguments.allow_mixed,
+        published=arguments.published,
+        style=style,
+        command=_command(arguments),
+    )
+    return study, build_report(study, options), style
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command line, without what says only where the report goes."""
+    words = ["reverie", "report", *arguments.sources]
+    for name in ("title", "metric", "x", "at", "threshold", "map", "unit", "style"):
+        value = getattr(arguments, name)
+        if value not in (None, {"title": "Report", "x": "env_steps"}.get(name)):
+            words += [f"--{name}", f"{value:g}" if isinstance(value, float) else value]
+    words += ["--allow-mixed"] if arguments.allow_mixed else []
+    words += ["--published"] if arguments.published else []
+    return shlex.join(words)
+
+
+def _write(storage: Storage, study: Study, report: Report, style: Style) -> list[str]:
+    """Everything that can be written here; returns names of files."""
+    from reverie.report.files import write_files
+
+    names = write_files(storage, study, report)
+    if find_spec(PAGE):
+        page: Callable[[Report, Style], str] = import_module(PAGE).write
+        storage.write_atomic("index.html", page(report, style).encode())
+        names.append("index.html")
+    if find_spec(FIGURES):
+        figures: Callable[[Report, Style], dict[str, bytes]] = import_module(FIGURES).write
+        for name, data in figures(report, style).items():
+            storage.write_atomic(name, data)
+            names.append(name)
+    return names
+
+
+def _told(arguments: argparse.Namespace, study: Study, report: Report, names: list[str]) -> str:
+    """What was found, in a few lines."""
+    from reverie.report.markdown import estimate_text
+
+    folder = short(place(arguments.out))
+    tasks, methods = len(report.panels), len(report.methods)
+    lines = [f"{len(study.curves)} runs, {tasks} tasks, {methods} methods"]
+    labels = {facts.method: facts.label for facts in report.methods}
+    lines += [
+        f"{labels[one.method]}: IQM {estimate_text(one.iqm).strip('*')},"
+        f" mean {estimate_text(one.mean).strip('*')}"
+        for one in report.aggregates
+    ]
+    lines += [f"warning: {text}" for text in report.warnings]
+    lines += [f"note: {text}" for text in report.notes]
+    return "\n".join([*lines, f"wrote {folder}: {', '.join(names)}"])
