@@ -34,7 +34,7 @@ Score files: lists of {task, method, seed, xs, ys}, {steps, score: {game: seeds}
 docs/report.md explains every figure."""
 WATCH_S = 10.0
 """Seconds between two looks at the sources."""
-PAGE, FIGURES = "reverie.report.page", "reverie.report.figures"
+FIGURES = "reverie.report.figures"
 
 
 def add_report(commands: Commands) -> None:
@@ -196,11 +196,7 @@ def _write(storage: Storage, study: Study, report: Report, style: Style) -> list
     """Everything that can be written here; returns names of files."""
     from reverie.report.files import write_files
 
-    names = write_files(storage, study, report)
-    if find_spec(PAGE):
-        page: Callable[[Report, Style], str] = import_module(PAGE).write
-        storage.write_atomic("index.html", page(report, style).encode())
-        names.append("index.html")
+    names = write_files(storage, study, report, style)
     if find_spec(FIGURES):
         figures: Callable[[Report, Style], dict[str, bytes]] = import_module(FIGURES).write
         for name, data in figures(report, style).items():
@@ -212,10 +208,11 @@ def _write(storage: Storage, study: Study, report: Report, style: Style) -> list
 def _told(arguments: argparse.Namespace, study: Study, report: Report, names: list[str]) -> str:
     """What was found, in a few lines."""
     from reverie.report.markdown import estimate_text
+    from reverie.report.numbers import counted
 
     folder = short(place(arguments.out))
-    tasks, methods = len(report.panels), len(report.methods)
-    lines = [f"{len(study.curves)} runs, {tasks} tasks, {methods} methods"]
+    counts = {"run": len(study.curves), "task": len(report.panels), "method": len(report.methods)}
+    lines = [", ".join(counted(count, noun) for noun, count in counts.items())]
     labels = {facts.method: facts.label for facts in report.methods}
     lines += [
         f"{labels[one.method]}: IQM {estimate_text(one.iqm).strip('*')},"

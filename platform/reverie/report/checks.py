@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from reverie.errors import ConfigError
+from reverie.report.numbers import counted
 from reverie.report.study import Curve, MethodFacts, Style
 from reverie.report.table import Table
 from reverie.report.tasks import BENCHMARKS
@@ -92,8 +93,8 @@ def uneven_seeds(table: Table) -> list[str]:
         tasks = table.shared(method)
         few = [table.name(task) for task in tasks if len(table.cells[method, task]) < most]
         where = "all tasks" if len(few) == len(counts) else _listed(few)
-        got = _span(min(counts), max(counts))
-        texts.append(f"{method} has {got} seeds, fewer than the {most} of others, on {where}.")
+        got = _seeds(min(counts), max(counts))
+        texts.append(f"{method} has {got}, fewer than the {most} of others, on {where}.")
     return texts
 
 
@@ -104,7 +105,8 @@ def uneven_tasks(table: Table) -> list[str]:
         return []
     if not shared:
         return ["No task has runs of every method, so there are no aggregates."]
-    return [f"Aggregates are over the {len(shared)} tasks of all methods, without {_listed(left)}."]
+    count = counted(len(shared), "task")
+    return [f"Aggregates are over the {count} of all methods, without {_listed(left)}."]
 
 
 def marked(facts: Iterable[MethodFacts]) -> list[str]:
@@ -113,7 +115,8 @@ def marked(facts: Iterable[MethodFacts]) -> list[str]:
 
 
 def _marks(facts: MethodFacts) -> list[str]:
-    return [f"{count} of {facts.runs} runs {mark}" for mark, count in facts.marks.items()]
+    runs = counted(facts.runs, "run")
+    return [f"{count} of {runs} {mark}" for mark, count in facts.marks.items()]
 
 
 def method_facts(table: Table, style: Style) -> tuple[MethodFacts, ...]:
@@ -152,7 +155,7 @@ def _facts(table: Table, style: Style, index: int, method: str) -> MethodFacts:
 def _line(facts: MethodFacts) -> str:
     """`X: 5 seeds x 26 tasks; protocol atari100k-v1; ...`."""
     parts = [
-        f"{_span(*facts.seeds)} seeds x {facts.tasks} tasks",
+        f"{_seeds(*facts.seeds)} x {counted(facts.tasks, 'task')}",
         f"protocol {_either(facts.protocols)}",
         f"training ratio {_either(facts.training_ratios)}",
         f"updates per env step {_either(facts.updates_per_env_step)}",
@@ -178,8 +181,8 @@ def _number(value: str | float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
-def _span(least: int, most: int) -> str:
-    return str(least) if least == most else f"{least} to {most}"
+def _seeds(least: int, most: int) -> str:
+    return counted(least, "seed") if least == most else f"{least} to {most} seeds"
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

@@ -1,4 +1,4 @@
-"""The report as files that need no drawing: JSON, Markdown, long CSV, score files."""
+"""The report as files: page, JSON, Markdown, long CSV, score files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ import numpy as np
 from reverie.documents import json_text
 from reverie.errors import ConfigError
 from reverie.lease import LEASE_FILE, FolderTaken, Lease
+from reverie.report import page
 from reverie.report.markdown import markdown
-from reverie.report.study import Curve, Report, Study
+from reverie.report.study import Curve, Report, Study, Style
 from reverie.report.table import is_own
 from reverie.report.tasks import scores
 from reverie.storage import Storage
 from reverie.types import Array
 
+PAGE_FILE = "index.html"
 REPORT_FILE = "report.json"
 """By this file a folder is known as that of a report, which the next one may overwrite."""
 COLUMNS = (
@@ -61,10 +63,17 @@ def output_folder(folder: Path) -> Generator[Storage]:
         lease.release()
 
 
-def write_files(storage: Storage, study: Study, report: Report) -> list[str]:
-    """Write everything that needs no drawing; returns the names of the files."""
+def write_files(
+    storage: Storage, study: Study, report: Report, style: Style | None = None
+) -> list[str]:
+    """Write everything that is text; returns the names of the files.
+
+    Raises:
+        ConfigError: a method's colour is not `#rrggbb`.
+    """
     texts = {
         REPORT_FILE: report_json(report),
+        PAGE_FILE: page.write(report, style),
         "report.md": markdown(report),
         "curves.csv": curves_csv(study),
         "scores.json": score_list(study),

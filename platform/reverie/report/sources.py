@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reverie.errors import ConfigError
 from reverie.paths import place
+from reverie.report.numbers import counted
 from reverie.report.run_folders import NoMetric, read_run, run_folders
 from reverie.report.score_files import SUFFIXES, ReadOptions, is_score_file, read_score_file
 from reverie.report.study import Curve, Study
@@ -42,7 +43,7 @@ def read_study(sources: Sequence[str], options: ReadOptions | None = None) -> St
         shown = ", ".join(folder for folder, _ in lacking[:3])
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         names = ", ".join(sorted({one.metric for _, one in lacking}))
-        notes.append(f"{len(lacking)} runs without {names} were left out: {shown}{more}.")
+        notes.append(f"{counted(len(lacking), 'run')} without {names} left out: {shown}{more}.")
     _refuse_twice(curves)
     return Study(curves=tuple(curves), notes=tuple(notes))
 

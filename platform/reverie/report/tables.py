@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from reverie.report.numbers import estimate, number
+from reverie.report.numbers import counted, estimate, number
 from reverie.report.study import Estimate
 
 
@@ -20,6 +20,10 @@ class Cell:
     bold: bool = False
     title: str = ""
     """Shown on hovering."""
+    note: str = ""
+    """Small, below the text."""
+    method: bool = False
+    """It names the method of its row, whose colour stands before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +44,56 @@ def figure(value: float | None, text: str | None = None) -> Cell:
 def estimated(found: Estimate | None) -> Cell:
     """A figure over seeds with its interval; bold where that lies apart from all others."""
     if found is None:
-        return Cell("-", None)
-    title = f"{found.seeds} seed{'s' if found.seeds != 1 else ''}"
+        return Cell("-")
+    title = counted(found.seeds, "seed")
     if found.interval is None:
         title += ": too few for an interval"
     return Cell(estimate(found), found.value, found.best, title)
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """A table whose columns are sorted by a click on their heads."""
+def table(
+    title: str, note: str, columns: Sequence[str], rows: Sequence[Row], *, headed: bool = True
+) -> str:
+    """A table whose columns are sorted by a click on their heads; `note` stands above it.
+
+    Its title is shown unless a section's heading says it: not `headed`.
+    """
+    numeric = [_is_numeric([row.cells[at] for row in rows]) for at in range(len(columns))]
     heads = "".join(
-        f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in columns
+        f'<th scope="col"{_kind(is_number)}><button type="button">{escape(name)}</button></th>'
+        for name, is_number in zip(columns, numeric, strict=True)
     )
+    above = f"<h3>{escape(title)}</h3>" if headed else ""
+    above += f'<p class="soft">{escape(note)}</p>' if note else ""
+    body = "".join(_row(row, numeric) for row in rows)
     return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{heads}</tr>'
-        f"</thead><tbody>{''.join(map(_row, rows))}</tbody></table></div>"
+        f'{above}<div class="scroll"><table aria-label="{escape(title)}">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _row(row: Row) -> str:
+def _is_numeric(column: Sequence[Cell]) -> bool:
+    """Numbers stand at the right; a column of nothing but `-` does not."""
+    kinds = {isinstance(cell.by, int | float) for cell in column if cell.by is not None}
+    return kinds == {True}
+
+
+def _kind(is_number: bool) -> str:
+    return ' class="number"' if is_number else ""
+
+
+def _row(row: Row, numeric: Sequence[bool]) -> str:
     mine = "" if row.method is None else f' class="m m{row.method}" data-m="{row.method}"'
-    return f"<tr{mine}>{''.join(_cell(c, i) for i, c in enumerate(row.cells))}</tr>"
+    cells = (_cell(c, at, numeric[at]) for at, c in enumerate(row.cells))
+    return f"<tr{mine}>{''.join(cells)}</tr>"
 
 
-def _cell(cell: Cell, column: int) -> str:
-    number_like = isinstance(cell.by, int | float) or cell.by is None
-    kind = ' class="number"' if number_like and column else ""
+def _cell(cell: Cell, column: int, is_number: bool) -> str:
     by = "" if cell.by is None else f' data-v="{escape(str(cell.by))}"'
     title = f' title="{escape(cell.title)}"' if cell.title else ""
     text = f"<b>{escape(cell.text)}</b>" if cell.bold else escape(cell.text)
-    name = "td" if column else 'th scope="row"'
-    return f"<{name}{kind}{by}{title}>{text}</{name.partition(' ')[0]}>"
+    if cell.method:
+        text = f'<div class="named"><i class="key"></i><span>{text}</span></div>'
+    note = f"<small>{escape(cell.note)}</small>" if cell.note else ""
+    name, scope = ("td", "") if column else ("th", ' scope="row"')
+    return f"<{name}{scope}{_kind(is_number)}{by}{title}>{text}{note}</{name}>"

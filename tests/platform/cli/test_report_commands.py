@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.platform.commands import Cli, assert_refused
 from tests.platform.report.runs import make_run
 
-FILES = {"report.json", "report.md", "curves.csv", "scores.json", "finals.json"}
+FILES = {"index.html", "report.json", "report.md", "curves.csv", "scores.json", "finals.json"}
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_runs_become_a_report(runs: Path, cli: Cli) -> None:
     answer = cli("report", "runs", "--title", "Mine", "--threshold", "0.5")
     assert answer.code == 0, answer
-    assert "3 runs, 1 tasks, 1 methods" in answer.out
+    assert "3 runs, 1 task, 1 method" in answer.out
     assert "dreamerv3-2023: IQM 0.972 [" in answer.out
     assert {path.name for path in (runs / "report").iterdir()} >= FILES
     report = json.loads((runs / "report/report.json").read_text())
@@ -108,8 +108,8 @@ def test_runs_of_other_protocols_are_refused_or_marked(runs: Path, cli: Cli) -> 
     )
     answer = cli(*words, "--allow-mixed")
     assert answer.code == 0
-    assert "b: 1 of 1 runs protocol atari100k-v1-sticky=0.25." in answer.out
-    assert "b has 1 seeds, fewer than the 3 of others, on all tasks." in answer.out
+    assert "b: 1 of 1 run protocol atari100k-v1-sticky=0.25." in answer.out
+    assert "b has 1 seed, fewer than the 3 of others, on all tasks." in answer.out
 
 
 def test_torn_lines_are_shown(runs: Path, cli: Cli) -> None:

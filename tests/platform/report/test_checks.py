@@ -93,7 +93,7 @@ def test_fewer_seeds_than_others_are_said() -> None:
 
 def test_tasks_that_a_method_lacks_are_left_out_of_aggregates_and_said() -> None:
     report = report_of(*lifted("a", 1.0, ("x", "y", "z")), *lifted("b", 1.0, ("x",)))
-    assert report.warnings == ("Aggregates are over the 1 tasks of all methods, without y, z.",)
+    assert report.warnings == ("Aggregates are over the 1 task of all methods, without y, z.",)
     assert [one.tasks for one in report.aggregates] == [1, 1]
     report = report_of(*lifted("a", 1.0, ("x",)), *lifted("b", 1.0, ("y",)))
     assert report.aggregates == report.profiles == report.comparisons == ()

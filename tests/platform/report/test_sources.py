@@ -55,7 +55,7 @@ def test_runs_without_the_metric_are_counted(runs: Path) -> None:
     make_run(runs / "runs/c", {100: 1.0}, metric="eval/length", seed=7)
     study = read_study(["runs"])
     assert len(study.curves) == 2
-    assert study.notes == ("1 runs without eval/score were left out: runs/c.",)
+    assert study.notes == ("1 run without eval/score left out: runs/c.",)
 
 
 @pytest.mark.parametrize(
