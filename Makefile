@@ -1,5 +1,5 @@
 # make train   first run: sets everything up, then HarmonyDream learns Atari 100K Pong on a local Ray
-# make test    the same set-up, then the tests
+# make test    the same set-up and a browser, then the tests
 # make soak    the tests that take long
 # make lint    ruff and pyright        make docs    the generated reference page
 # make lock    the newest versions into constraints.txt; make test-newest: the tests with them
@@ -14,10 +14,11 @@ ARGS ?=
 TORCH := torch==2.13.0
 PIP := -m pip install --quiet --disable-pip-version-check
 NEWEST := $(VENV)-newest
+APT := apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 TESTS := -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
-.PHONY: train test test-newest soak lock lint docs install system clean
+.PHONY: train test test-newest soak lock lint docs install system browser clean
 
 train: install
 	@if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \
@@ -28,7 +29,7 @@ train: install
 	fi; \
 	exec $(BIN)/reverie train $$config $(ARGS)
 
-test: install
+test: install browser
 	$(THREADS) $(BIN)/python $(TESTS) $(ARGS)
 
 soak: install
@@ -59,7 +60,7 @@ $(NEWEST)/.installed: pyproject.toml | system
 	$(NEWEST)/bin/python $(PIP) $(TORCH) -e ".[$(EXTRAS)]"
 	@touch $@
 
-test-newest: $(NEWEST)/.installed
+test-newest: $(NEWEST)/.installed browser
 	$(THREADS) $(NEWEST)/bin/python $(TESTS) $(ARGS)
 
 lock:
@@ -75,9 +76,20 @@ system:
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing$$missing"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	    $(APT) $$missing; \
 	  else \
 	    echo "please install:$$missing    (e.g. sudo apt-get install$$missing)"; exit 1; \
+	  fi; \
+	fi
+
+# The page of a report is tested in a browser; where there is none, that test is skipped.
+browser:
+	@if ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing chromium chromium-driver"; \
+	    $(APT) chromium chromium-driver || echo "no browser: its test will be skipped"; \
+	  else \
+	    echo "no chromium and chromedriver: their test will be skipped"; \
 	  fi; \
 	fi
 
