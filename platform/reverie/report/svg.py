@@ -77,7 +77,7 @@ class Chart:
             *_grid(frame, self.x, self.y),
             *(_reference(frame, *one, at) for at, one in enumerate(references)),
             *(part for series in self.series for part in _series(frame, series)),
-            '<line class="cursor" hidden></line>',
+            '<line class="cursor" hidden=""/>',
         ]
         width, height = self.size
         return (
