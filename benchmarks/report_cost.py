@@ -1,9 +1,10 @@
-"""What a report costs: 26 games x 5 seeds x 2 methods x 1,000 evaluations, all figures computed.
+"""What a report costs: 26 games x 5 seeds x 2 methods x 1,000 evaluations, with its page.
 
     python benchmarks/report_cost.py
 
 Prints CPU seconds and peak memory, of which at most 10 s and 1 GB are meant to be used, and the
-sizes of what is written; saves results/report_cost.json.
+sizes of what is written, of which the page is to have at most 2 MB; saves results/report_cost.json.
+What matplotlib draws is not in it.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@
     });
   }
 
-  // Tables: numbers by size, words by the alphabet, what is missing last either way.
+  // Tables: numbers by size and before words (`inf`), words by the alphabet, what is missing last either way.
   const value = (row, column) => {
     const text = row.cells[column].dataset.v;
     if (text === undefined) return null;
-    return text === "inf" ? Infinity : text === "" || Number.isNaN(Number(text)) ? text : Number(text);
+    return text === "" || Number.isNaN(Number(text)) ? text : Number(text);
   };
   const compare = (x, y) =>
     typeof x === "number" && typeof y === "number"
@@ -93,8 +93,12 @@
       head.textContent = unit ? `${text(toX(x))} ${unit}` : `${name} ${text(toX(x))}`;
       tip.replaceChildren(head, ...rows);
       tip.hidden = false;
-      tip.style.left = `${Math.max(4, Math.min(clientX + 14, innerWidth - tip.offsetWidth - 4))}px`;
-      tip.style.top = `${Math.max(4, Math.min(clientY + 14, innerHeight - tip.offsetHeight - 4))}px`;
+      // Beside the pointer; in a narrow window at its end that is further from it.
+      const [rightEnd, bottomEnd] = [innerWidth - tip.offsetWidth - 4, innerHeight - tip.offsetHeight - 4];
+      const narrow = innerWidth <= 700;
+      const y = narrow ? (clientY > innerHeight / 2 ? 4 : bottomEnd) : Math.min(clientY + 14, bottomEnd);
+      tip.style.left = `${Math.max(4, narrow ? 4 : Math.min(clientX + 14, rightEnd))}px`;
+      tip.style.top = `${Math.max(4, y)}px`;
     };
     chart.addEventListener("pointermove", (event) => {
       const box = chart.getBoundingClientRect();

@@ -67,7 +67,7 @@ def _policy(css: str, script: str) -> str:
 
 
 def _file(name: str) -> str:
-    return (resources.files("reverie.report") / name).read_text()
+    return (resources.files("reverie.report") / name).read_text(encoding="utf-8")
 
 
 def _font(names: str) -> str:

@@ -33,6 +33,7 @@ def test_runs_become_a_report(runs: Path, cli: Cli) -> None:
     assert "3 runs, 1 task, 1 method" in answer.out
     assert "dreamerv3-2023: IQM 0.972 [" in answer.out
     assert {path.name for path in (runs / "report").iterdir()} >= FILES
+    assert "wrote report: report.json, index.html, " in answer.out
     report = json.loads((runs / "report/report.json").read_text())
     assert report["command"] == "reverie report runs --title Mine --threshold 0.5"
     assert report["methods"][0]["protocols"] == ["atari100k-v1"]
