@@ -38,7 +38,7 @@ def _aggregates(report: Report, index: Index) -> str:
     shared = any(one.top3_share is not None for one in report.aggregates)
     columns = ["Method", "Tasks", "IQM", "Median", "Mean"]
     columns += ["Optimality gap"] if bounded else []
-    columns += ["Top 3 tasks' share of the mean"] if shared else []
+    columns += ["Top 3 tasks' share"] if shared else []
 
     def row(one: Aggregate) -> Row:
         cells = [_name(report, one.method), figure(one.tasks, str(one.tasks))]
@@ -51,6 +51,7 @@ def _aggregates(report: Report, index: Index) -> str:
     if len(report.aggregates) > 1:
         note += "; bold where it is the best and its interval lies apart from all others"
     note += ". Of the optimality gap, less is better." if bounded else "."
+    note += " Top 3: the share of the mean that its three best tasks make." if shared else ""
     title = f"{report.score.label}{_at(report)}"
     return table(title, note, columns, [row(one) for one in report.aggregates])
 
