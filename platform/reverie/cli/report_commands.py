@@ -6,13 +6,14 @@ import argparse
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterable
-from importlib import import_module
+from collections.abc import Iterable
+from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from reverie.cli.arguments import Commands, add_command
 from reverie.errors import ConfigError
+from reverie.extras import load_extra
 from reverie.paths import place, short
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ examples:
   reverie report runs harmony.json --published beside score files of others
   reverie report runs --x gpu_hours --threshold 0.5
   reverie report a.csv --map task=env,xs=step,ys=return,method=algo --unit frames
+  reverie report runs --paper paper            figures, table and sentences for LaTeX
   reverie report runs --watch                  again whenever a run goes on
 
 Score files: lists of {task, method, seed, xs, ys}, {steps, score: {game: seeds}},
@@ -34,7 +36,6 @@ Score files: lists of {task, method, seed, xs, ys}, {steps, score: {game: seeds}
 docs/report.md explains every figure."""
 WATCH_S = 10.0
 """Seconds between two looks at the sources."""
-FIGURES = "reverie.report.figures"
 
 
 def add_report(commands: Commands) -> None:
@@ -48,6 +49,9 @@ def add_report(commands: Commands) -> None:
         help="run folder, folder of runs or score file; NAME=SOURCE names its method",
     )
     parser.add_argument("--out", metavar="DIR", default="report", help="folder (default: report)")
+    parser.add_argument(
+        "--paper", metavar="DIR", help="also write PDF, LaTeX, BibTeX and reproduce.sh there"
+    )
     parser.add_argument("--title", default="Report", help="title of the page")
     parser.add_argument(
         "--metric", metavar="NAME", help="of run folders, e.g. eval/length (default: the suite's)"
@@ -73,7 +77,8 @@ def add_report(commands: Commands) -> None:
     parser.add_argument(
         "--allow-mixed",
         action="store_true",
-        help="let runs of different protocols, frame skips or budgets stand together, marked",
+        help="let runs of different protocols, frame skips or budgets stand together, marked, and"
+        " score files whose tasks differ in seeds",
     )
     parser.add_argument(
         "--published", action="store_true", help="show published figures with their sources"
@@ -103,18 +108,44 @@ def _finite(text: str) -> float:
 
 def _report(arguments: argparse.Namespace) -> int:
     from reverie.report.files import output_folder
+    from reverie.report.paper import SCRIPT_FILE
 
-    if not arguments.watch:
-        study, report, style = _computed(arguments)
-        with output_folder(place(arguments.out)) as storage:
-            print(_told(arguments, study, report, _write(storage, study, report, style)))
-        return 0
-    with output_folder(place(arguments.out)) as storage:
-        _watch(arguments, storage)
+    if arguments.paper:
+        load_extra("matplotlib", "--paper", "report")
+    if arguments.paper and place(arguments.paper) == place(arguments.out):
+        raise ConfigError(
+            f"--paper {arguments.paper}: expected another folder than --out; e.g. --paper paper"
+        )
+    computed = None if arguments.watch else _computed(arguments)
+    with ExitStack() as held:
+        storage = held.enter_context(output_folder(place(arguments.out)))
+        paper = None
+        if arguments.paper:
+            folder = output_folder(place(arguments.paper), "--paper", SCRIPT_FILE)
+            paper = held.enter_context(folder)
+        if computed is None:
+            _watch(arguments, storage, paper)
+        else:
+            _write_and_tell(arguments, computed, storage, paper)
     return 0
 
 
-def _watch(arguments: argparse.Namespace, storage: Storage) -> None:
+def _write_and_tell(
+    arguments: argparse.Namespace,
+    computed: tuple[Study, Report, Style],
+    storage: Storage,
+    paper: Storage | None,
+) -> None:
+    study, report, style = computed
+    names = _write(storage, study, report, style)
+    told = _told(arguments, study, report, names)
+    if paper is not None:
+        told += f"\nwrote {short(place(arguments.paper))}: "
+        told += ", ".join(_write_paper(arguments, paper, study, report, style))
+    print(told, flush=True)
+
+
+def _watch(arguments: argparse.Namespace, storage: Storage, paper: Storage | None) -> None:
     """Write the report at each change of its sources, until Ctrl-C."""
     seen: object = None
     while True:
@@ -122,9 +153,7 @@ def _watch(arguments: argparse.Namespace, storage: Storage) -> None:
         if now != seen:
             seen = now
             try:
-                study, report, style = _computed(arguments)
-                written = _write(storage, study, report, style)
-                print(_told(arguments, study, report, written), flush=True)
+                _write_and_tell(arguments, _computed(arguments), storage, paper)
             except ConfigError as error:
                 # Runs that have not begun to report, or whose file is being written, come round.
                 print(f"waiting for the sources: {error}", flush=True)
@@ -165,6 +194,7 @@ def _computed(arguments: argparse.Namespace) -> tuple[Study, Report, Style]:
         columns=parse_map(arguments.map) if arguments.map else {},
         unit=arguments.unit,
         at=at,
+        allow_uneven=arguments.allow_mixed,
     )
     study = read_study(arguments.sources, reading)
     options = BuildOptions(
@@ -182,14 +212,20 @@ def _computed(arguments: argparse.Namespace) -> tuple[Study, Report, Style]:
 
 def _command(arguments: argparse.Namespace) -> str:
     """The command line, without what says only where the report goes."""
-    words = ["reverie", "report", *arguments.sources]
-    for name in ("title", "metric", "x", "at", "threshold", "map", "unit", "style"):
+    style = ["--style", arguments.style] if arguments.style else []
+    return shlex.join(["reverie", "report", *arguments.sources, *_options(arguments), *style])
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """What was asked for beside sources, style and folders."""
+    words: list[str] = []
+    for name in ("title", "metric", "x", "at", "threshold", "map", "unit"):
         value = getattr(arguments, name)
         if value not in (None, {"title": "Report", "x": "env_steps"}.get(name)):
             words += [f"--{name}", f"{value:g}" if isinstance(value, float) else value]
     words += ["--allow-mixed"] if arguments.allow_mixed else []
     words += ["--published"] if arguments.published else []
-    return shlex.join(words)
+    return words
 
 
 def _write(storage: Storage, study: Study, report: Report, style: Style) -> list[str]:
@@ -197,12 +233,25 @@ def _write(storage: Storage, study: Study, report: Report, style: Style) -> list
     from reverie.report.files import write_files
 
     names = write_files(storage, study, report, style)
-    if find_spec(FIGURES):
-        figures: Callable[[Report, Style], dict[str, bytes]] = import_module(FIGURES).write
-        for name, data in figures(report, style).items():
+    if find_spec("matplotlib"):
+        from reverie.report import figures
+
+        for name, data in figures.write(report, style).items():
             storage.write_atomic(name, data)
             names.append(name)
     return names
+
+
+def _write_paper(
+    arguments: argparse.Namespace, storage: Storage, study: Study, report: Report, style: Style
+) -> list[str]:
+    from reverie.report import paper
+
+    files = paper.write(report, study, style, _options(arguments))
+    for name, data in files.items():
+        storage.write_atomic(name, data)
+    (place(arguments.paper) / paper.SCRIPT_FILE).chmod(0o755)
+    return list(files)
 
 
 def _told(arguments: argparse.Namespace, study: Study, report: Report, names: list[str]) -> str:
@@ -221,4 +270,6 @@ def _told(arguments: argparse.Namespace, study: Study, report: Report, names: li
     ]
     lines += [f"warning: {text}" for text in report.warnings]
     lines += [f"note: {text}" for text in report.notes]
+    if not find_spec("matplotlib"):
+        lines.append('note: figures as SVG, PNG and PDF need: pip install "reverie[report]"')
     return "\n".join([*lines, f"wrote {folder}: {', '.join(names)}"])

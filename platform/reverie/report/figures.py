@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -78,6 +79,8 @@ def write(
 
 def _matplotlib() -> Any:
     load_extra("matplotlib", "drawing figures", "report").use("agg")
+    # It tells of every table of every font that it embeds.
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     return load_extra("matplotlib.pyplot", "drawing figures", "report")
 
 

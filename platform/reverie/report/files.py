@@ -34,28 +34,33 @@ COLUMNS = (
 
 
 @contextmanager
-def output_folder(folder: Path) -> Generator[Storage]:
+def output_folder(
+    folder: Path, option: str = "--out", known_by: str = REPORT_FILE
+) -> Generator[Storage]:
     """Hold a folder for a report: a new one, an empty one, or that of an earlier report.
+
+    `option` names the folder in errors, `known_by` the file by which an earlier one is known.
 
     Raises:
         ConfigError: it holds something else, or another process writes a report there.
         OSError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {folder}: expected a folder, got a file")
-    if folder.is_dir() and not (folder / REPORT_FILE).exists():
+        raise ConfigError(f"{option} {folder}: expected a folder, got a file")
+    if folder.is_dir() and not (folder / known_by).exists():
         others = sorted(path.name for path in folder.iterdir() if LEASE_FILE not in path.name)
         if others:
             raise ConfigError(
-                f"--out {folder}: expected a new folder, an empty one or one of an earlier report,"
-                f" got one in use ({', '.join(others[:3])}); choose another"
+                f"{option} {folder}: expected a new folder, an empty one or one of an earlier"
+                f" report, got one in use ({', '.join(others[:3])}); choose another"
             )
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lease = Lease(folder)
     except FolderTaken:
         raise ConfigError(
-            f"--out {folder}: another process writes a report there; wait for it or choose another"
+            f"{option} {folder}: another process writes a report there; wait for it or choose"
+            " another"
         ) from None
     try:
         yield Storage(folder)

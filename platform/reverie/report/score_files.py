@@ -58,6 +58,8 @@ class ReadOptions:
     """Of x in files that do not say."""
     at: float | None = None
     """Env steps at which scores without x were taken; None: the benchmark's."""
+    allow_uneven: bool = False
+    """Take score files whose tasks differ in seeds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +98,8 @@ def read_score_file(
         raws = _read_json(path, shown)
     if not raws:
         raise ConfigError(f"{shown}: expected scores, got none")
+    if not options.allow_uneven:
+        _refuse_uneven(raws, shown)
     names = name_tasks((raw.task for raw in raws), shown)
     methods = {raw.method for raw in raws}
     curves: list[Curve] = []
@@ -117,6 +121,23 @@ def read_score_file(
             )
         )
     return curves, notes
+
+
+def _refuse_uneven(raws: Iterable[_Raw], shown: str) -> None:
+    """A finished file of scores whose tasks differ in seeds has most likely lost some."""
+    seeds: dict[str, dict[str, int]] = {}
+    for raw in raws:
+        counts = seeds.setdefault(raw.method, {})
+        counts[raw.task] = counts.get(raw.task, 0) + 1
+    for method, counts in seeds.items():
+        most = max(counts.values())
+        few = {task: count for task, count in counts.items() if count < most}
+        if few:
+            told = ", ".join(f"{count} of {task}" for task, count in list(few.items())[:3])
+            raise ConfigError(
+                f"{shown}: {method}: expected {most} seeds of each task, got {told}; add the"
+                " missing ones, or --allow-mixed"
+            )
 
 
 def _env_steps(raw: _Raw, suite: str | None, options: ReadOptions) -> tuple[Array, Facts]:

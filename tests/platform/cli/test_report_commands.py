@@ -76,6 +76,11 @@ CSV = "env,algo,seed,step,return\npong,a,0,100,1\n"
             ("a.json",),
             "unknown task 'pongg' of atari100k; did you mean pong? Spellings such as pong, Pong",
         ),
+        (
+            {"a.json": '{"pong": [1, 2], "alien": [1, 2], "qbert": [3]}'},
+            ("a.json",),
+            "a.json: a: expected 2 seeds of each task, got 1 of qbert; add the missing ones, or",
+        ),
         ({}, ("runs", "--metric", "eval/x"), "no run reports eval/x; they report eval/score"),
         ({"s.yaml": "labels: {x: X}"}, ("runs", "--style", "s.yaml"), "style: labels: expected a"),
         ({"a.csv": CSV}, ("a.csv", "--map", "task=env,ys=reward"), "expected a column 'reward'"),

@@ -134,6 +134,7 @@ def test_figures_as_text() -> None:
 
 def test_a_report_overwrites_a_report_and_nothing_else(study: Study, tmp_path: Path) -> None:
     out = tmp_path / "deep/out"
+    names: list[str] = []
     for _ in range(2):
         with output_folder(out) as storage:
             names = write_files(storage, study, report_of(*study.curves))
