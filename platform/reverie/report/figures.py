@@ -69,6 +69,9 @@ def write(
     with plt.rc_context(_settings(style)):
         for name, draw in drawings.items():
             figure = draw(plt, report, style)
+            if figure.get_layout_engine() is not None:  # once for all formats
+                figure.draw_without_rendering()
+                figure.set_layout_engine("none")
             for form in formats:
                 file = io.BytesIO()
                 figure.savefig(file, format=form, dpi=200, metadata=_metadata(form))

@@ -98,6 +98,7 @@ def read_score_file(
         raws = _read_json(path, shown)
     if not raws:
         raise ConfigError(f"{shown}: expected scores, got none")
+    _refuse_torn_names(raws)
     if not options.allow_uneven:
         _refuse_uneven(raws, shown)
     names = name_tasks((raw.task for raw in raws), shown)
@@ -121,6 +122,14 @@ def read_score_file(
             )
         )
     return curves, notes
+
+
+def _refuse_torn_names(raws: Iterable[_Raw]) -> None:
+    """JSON can hold half of a character (a lone surrogate), which no file can."""
+    for raw in raws:
+        for name in (raw.task, raw.method, raw.seed):
+            if not name.isascii() and any("\ud800" <= char <= "\udfff" for char in name):
+                raise ConfigError(f"{raw.where!a}: expected names of text, got {name!a}")
 
 
 def _refuse_uneven(raws: Iterable[_Raw], shown: str) -> None:

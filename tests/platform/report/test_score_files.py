@@ -194,3 +194,10 @@ def test_published_files_are_read_whole() -> None:
     lists = read(published_file("atari100k-dreamerv3.json.gz"), FRAMES)
     assert (len(lists), {one.method for one in lists}) == (130, {"dreamerv3"})
     assert len(read(published_file("dmc_vision-drqv2.json.gz"), uneven)) == 187
+
+
+def test_a_name_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a\\ud800": {"pong": [1, 2]}}')
+    with pytest.raises(ConfigError, match=r"expected names of text, got 'a\\ud800'"):
+        read(path)
