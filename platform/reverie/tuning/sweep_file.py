@@ -1,0 +1,354 @@
+"""A sweep's YAML file and overrides as one checked `SweepFile`.
+
+Which cells it makes, `cells` says; which of its keys decide that, `SweepFile.deciding`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
+
+from annotated_types import Interval
+
+from reverie import registry
+from reverie.config_check import build, check, refuse_huge, shown
+from reverie.config_tree import apply_overrides, parse_value, read_one_yaml, read_yaml
+from reverie.errors import ConfigError
+from reverie.presets import find_config, find_sweep
+from reverie.ranges import Count, CountOrNone, Few, NotNegative, Seed
+from reverie.settings import TrainConfig
+from reverie.tuning.samplers import RANDOM, Sampler, read_space
+from reverie.types import STRICT, Json, JsonTree
+
+Concurrent = Annotated[int, Interval(ge=1, le=10_000)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResources:
+    """What one run takes."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    cpu: NotNegative = 1.0
+    """CPUs; also the threads of its arithmetic, rounded up."""
+    gpu: NotNegative = 0.0
+    """GPUs; below 1 shares one."""
+    memory_gb: NotNegative = 0.0
+    """Memory that Ray reserves; 0 reserves none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopConfig:
+    """When a run has had enough."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    env_steps: Count | None = None
+    """The budget of every run, in place of its base's `run.env_steps`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """Ranks configurations instead of running every cell."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    scheduler: Literal["asha", "pbt", "median"] | None = None
+    """Stops, copies or prefers configurations by their means over seeds and tasks."""
+    searcher: Literal["random", "optuna"] = "random"
+    """Proposes configurations."""
+    samples: Few = 8
+    """Configurations."""
+    metric: str = "eval/score"
+    """What they are ranked by, normalised where the suite has references."""
+    mode: Literal["max", "min"] = "max"
+    """Whether more or less of it is better."""
+    grace_env_steps: Count = 10_000
+    """First rung: nothing is stopped before."""
+    reduction_factor: Few = 3
+    """Of as many configurations one goes on at each rung."""
+    winners: Few = 1
+    """Configurations that are run again at the end."""
+    fresh_seeds: Few = 5
+    """Seeds, not used before, on which they are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlurmConfig:
+    """How jobs are asked for; the names are sbatch's."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    account: str | None = None
+    """Who pays."""
+    partition: str | None = None
+    """Where."""
+    time: str | None = None
+    """Limit of one job, e.g. "24:00:00"; quote it. A job that reaches it is queued again."""
+    gres: str | None = None
+    """E.g. "gpu:1"; the runs of a job share it."""
+    mem: str | None = None
+    """E.g. "32G"."""
+    extra: tuple[str, ...] = ()
+    """Further options of sbatch, e.g. ["--qos=low"]."""
+    prologue: str = ""
+    """Lines of bash before anything else, e.g. "module load cuda"."""
+    runs_per_task: Few = 1
+    """Cells that one task of the array runs side by side."""
+    max_running: Few | None = None
+    """Tasks that run at once."""
+    signal_s: CountOrNone = 120
+    """Seconds before the limit at which the runs are told to write a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepOptions:
+    """The sweep itself."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    dir: str | None = None
+    """Its folder; by default `runs/sweep-<name of the file>`."""
+    run_as: Literal["process", "actors"] = "process"
+    """A run is one process, or several actors."""
+    seed: Seed = 0
+    """Of what `param_space` draws."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    """One configuration that is varied; fields that are None are the sweep's."""
+
+    tree: JsonTree
+    """Not yet checked; `init.from` may be `{cell: NAME}`."""
+    tasks: tuple[str, ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
+    space: dict[str, Sampler] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepFile:
+    """What is compared, and how it is run."""
+
+    name: str
+    bases: dict[str, Base]
+    has_names: bool
+    """The file names its bases, so methods are called after them."""
+    tasks: tuple[str, ...] = ()
+    """As written; empty: each base's own."""
+    seeds: tuple[Seed, ...] = (0,)
+    space: dict[str, Sampler] = field(default_factory=dict[str, Sampler])
+    """Dotted key -> sampler."""
+    samples: Few = 1
+    """Draws of the random keys for each point of the grid."""
+    overrides: JsonTree = field(default_factory=dict[str, Json])
+    """Laid over every base."""
+    stop: StopConfig = field(default_factory=StopConfig)
+    search: SearchConfig | None = None
+    resources: RunResources = field(default_factory=RunResources)
+    max_concurrent: Concurrent | None = None
+    """Runs at once; None: 1 on one machine, on a cluster what it holds."""
+    max_failures: CountOrNone = 3
+    """Times a run that failed is tried again."""
+    slurm: SlurmConfig | None = None
+    sweep: SweepOptions = field(default_factory=SweepOptions)
+
+    def deciding(self) -> JsonTree:
+        """What decides which cells there are and what each of them is, as plain values."""
+        tree = dataclasses.asdict(self)
+        for key in ("name", "resources", "max_concurrent", "max_failures", "slurm"):
+            del tree[key]
+        tree["sweep"] = {"seed": self.sweep.seed}
+        return tree
+
+
+BASE_KEYS = ("base", "tasks", "seeds", "param_space")
+"""Keys of an entry of `bases`; all others are settings laid over its base."""
+Seeds = Annotated[int, Interval(ge=1, le=10_000)] | tuple[Seed, ...]
+_SECTIONS: dict[str, type] = {
+    "stop": StopConfig,
+    "search": SearchConfig,
+    "resources": RunResources,
+    "slurm": SlurmConfig,
+    "sweep": SweepOptions,
+}
+_PLAIN: dict[str, Any] = {
+    "samples": Few,
+    "max_concurrent": Concurrent | None,
+    "max_failures": CountOrNone,
+}
+KEYS = ("base", "bases", "tasks", "seeds", "param_space", "overrides", *_PLAIN, *_SECTIONS)
+
+
+def read_sweep(name: str | Path, overrides: Iterable[str] = ()) -> SweepFile:
+    """Read a sweep's file or preset with overrides.
+
+    An override whose first part is a key of sweeps changes the sweep (`seeds=3`); another is laid
+    over every base (`run.env_steps=500`), and so is one of `resources` that runs have
+    (`resources.device=cpu`).
+
+    Raises:
+        ConfigError: in one line.
+    """
+    path = find_sweep(name)
+    tree = read_one_yaml(path)
+    for text in overrides:
+        tree = _override(tree, text)
+    return check_sweep(tree, path)
+
+
+def check_sweep(tree: JsonTree, path: Path) -> SweepFile:
+    """Check a sweep's tree, read from `path`. Raises: ConfigError."""
+    refuse_huge(tree, "")
+    for key in tree:
+        if key not in KEYS:
+            raise ConfigError(f"{key}: unknown key; {registry.suggest(key, KEYS)}")
+    given = {key: value for key, value in tree.items() if value is not None}
+    found: dict[str, Any] = {
+        key: check(kind, given[key], key) for key, kind in _PLAIN.items() if key in given
+    }
+    found |= {key: build(kind, given[key], key) for key, kind in _SECTIONS.items() if key in given}
+    if found.get("search") is not None:
+        raise ConfigError(
+            "search: not there yet; a comparison runs every cell: take `search` out and draw"
+            " points with param_space and samples"
+        )
+    file = SweepFile(
+        name=path.stem,
+        bases=_bases(given, path),
+        has_names="bases" in given,
+        tasks=_tasks(given.get("tasks"), "tasks"),
+        seeds=_seeds(given.get("seeds", 1), "seeds"),
+        space=read_space(given.get("param_space"), "param_space"),
+        overrides=_overrides(given.get("overrides")),
+        **found,
+    )
+    _check_relations(file)
+    return file
+
+
+def _check_relations(file: SweepFile) -> None:
+    if file.sweep.run_as != "process":
+        raise ConfigError("sweep.run_as: actors is not there yet, expected process")
+    spaces = [file.space, *(base.space or {} for base in file.bases.values())]
+    kinds = {one.kind for space in spaces for one in space.values()}
+    if file.samples > 1 and not kinds & set(RANDOM):
+        raise ConfigError(
+            f"samples: {file.samples} draws of nothing; param_space has none of"
+            f" {', '.join(RANDOM)}"
+        )
+
+
+def _override(tree: JsonTree, text: str) -> JsonTree:
+    """Lay one `key=value` over the tree of a sweep, or over its `overrides`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {text!r}: expected key=value, e.g. seeds=3")
+    parsed = parse_value(value, f"{key}: {shown(value)}")
+    head, _, rest = key.partition(".")
+    ours = {field.name for field in dataclasses.fields(RunResources)}
+    if head not in KEYS or (head == "resources" and rest not in ours | {""}):
+        head, rest = "overrides", key
+    if head in ("overrides", "param_space", "bases") and rest:
+        return {**tree, head: {**_mapping(tree.get(head), head), rest: parsed}}
+    return apply_overrides(tree, {key: parsed})
+
+
+def _bases(tree: JsonTree, path: Path) -> dict[str, Base]:
+    if ("base" in tree) == ("bases" in tree):
+        got = "both" if "base" in tree else "neither"
+        raise ConfigError(f"base: expected either base or bases, got {got}")
+    if "base" in tree:
+        file = _base_file(tree["base"], "base", path)
+        return {file.stem: Base(tree=read_yaml(file))}
+    entries = _mapping(tree["bases"], "bases")
+    if not entries:
+        raise ConfigError("bases: expected at least one name, got none")
+    return {str(name): _base(entry, f"bases.{name}", path) for name, entry in entries.items()}
+
+
+def _base(entry: Json, where: str, path: Path) -> Base:
+    if isinstance(entry, str):
+        return Base(tree=read_yaml(_base_file(entry, where, path)))
+    keys = _mapping(entry, where)
+    known = [*BASE_KEYS, *(one.name for one in dataclasses.fields(TrainConfig))]
+    for key in keys:
+        if key.partition(".")[0] not in known:
+            raise ConfigError(f"{where}.{key}: unknown key; {registry.suggest(key, known)}")
+    if "base" not in keys:
+        raise ConfigError(f"{where}.base: missing; expected a file or the name of a preset")
+    tree = read_yaml(_base_file(keys["base"], f"{where}.base", path))
+    own = {key: value for key, value in keys.items() if key not in BASE_KEYS}
+    tasks, seeds, space = (keys.get(key) for key in BASE_KEYS[1:])
+    return Base(
+        tree=apply_overrides(tree, own),
+        tasks=None if tasks is None else _tasks(tasks, f"{where}.tasks"),
+        seeds=None if seeds is None else _seeds(seeds, f"{where}.seeds"),
+        space=None if space is None else read_space(space, f"{where}.param_space"),
+    )
+
+
+def _base_file(name: Json, where: str, path: Path) -> Path:
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: expected a file or the name of a preset, got {shown(name)}")
+    try:
+        return find_config(name, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _tasks(value: Json, where: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = check(str | tuple[str, ...], value, where)
+    names = (names,) if isinstance(names, str) else names
+    if not names:
+        raise ConfigError(f"{where}: expected at least one task, got none")
+    return tuple(dict.fromkeys(one for name in names for one in expand_tasks(name, where)))
+
+
+def expand_tasks(name: str, where: str) -> tuple[str, ...]:
+    """The tasks that `suite/task`, `suite/*` or the name of a list stands for.
+
+    Raises:
+        ConfigError: a suite whose tasks are not known, or a word without a suite.
+    """
+    lists: dict[str, tuple[str, ...]] = registry.load(registry.TASK_LISTS)
+    suite, slash, task = name.partition("/")
+    if name in lists:
+        return tuple(f"{suite}/{one}" for one in lists[name])
+    if not slash or not task:
+        raise ConfigError(
+            f"{where}: expected SUITE/TASK, SUITE/* or a list ({', '.join(lists)}), got {name!r}"
+        )
+    if task != "*":
+        return (name,)
+    tasks: dict[str, tuple[str, ...]] = registry.load(registry.TASK_NAMES)
+    if suite not in tasks:
+        raise ConfigError(f"{where}: {name}: no such suite with known tasks; known: "
+                          f"{', '.join(sorted(tasks))}")
+    return tuple(f"{suite}/{one}" for one in tasks[suite])
+
+
+def _seeds(value: Json, where: str) -> tuple[int, ...]:
+    found: int | tuple[int, ...] = check(Seeds, value, where)
+    seeds = tuple(range(found)) if isinstance(found, int) else found
+    if not seeds:
+        raise ConfigError(f"{where}: expected at least one seed, got none")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{where}: expected each seed once, got {shown(list(seeds))}")
+    return seeds
+
+
+def _overrides(value: Json) -> JsonTree:
+    return apply_overrides({}, _mapping(value, "overrides"))
+
+
+def _mapping(value: Json, where: str) -> JsonTree:
+    if value is None:
+        return {}
+    if not _is_mapping(value):
+        raise ConfigError(f"{where}: expected a mapping of keys, got {shown(value)}")
+    return dict(value)
+
+
+def _is_mapping(value: Json) -> TypeGuard[Mapping[str, Json]]:
+    return isinstance(value, Mapping)
