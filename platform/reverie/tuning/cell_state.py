@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,19 +76,27 @@ def write_attempts(sweep: SweepFolder, cell: str, attempts: Attempts) -> None:
     Storage(str(path.parent)).write_atomic(path.name, json_text(asdict(attempts)).encode())
 
 
+def forgive(sweep: SweepFolder, cell: str) -> None:
+    """Let a cell fail as often as one that is new."""
+    attempts = read_attempts(sweep, cell)
+    if attempts.failures:
+        write_attempts(sweep, cell, replace(attempts, failures=0))
+
+
 def is_done(sweep: SweepFolder, cell: Cell) -> bool:
     """Whether a cell's run has spent its budget and was evaluated."""
     return _done(sweep.run_folder(cell.id), cell) is not None
 
 
-def states(sweep: SweepFolder) -> list[CellState]:
-    """The state of every cell, in order; waits only as `lease.holders` does."""
-    done = {cell.id: _done(sweep.run_folder(cell.id), cell) for cell in sweep.cells}
-    left = [sweep.run_folder(cell.id) for cell in sweep.cells if done[cell.id] is None]
+def states(sweep: SweepFolder, cells: Sequence[Cell] | None = None) -> list[CellState]:
+    """The state of every cell, or of `cells`, in order; waits only as `lease.holders` does."""
+    cells = sweep.cells if cells is None else cells
+    done = {cell.id: _done(sweep.run_folder(cell.id), cell) for cell in cells}
+    left = [sweep.run_folder(cell.id) for cell in cells if done[cell.id] is None]
     held = holders([*left, sweep.path], sweep.path)
     is_driven = sweep.path in held
     found: list[CellState] = []
-    for cell in sweep.cells:
+    for cell in cells:
         folder, summary = sweep.run_folder(cell.id), done[cell.id]
         attempts = read_attempts(sweep, cell.id)
         if summary is not None:

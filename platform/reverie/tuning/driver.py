@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from reverie.errors import ConfigError, RunError
 from reverie.lease import FolderTaken, Lease, holder, holders
 from reverie.stop_signals import StopSignals, exit_code
 from reverie.tuning.cell_state import (
+    forgive,
     is_done,
     last_line,
     read_attempts,
@@ -93,6 +94,7 @@ class Driver:
     Args:
         at_most: members at once; None: as many as the launcher has room for.
         alone: no other driver may be at work on this sweep; else several share it.
+        forgive: failures of before do not count.
 
     Raises:
         ConfigError: one is.
@@ -108,10 +110,12 @@ class Driver:
         max_failures: int,
         signals: StopSignals,
         alone: bool = True,
+        forgive: bool = False,
     ) -> None:
         self._sweep, self._launcher, self._signals = sweep, launcher, signals
-        self._at_most, self._max_failures = at_most, max_failures
+        self._at_most, self._max_failures, self._forgive = at_most, max_failures, forgive
         self._cells = {cell.id: cell for cell in cells}
+        self._all = {cell.id: cell for cell in sweep.cells}
         self._lease = _take(sweep) if alone else None
         self._members: dict[str, Member] = {}
         self._done: set[str] = set()
@@ -150,6 +154,8 @@ class Driver:
                 self._done.add(cell.id)
         self._find_others(say=True)
         for name in self._cells.keys() - self._done - self._others:
+            if self._forgive:
+                forgive(self._sweep, name)
             attempts = read_attempts(self._sweep, name)
             if attempts.under_way:  # its driver is gone, and so is it
                 line = last_line(self._sweep.log_file(name))
@@ -168,11 +174,9 @@ class Driver:
             self._find_others(say=False)
         waits = False
         for cell in self._cells.values():
-            if self._at_most is not None and len(self._members) >= self._at_most:
+            if self._is_full():
                 break
-            if cell.id in self._settled() or cell.id in self._members or cell.id in self._others:
-                continue
-            if not self._may_begin(cell):
+            if self._is_settled(cell.id) or not self._may_begin(cell):
                 continue
             waits = True
             if time.monotonic() < self._not_before.get(cell.id, 0.0):
@@ -181,8 +185,15 @@ class Driver:
                 break
         return bool(waits or self._members or self._others)
 
-    def _settled(self) -> Collection[str]:
-        return self._done | self._given_up.keys()
+    def _is_full(self) -> bool:
+        """Cells that others write take room as well: a killed driver's members go on."""
+        at_work = len(self._members) + len(self._others)
+        return self._at_most is not None and at_work >= self._at_most
+
+    def _is_settled(self, name: str) -> bool:
+        """Nothing is to be started for it now."""
+        owners = (self._done, self._given_up, self._members, self._others)
+        return any(name in owner for owner in owners)
 
     def _may_begin(self, cell: Cell) -> bool:
         """Whether the run that it starts from is done."""
@@ -190,8 +201,7 @@ class Driver:
             return True
         if cell.after in self._cells:
             return False
-        source = next(one for one in self._sweep.cells if one.id == cell.after)
-        return is_done(self._sweep, source)
+        return is_done(self._sweep, self._all[cell.after])
 
     def _start(self, cell: Cell) -> bool:
         # In files first: whoever comes after a crash here must know that it was tried.

@@ -40,6 +40,9 @@ class LocalMember:
     def poll(self) -> int | None:
         return self._process.poll()
 
+    def wait(self) -> int:
+        return self._process.wait()
+
     def tell(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)

@@ -35,8 +35,8 @@ OURS = {
 }
 """Keys that the sweep itself sets, and which of its keys does."""
 
-Point = dict[str, Json]
-"""One value for each key."""
+Point = dict[str, Any]
+"""One plain value for each key."""
 
 
 @dataclass(frozen=True, slots=True)

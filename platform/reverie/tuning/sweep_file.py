@@ -117,7 +117,7 @@ class SweepOptions:
 class Base:
     """One configuration that is varied; fields that are None are the sweep's."""
 
-    tree: JsonTree
+    tree: dict[str, Any]
     """Not yet checked; `init.from` may be `{cell: NAME}`."""
     tasks: tuple[str, ...] | None = None
     seeds: tuple[Seed, ...] | None = None
@@ -139,7 +139,7 @@ class SweepFile:
     """Dotted key -> sampler."""
     samples: Few = 1
     """Draws of the random keys for each point of the grid."""
-    overrides: JsonTree = field(default_factory=dict[str, Json])
+    overrides: dict[str, Any] = field(default_factory=dict[str, Any])
     """Laid over every base."""
     stop: StopConfig = field(default_factory=StopConfig)
     search: SearchConfig | None = None
@@ -326,6 +326,15 @@ def expand_tasks(name: str, where: str) -> tuple[str, ...]:
         raise ConfigError(f"{where}: {name}: no such suite with known tasks; known: "
                           f"{', '.join(sorted(tasks))}")
     return tuple(f"{suite}/{one}" for one in tasks[suite])
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Seeds as they are written on the command line: a number of them, or a list.
+
+    Raises:
+        ConfigError: neither.
+    """
+    return _seeds(parse_value(text, f"seeds: {text}"), "seeds")
 
 
 def _seeds(value: Json, where: str) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeGuard
 
+from reverie.config import TrainConfig, load_run_config
 from reverie.documents import json_text, parse, read_json
 from reverie.errors import ConfigError
 from reverie.paths import place, short
@@ -26,8 +26,6 @@ from reverie.storage import Storage
 from reverie.tuning.cells import Cell, Plan, plan
 from reverie.tuning.sweep_file import SweepFile
 from reverie.types import Json
-
-log = logging.getLogger(__name__)
 
 SWEEP_FILE = "sweep.json"
 FORMAT = 1
@@ -100,8 +98,14 @@ class SweepFolder:
         overrides = [f"seed={cell.seed}", f"run.dir={_quoted(self.run_folder(cell.id))}"]
         if cell.after is not None:
             overrides.append(f"init.from={_quoted(self.run_folder(cell.after))}")
-        config = self.path / "configs" / f"{cell.config}.yaml"
-        return ["train", str(config), *overrides, "--local", "--resume=auto"]
+        return ["train", str(self._config_file(cell)), *overrides, "--local", "--resume=auto"]
+
+    def config(self, cell: Cell) -> TrainConfig:
+        """A cell's configuration, without its seed. Raises: ConfigError."""
+        return load_run_config(self._config_file(cell))
+
+    def _config_file(self, cell: Cell) -> Path:
+        return self.path / "configs" / f"{cell.config}.yaml"
 
     def check_same(self, file: SweepFile) -> None:
         """Refuse another file than the sweep was made from.
@@ -140,21 +144,36 @@ def sweep_path(file: SweepFile) -> Path:
     return place(file.sweep.dir or f"runs/sweep-{file.name}")
 
 
+def exists(file: SweepFile) -> bool:
+    """Whether the folder of this sweep, or of another, is there."""
+    return (sweep_path(file) / SWEEP_FILE).exists()
+
+
+def check_free(file: SweepFile) -> None:
+    """Refuse to begin a sweep where something is.
+
+    Raises:
+        ConfigError: another sweep, this one, or anything else.
+    """
+    path = sweep_path(file)
+    if exists(file):
+        old = SweepFolder(path)
+        old.check_same(file)
+        raise ConfigError(
+            f"sweep.dir: {old.shown} exists; go on with it: the same command with --resume"
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"sweep.dir: {short(path)} exists and holds no sweep; choose another")
+
+
 def create(file: SweepFile, found: Plan) -> SweepFolder:
     """Make the folder of a new sweep.
 
     Raises:
         ConfigError: something is there already.
     """
+    check_free(file)
     path = sweep_path(file)
-    if (path / SWEEP_FILE).exists():
-        old = SweepFolder(path)
-        old.check_same(file)
-        raise ConfigError(
-            f"sweep.dir: {old.shown} exists; go on with it: the same command with --resume"
-        )
-    if path.exists() and any(path.iterdir()):
-        raise ConfigError(f"sweep.dir: {short(path)} exists and holds no sweep; choose another")
     for folder in ("configs", "runs", "logs", "state"):
         (path / folder).mkdir(parents=True, exist_ok=True)
     for name, config in found.configs.items():
@@ -169,20 +188,6 @@ def create(file: SweepFile, found: Plan) -> SweepFolder:
     )
     _write(path, document)  # last: without it there is no sweep
     return SweepFolder(path)
-
-
-def open_or_create(file: SweepFile, found: Plan) -> SweepFolder:
-    """The folder of a sweep that goes on, or of one that never began.
-
-    Raises:
-        ConfigError: it is another sweep's.
-    """
-    path = sweep_path(file)
-    if not (path / SWEEP_FILE).exists():
-        return create(file, found)
-    folder = SweepFolder(path)
-    folder.check_same(file)
-    return folder
 
 
 def _write(path: Path, document: _Document) -> None:
