@@ -6,6 +6,7 @@ import argparse
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from reverie.cli.arguments import Commands, add_command, add_overrides, not_negative
@@ -89,6 +90,8 @@ def _begin(arguments: argparse.Namespace) -> int:
     with StopSignals() as signals:
         file = read_sweep(arguments.file, arguments.overrides)
         backend = _backend(arguments, file)
+        if file.search is not None:
+            return _begin_search(file, arguments, signals, backend)
         if arguments.dry_run:
             return _dry_run(file, plan(file, insist=arguments.yes))
         if arguments.resume and exists(file):
@@ -101,11 +104,76 @@ def _begin(arguments: argparse.Namespace) -> int:
         return _work(lambda: create(file, found), file, backend, arguments, signals, found)
 
 
+def _begin_search(
+    file: SweepFile, arguments: argparse.Namespace, signals: StopSignals, backend: str
+) -> int:
+    """Rank configurations, then run the best again on fresh seeds."""
+    from reverie.tuning.group import check_search, group_members
+    from reverie.tuning.sweep_folder import SweepFolder, check_free, create, exists, sweep_path
+
+    if backend == "slurm":
+        raise ConfigError("--backend slurm: a search is Ray's, expected ray or nothing")
+    if arguments.dry_run:
+        raise ConfigError("--dry-run: of a comparison; a search stops runs as it goes")
+    search = _load_search()
+    point = search.first_point(file)
+    members = group_members(file, point, sweep_path(file))
+    assert file.search is not None
+    check_search(file.search, members[0].config)
+    if arguments.resume and exists(file):
+        sweep = SweepFolder(sweep_path(file))
+        sweep.check_same(file)
+    else:
+        check_free(file)
+        sweep = create(file, search.empty_plan())
+    return _search(sweep, arguments, signals)
+
+
+def _search(sweep: SweepFolder, arguments: argparse.Namespace, signals: StopSignals) -> int:
+    from reverie.tuning.cells import plan
+    from reverie.tuning.group import show
+    from reverie.tuning.local_backend import LocalLauncher
+    from reverie.tuning.sweep_folder import SweepFolder, create, exists, sweep_path
+
+    search, config = _load_search(), sweep.file.search
+    assert config is not None
+    print(f"sweep folder: {sweep.shown}", flush=True)
+    groups = search.run_search(
+        sweep, arguments.address, signals, lambda text: print(text, flush=True)
+    )
+    print("\n".join(["best of the search:", *map(show, groups[:5])]), flush=True)
+    winners = groups[: config.winners]
+    file = search.winners_file(sweep, winners)
+    again = SweepFolder(sweep_path(file)) if exists(file) else create(file, plan(file))
+    launcher = LocalLauncher(file.resources)
+    code = _drive(again, again.cells, launcher, signals, file, file.max_concurrent or 1)
+    for winner in winners:
+        fresh = search.fresh_score(again, winner, config.metric)
+        print(
+            f"{show(winner)}; on {fresh.members} fresh runs, which chose nothing:"
+            f" {fresh.score:.3f}",
+            flush=True,
+        )
+    return code
+
+
+def _load_search() -> ModuleType:
+    try:
+        from reverie.tuning import search
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("ray", "pandas"):
+            raise
+        raise ImportError('search needs ray[tune]: pip install "reverie[tune]"') from error
+    return search
+
+
 def _retry(sweep: SweepFolder, arguments: argparse.Namespace) -> int:
     with StopSignals() as signals:
         if arguments.part is not None:
             return _work_part(sweep, arguments, signals)
         backend = _backend(arguments, sweep.file)
+        if sweep.file.search is not None:
+            return _search(sweep, arguments, signals)
         return _work(sweep, sweep.file, backend, arguments, signals, forgive=True)
 
 
@@ -131,6 +199,12 @@ def _status(sweep: SweepFolder) -> int:
     from reverie.cli.sweep_table import status_text
     from reverie.tuning.cell_state import states
 
+    if sweep.file.search is not None:
+        from reverie.tuning.group import read_groups, show
+
+        states_of_groups = read_groups(sweep.path / "groups")
+        print("\n".join([*map(show, states_of_groups), f"{len(states_of_groups)} groups"]))
+        return 0
     print(status_text(states(sweep)))
     return 0
 
@@ -255,9 +329,7 @@ def _drive(
     return 0
 
 
-def _work_part(
-    sweep: SweepFolder, arguments: argparse.Namespace, signals: StopSignals
-) -> int:
+def _work_part(sweep: SweepFolder, arguments: argparse.Namespace, signals: StopSignals) -> int:
     """Work off one task's cells; other tasks have others."""
     from reverie.tuning.local_backend import LocalLauncher
     from reverie.tuning.slurm_backend import read_part

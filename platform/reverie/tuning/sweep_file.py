@@ -206,11 +206,6 @@ def check_sweep(tree: JsonTree, path: Path) -> SweepFile:
         key: check(kind, given[key], key) for key, kind in _PLAIN.items() if key in given
     }
     found |= {key: build(kind, given[key], key) for key, kind in _SECTIONS.items() if key in given}
-    if found.get("search") is not None:
-        raise ConfigError(
-            "search: not there yet; a comparison runs every cell: take `search` out and draw"
-            " points with param_space and samples"
-        )
     file = SweepFile(
         name=path.stem,
         bases=_bases(given, path),
@@ -228,13 +223,29 @@ def check_sweep(tree: JsonTree, path: Path) -> SweepFile:
 def _check_relations(file: SweepFile) -> None:
     if file.sweep.run_as != "process":
         raise ConfigError("sweep.run_as: actors is not there yet, expected process")
+    if file.search is not None:
+        _check_search(file, file.search)
     spaces = [file.space, *(base.space or {} for base in file.bases.values())]
     kinds = {one.kind for space in spaces for one in space.values()}
     if file.samples > 1 and not kinds & set(RANDOM):
         raise ConfigError(
-            f"samples: {file.samples} draws of nothing; param_space has none of"
-            f" {', '.join(RANDOM)}"
+            f"samples: {file.samples} draws of nothing; param_space has none of {', '.join(RANDOM)}"
         )
+
+
+def _check_search(file: SweepFile, search: SearchConfig) -> None:
+    if not file.space:
+        raise ConfigError("search: nothing to search; param_space says which keys vary")
+    if any(base.space for base in file.bases.values()):
+        raise ConfigError("bases: with `search`, param_space is the sweep's own, not a base's")
+    if file.samples > 1:
+        raise ConfigError("samples: of a search, write it as search.samples")
+    if search.scheduler == "asha" and search.reduction_factor < 2:
+        raise ConfigError(
+            f"search.reduction_factor: expected at least 2, got {search.reduction_factor}"
+        )
+    if search.scheduler == "pbt" and search.searcher == "optuna":
+        raise ConfigError("search.searcher: pbt changes configurations itself, expected random")
 
 
 def _override(tree: JsonTree, text: str) -> JsonTree:
@@ -323,8 +334,9 @@ def expand_tasks(name: str, where: str) -> tuple[str, ...]:
         return (name,)
     tasks: dict[str, tuple[str, ...]] = registry.load(registry.TASK_NAMES)
     if suite not in tasks:
-        raise ConfigError(f"{where}: {name}: no such suite with known tasks; known: "
-                          f"{', '.join(sorted(tasks))}")
+        raise ConfigError(
+            f"{where}: {name}: no such suite with known tasks; known: {', '.join(sorted(tasks))}"
+        )
     return tuple(f"{suite}/{one}" for one in tasks[suite])
 
 
