@@ -255,9 +255,7 @@ def _drive(
     return 0
 
 
-def _work_part(
-    sweep: SweepFolder, arguments: argparse.Namespace, signals: StopSignals
-) -> int:
+def _work_part(sweep: SweepFolder, arguments: argparse.Namespace, signals: StopSignals) -> int:
     """Work off one task's cells; other tasks have others."""
     from reverie.tuning.local_backend import LocalLauncher
     from reverie.tuning.slurm_backend import read_part

@@ -74,7 +74,9 @@ def plain_rows(states: Sequence[CellState]) -> list[str]:
     rows = [_row(state) for state in states]
     widths = [max((len(row[at]) for row in rows), default=0) for at in range(len(COLUMNS) - 1)]
     return [
-        "  ".join(["", *(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        "  ".join(
+            ["", *(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[-1]]
+        ).rstrip()
         for row in rows
     ]
 

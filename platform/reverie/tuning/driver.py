@@ -151,7 +151,7 @@ class Driver:
         """Learn what was done before, and by whom else cells are written."""
         for cell in self._cells.values():
             if is_done(self._sweep, cell):
-                self._done.add(cell.id)
+                self._done_by_another(cell.id)
         self._find_others(say=True)
         for name in self._cells.keys() - self._done - self._others:
             if self._forgive:
@@ -251,16 +251,24 @@ class Driver:
         now = {folders[folder] for folder in held}
         for name in self._others - now:
             if is_done(self._sweep, self._cells[name]):
-                self._done.add(name)
+                self._done_by_another(name)
         self._others = now
         if say:
             for folder, owner in held.items():
                 log.info("%s: %s writes its run; waiting for it", folders[folder], owner)
 
+    def _done_by_another(self, name: str) -> None:
+        """Note the end of a member of an earlier driver."""
+        self._done.add(name)
+        attempts = read_attempts(self._sweep, name)
+        if attempts.under_way:
+            write_attempts(self._sweep, name, replace(attempts, under_way=False, line=""))
+
     def _stop(self, number: int) -> None:
         """Hand the signal on, wait until every member has written its checkpoint and ended."""
         log.warning(
-            "%s: %d members write their checkpoints", signal.Signals(number).name,
+            "%s: %d members write their checkpoints",
+            signal.Signals(number).name,
             len(self._members),
         )
         for member in self._members.values():

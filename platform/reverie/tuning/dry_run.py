@@ -96,7 +96,7 @@ def cost_lines(cost: Cost) -> list[str]:
     evaluations = sum(one.evaluations * one.cells for one in cost.bases)
     lines = [
         f"cells                  {cells:,}",
-        f"processes at once      {at_once} (max_concurrent); this machine holds {cost.most_at_once}",
+        f"processes at once      {at_once}; this machine holds {cost.most_at_once}",
         f"memory at the peak     {peak * at_once:.1f} GB, {peak:.2f} GB a run",
         f"disk at the end        {disk:.1f} GB",
     ]
@@ -138,9 +138,7 @@ def _cost(base: str, cells: list[Cell], config: TrainConfig, probe: Probe) -> Ba
         cells=len(cells),
         probe=probe,
         peak_gb=(probe.peak_bytes + replay) / GB,
-        disk_gb=(
-            probe.checkpoint_bytes * config.run.keep_checkpoints + rows * probe.row_bytes
-        )
+        disk_gb=(probe.checkpoint_bytes * config.run.keep_checkpoints + rows * probe.row_bytes)
         / GB,
         hours=hours,
         evaluations=1 + (max(0, steps - 1) // every if every else 0),

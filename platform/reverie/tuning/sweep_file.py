@@ -172,7 +172,7 @@ _SECTIONS: dict[str, type] = {
 }
 _PLAIN: dict[str, Any] = {
     "samples": Few,
-    "max_concurrent": Concurrent | None,
+    "max_concurrent": Concurrent,
     "max_failures": CountOrNone,
 }
 KEYS = ("base", "bases", "tasks", "seeds", "param_space", "overrides", *_PLAIN, *_SECTIONS)
@@ -201,7 +201,7 @@ def check_sweep(tree: JsonTree, path: Path) -> SweepFile:
     for key in tree:
         if key not in KEYS:
             raise ConfigError(f"{key}: unknown key; {registry.suggest(key, KEYS)}")
-    given = {key: value for key, value in tree.items() if value is not None}
+    given: JsonTree = {key: value for key, value in tree.items() if value is not None}
     found: dict[str, Any] = {
         key: check(kind, given[key], key) for key, kind in _PLAIN.items() if key in given
     }
@@ -232,8 +232,7 @@ def _check_relations(file: SweepFile) -> None:
     kinds = {one.kind for space in spaces for one in space.values()}
     if file.samples > 1 and not kinds & set(RANDOM):
         raise ConfigError(
-            f"samples: {file.samples} draws of nothing; param_space has none of"
-            f" {', '.join(RANDOM)}"
+            f"samples: {file.samples} draws of nothing; param_space has none of {', '.join(RANDOM)}"
         )
 
 
@@ -323,8 +322,9 @@ def expand_tasks(name: str, where: str) -> tuple[str, ...]:
         return (name,)
     tasks: dict[str, tuple[str, ...]] = registry.load(registry.TASK_NAMES)
     if suite not in tasks:
-        raise ConfigError(f"{where}: {name}: no such suite with known tasks; known: "
-                          f"{', '.join(sorted(tasks))}")
+        raise ConfigError(
+            f"{where}: {name}: no such suite with known tasks; known: {', '.join(sorted(tasks))}"
+        )
     return tuple(f"{suite}/{one}" for one in tasks[suite])
 
 
