@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from reverie.documents import read_json
@@ -37,11 +37,13 @@ def named(folder: Path) -> Named | None:
     sweep = folder.parent.parent
     if folder.parent.name != "runs" or not (sweep / SWEEP_FILE).is_file():
         return None
-    return _cells(sweep / SWEEP_FILE).get(folder.name)
+    file = sweep / SWEEP_FILE
+    return _cells(file, file.stat().st_mtime_ns).get(folder.name)
 
 
-@cache
-def _cells(file: Path) -> Mapping[str, Named]:
+@lru_cache(maxsize=64)
+def _cells(file: Path, written: int) -> Mapping[str, Named]:
+    """The cells of a sweep as it was `written`: one that is extended has more."""
     try:
         document = read_json(file)
     except ValueError as error:

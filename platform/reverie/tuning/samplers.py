@@ -148,11 +148,11 @@ def _draw(sampler: Sampler, rng: np.random.Generator) -> Json:
         case "choice":
             return values[int(rng.integers(len(values)))]
         case "randint":
-            return int(rng.integers(values[0], values[1]))
+            return int(rng.integers(int(values[0]), int(values[1])))
         case "uniform":
-            number = values[0] + rng.random() * (values[1] - values[0])
+            number = float(values[0] + rng.random() * (values[1] - values[0]))
         case _:
-            number = values[0] * (values[1] / values[0]) ** rng.random()
+            number = float(values[0] * (values[1] / values[0]) ** rng.random())
     return float(min(max(float(f"{number:.{DIGITS}g}"), values[0]), values[1]))
 
 

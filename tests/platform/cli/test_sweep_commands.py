@@ -135,6 +135,13 @@ def test_the_table_says_what_there_is_to_say(tmp_path: Path) -> None:
     ]
     head, one, two, last = status_text(found).splitlines()
     assert head.split() == ["cell", "state", "env", "steps", "score", "ETA", "restarts"]
-    assert one.split()[1:] == [*"running 60/120 1.25 1h01m 2 process 1 on here".split()]
+    assert one.split()[1:] == [
+        "running",
+        "60/120",
+        "1.25",
+        "1h01m",
+        "2",
+        *("process", "1", "on", "here"),
+    ]
     assert two.endswith("no space left")
     assert last == "2 cells: 0 done, 1 running, 0 waiting, 1 dead"
