@@ -32,6 +32,7 @@ def test_a_sweep_from_its_file_to_its_report(cli: Cli, tmp_path: Path) -> None:
     assert "wide: IQM" in report.out
 
     assert_refused(cli("sweep", file), "exists; go on with it: the same command with --resume")
+    assert_refused(cli("sweep", file, "seeds=2"), "is the folder of another sweep: seeds differs")
     other = cli("sweep", file, "--resume", "learner.batch_length=3", "seeds=2")
     assert_refused(other, "is the folder of another sweep: overrides.learner.batch_length, seeds")
     assert cli("sweep", file, "--resume", "max_concurrent=1").code == 0

@@ -123,24 +123,27 @@ def test_a_cell_whose_source_failed_is_named(tmp_path: Path) -> None:
     assert shells.started == [first]
 
 
-def test_a_cell_that_another_process_writes_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_most", [1, 2])
+def test_a_cell_that_another_process_writes_is_waited_for(at_most: int, tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, seeds=2)
     held, free = (cell.id for cell in sweep.cells)
     run = sweep.run_folder(held)
     run.mkdir()
     lease = Lease(run)
-    shells = Shells()
+    shells, begun = Shells(), list[int]()
 
     def finish() -> None:
         time.sleep(0.5)
+        begun.append(len(shells.started))
         subprocess.run(["sh", "-c", SUCCEED.format(run=shlex.quote(str(run)))], check=True)
         lease.release()
 
     other = threading.Thread(target=finish)
     other.start()
-    assert drive(sweep, shells).run(nothing).done == 2
+    assert drive(sweep, shells, at_most=at_most).run(nothing).done == 2
     other.join()
     assert shells.started == [free]
+    assert begun == [at_most - 1]  # the other takes room as well
 
 
 def test_one_driver_at_a_time(tmp_path: Path) -> None:
