@@ -14,10 +14,11 @@ from reverie.paths import place
 from reverie.stop_signals import StopSignals
 
 if TYPE_CHECKING:
+    from reverie.settings import TrainConfig
     from reverie.tuning.cells import Cell, Plan
     from reverie.tuning.driver import Launcher
-    from reverie.tuning.sweep_file import SweepFile
     from reverie.tuning.sweep_folder import SweepFolder
+    from reverie.tuning.sweep_settings import SweepFile
 
 EXAMPLE = "sweep sweeps/smoke"
 EXAMPLES = """\
@@ -88,25 +89,30 @@ def _begin(arguments: argparse.Namespace) -> int:
 
     with StopSignals() as signals:
         file = read_sweep(arguments.file, arguments.overrides)
-        backend = _backend(arguments, file)
+        _backend(arguments, file)
         if arguments.dry_run:
             return _dry_run(file, plan(file, insist=arguments.yes))
         if arguments.resume and exists(file):
             sweep = SweepFolder(sweep_path(file))
             sweep.check_same(file)
-            return _work(sweep, file, backend, arguments, signals)
+            return _work(lambda: sweep, _any_config(sweep), file, arguments, signals)
         check_free(file)
         found = plan(file, insist=arguments.yes)
         _check_suites(found)
-        return _work(lambda: create(file, found), file, backend, arguments, signals, found)
+        config = next(iter(found.configs.values()))
+        return _work(lambda: create(file, found), config, file, arguments, signals)
 
 
 def _retry(sweep: SweepFolder, arguments: argparse.Namespace) -> int:
     with StopSignals() as signals:
         if arguments.part is not None:
             return _work_part(sweep, arguments, signals)
-        backend = _backend(arguments, sweep.file)
-        return _work(sweep, sweep.file, backend, arguments, signals, forgive=True)
+        config = _any_config(sweep)
+        return _work(lambda: sweep, config, sweep.file, arguments, signals, forgive=True)
+
+
+def _any_config(sweep: SweepFolder) -> TrainConfig:
+    return sweep.config(sweep.cells[0])
 
 
 def _extend(sweep: SweepFolder, overrides: Sequence[str]) -> int:
@@ -175,31 +181,27 @@ def _check_suites(found: Plan) -> None:
 
 
 def _work(
-    source: SweepFolder | Callable[[], SweepFolder],
+    make: Callable[[], SweepFolder],
+    config: TrainConfig,
     file: SweepFile,
-    backend: str,
     arguments: argparse.Namespace,
     signals: StopSignals,
-    found: Plan | None = None,
     *,
     forgive: bool = False,
 ) -> int:
-    """Run what is missing of a sweep, which is made once nothing is left to refuse."""
+    """Run what is missing of the sweep that `make` makes once nothing is left to refuse; `config`
+    is that of any of its runs.
+    """
+    backend = _backend(arguments, file)
     if backend == "slurm":
-        return _to_slurm(source if not callable(source) else source(), file, arguments, forgive)
-    launcher = _launcher(source, file, backend, arguments, found)
-    sweep = source() if callable(source) else source
+        return _to_slurm(make(), file, arguments, forgive)
+    launcher = _launcher(config, file, backend, arguments.address)
+    sweep = make()
     at_most = file.max_concurrent or (1 if backend == "local" else None)
     return _drive(sweep, sweep.cells, launcher, signals, file, at_most, forgive=forgive)
 
 
-def _launcher(
-    source: SweepFolder | Callable[[], SweepFolder],
-    file: SweepFile,
-    backend: str,
-    arguments: argparse.Namespace,
-    found: Plan | None,
-) -> Launcher:
+def _launcher(config: TrainConfig, file: SweepFile, backend: str, address: str | None) -> Launcher:
     if backend == "local":
         from reverie.tuning.local_backend import LocalLauncher
 
@@ -210,12 +212,7 @@ def _launcher(
         if error.name != "ray":
             raise
         raise ImportError('ray is not installed: pip install "reverie[ray]"') from error
-    if found is not None:
-        config = next(iter(found.configs.values()))
-    else:
-        assert not callable(source)
-        config = source.config(source.cells[0])
-    return RayLauncher(config, file.resources, arguments.address)
+    return RayLauncher(config, file.resources, address)
 
 
 def _drive(
@@ -272,7 +269,7 @@ def _to_slurm(
     from reverie.tuning.cell_state import forgive as forget_failures
     from reverie.tuning.cell_state import is_done
     from reverie.tuning.slurm_backend import submit, submit_command, write_jobs
-    from reverie.tuning.sweep_file import SlurmConfig
+    from reverie.tuning.sweep_settings import SlurmConfig
 
     missing = [cell for cell in sweep.cells if not is_done(sweep, cell)]
     print(f"sweep folder: {sweep.shown}", flush=True)

@@ -13,7 +13,7 @@ from reverie.errors import ConfigError
 from reverie.names import identifier
 from reverie.settings import TrainConfig
 from reverie.tuning.samplers import Point, Sampler, grid_size, label, points
-from reverie.tuning.sweep_file import Base, SweepFile
+from reverie.tuning.sweep_settings import Base, SweepFile
 from reverie.types import Json, JsonTree
 
 MOST_CELLS = 10_000

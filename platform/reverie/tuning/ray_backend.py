@@ -22,8 +22,8 @@ from reverie.errors import PlacementError
 from reverie.settings import TrainConfig
 from reverie.tuning.cells import Cell
 from reverie.tuning.local_backend import LocalMember, member_environment
-from reverie.tuning.sweep_file import RunResources
 from reverie.tuning.sweep_folder import SweepFolder
+from reverie.tuning.sweep_settings import RunResources
 
 LOST = -9
 """Exit code of a member whose actor is gone: Ray or somebody ended it."""

@@ -24,7 +24,7 @@ from reverie.errors import ConfigError
 from reverie.paths import place, short
 from reverie.storage import Storage
 from reverie.tuning.cells import Cell, Plan, plan
-from reverie.tuning.sweep_file import SweepFile
+from reverie.tuning.sweep_settings import SweepFile
 from reverie.types import Json
 
 SWEEP_FILE = "sweep.json"

@@ -113,7 +113,7 @@ def test_a_dry_run_measures_and_starts_nothing(cli: Cli, tmp_path: Path) -> None
     file = write_sweep(tmp_path, seeds=4, max_concurrent=2)
     answer = cli("sweep", file, "--dry-run")
     assert answer.code == 0, answer
-    for words in ("cells                  4", "memory at the peak", "run hours", "200 updates"):
+    for words in ("cells                   4\n", "memory at the peak", "run hours", "200 updates"):
         assert words in answer.out
     assert "measured on this machine:\n  plain: 200 env steps" in answer.out
     assert not (tmp_path / "s").exists()

@@ -15,8 +15,8 @@ from reverie.lease import holder
 from reverie.metrics import parse_metrics
 from reverie.tuning.cell_state import CellState, states
 from reverie.tuning.local_backend import GPUS, LocalLauncher, member_environment
-from reverie.tuning.sweep_file import RunResources
 from reverie.tuning.sweep_folder import SweepFolder
+from reverie.tuning.sweep_settings import RunResources
 from tests.platform.tuning.sweeps import make_sweep, start, write_sweep
 
 STEPS = 150

@@ -12,7 +12,7 @@ from reverie.stop_signals import StopSignals
 from reverie.tuning.cell_state import states
 from reverie.tuning.driver import Driver, SweepStopped
 from reverie.tuning.ray_backend import RayLauncher
-from reverie.tuning.sweep_file import RunResources
+from reverie.tuning.sweep_settings import RunResources
 from tests.platform.tuning.sweeps import make_sweep
 
 pytestmark = pytest.mark.ray

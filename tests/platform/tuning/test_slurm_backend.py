@@ -20,7 +20,7 @@ from reverie.errors import ConfigError
 from reverie.tuning import slurm_backend
 from reverie.tuning.cell_state import states
 from reverie.tuning.slurm_backend import check_can_submit, read_part, submit, write_jobs
-from reverie.tuning.sweep_file import RunResources, SlurmConfig
+from reverie.tuning.sweep_settings import RunResources, SlurmConfig
 from tests.platform.tuning.sweeps import ENVIRONMENT, make_sweep
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "scontrol")
