@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import subprocess
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from reverie import lease as lease_module
 from reverie.errors import ConfigError
-from reverie.lease import Lease
+from reverie.lease import LEASE_FILE, Lease
 from reverie.stop_signals import StopSignals
+from reverie.tuning import driver as driver_module
 from reverie.tuning.cell_state import Attempts, read_attempts, states, write_attempts
 from reverie.tuning.cells import Cell
 from reverie.tuning.driver import CellsFailed, Driver, SweepStopped
@@ -144,6 +147,27 @@ def test_a_cell_that_another_process_writes_is_waited_for(at_most: int, tmp_path
     other.join()
     assert shells.started == [free]
     assert begun == [at_most - 1]  # the other takes room as well
+
+
+def test_a_member_lost_on_another_machine_counts_once_its_lease_has_run_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "STALE_S", 1.0)
+    monkeypatch.setattr(driver_module, "LOOK_S", 0.2)
+    sweep = make_sweep(tmp_path)
+    cell = sweep.cells[0].id
+    sweep.run_folder(cell).mkdir()
+    held = Lease(tmp_path)
+    owner = json.loads((tmp_path / LEASE_FILE).read_text()) | {"machine": "another"}
+    held.release()
+    (tmp_path / "lease").write_text(json.dumps(owner))
+    lose = f"cat {shlex.quote(str(tmp_path / 'lease'))} > {{run}}/{LEASE_FILE}; kill -9 $$"
+    shells = Shells({cell: lose})
+    with pytest.raises(CellsFailed, match="1 failed"):
+        drive(sweep, shells, max_failures=1).run(nothing)
+    assert shells.started == [cell] * 2
+    assert read_attempts(sweep, cell).failures == 2
+    assert read_attempts(sweep, cell).code == -9
 
 
 def test_one_driver_at_a_time(tmp_path: Path) -> None:
