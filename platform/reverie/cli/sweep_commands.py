@@ -6,7 +6,6 @@ import argparse
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from reverie.cli.arguments import Commands, add_command, add_overrides, not_negative
@@ -15,10 +14,11 @@ from reverie.paths import place
 from reverie.stop_signals import StopSignals
 
 if TYPE_CHECKING:
+    from reverie.settings import TrainConfig
     from reverie.tuning.cells import Cell, Plan
     from reverie.tuning.driver import Launcher
-    from reverie.tuning.sweep_file import SweepFile
     from reverie.tuning.sweep_folder import SweepFolder
+    from reverie.tuning.sweep_settings import SweepFile
 
 EXAMPLE = "sweep sweeps/smoke"
 EXAMPLES = """\
@@ -91,95 +91,43 @@ def _begin(arguments: argparse.Namespace) -> int:
         file = read_sweep(arguments.file, arguments.overrides)
         backend = _backend(arguments, file)
         if file.search is not None:
-            return _begin_search(file, arguments, signals, backend)
+            from reverie.cli.search_commands import begin_search
+
+            return begin_search(file, arguments, signals, backend)
         if arguments.dry_run:
             return _dry_run(file, plan(file, insist=arguments.yes))
         if arguments.resume and exists(file):
             sweep = SweepFolder(sweep_path(file))
             sweep.check_same(file)
-            return _work(sweep, file, backend, arguments, signals)
+            return _work(lambda: sweep, _any_config(sweep), file, arguments, signals)
         check_free(file)
         found = plan(file, insist=arguments.yes)
         _check_suites(found)
-        return _work(lambda: create(file, found), file, backend, arguments, signals, found)
-
-
-def _begin_search(
-    file: SweepFile, arguments: argparse.Namespace, signals: StopSignals, backend: str
-) -> int:
-    """Rank configurations, then run the best again on fresh seeds."""
-    from reverie.tuning.group import check_search, group_members
-    from reverie.tuning.sweep_folder import SweepFolder, check_free, create, exists, sweep_path
-
-    if backend == "slurm":
-        raise ConfigError("--backend slurm: a search is Ray's, expected ray or nothing")
-    if arguments.dry_run:
-        raise ConfigError("--dry-run: of a comparison; a search stops runs as it goes")
-    search = _load_search()
-    point = search.first_point(file)
-    members = group_members(file, point, sweep_path(file))
-    assert file.search is not None
-    check_search(file.search, members[0].config)
-    if arguments.resume and exists(file):
-        sweep = SweepFolder(sweep_path(file))
-        sweep.check_same(file)
-    else:
-        check_free(file)
-        sweep = create(file, search.empty_plan())
-    return _search(sweep, arguments, signals)
-
-
-def _search(sweep: SweepFolder, arguments: argparse.Namespace, signals: StopSignals) -> int:
-    from reverie.tuning.cells import plan
-    from reverie.tuning.group import show
-    from reverie.tuning.local_backend import LocalLauncher
-    from reverie.tuning.sweep_folder import SweepFolder, create, exists, sweep_path
-
-    search, config = _load_search(), sweep.file.search
-    assert config is not None
-    print(f"sweep folder: {sweep.shown}", flush=True)
-    groups = search.run_search(
-        sweep, arguments.address, signals, lambda text: print(text, flush=True)
-    )
-    print("\n".join(["best of the search:", *map(show, groups[:5])]), flush=True)
-    winners = groups[: config.winners]
-    file = search.winners_file(sweep, winners)
-    again = SweepFolder(sweep_path(file)) if exists(file) else create(file, plan(file))
-    launcher = LocalLauncher(file.resources)
-    code = _drive(again, again.cells, launcher, signals, file, file.max_concurrent or 1)
-    for winner in winners:
-        fresh = search.fresh_score(again, winner, config.metric)
-        print(
-            f"{show(winner)}; on {fresh.members} fresh runs, which chose nothing:"
-            f" {fresh.score:.3f}",
-            flush=True,
-        )
-    return code
-
-
-def _load_search() -> ModuleType:
-    try:
-        from reverie.tuning import search
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("ray", "pandas"):
-            raise
-        raise ImportError('search needs ray[tune]: pip install "reverie[tune]"') from error
-    return search
+        config = next(iter(found.configs.values()))
+        return _work(lambda: create(file, found), config, file, arguments, signals)
 
 
 def _retry(sweep: SweepFolder, arguments: argparse.Namespace) -> int:
     with StopSignals() as signals:
         if arguments.part is not None:
             return _work_part(sweep, arguments, signals)
-        backend = _backend(arguments, sweep.file)
         if sweep.file.search is not None:
-            return _search(sweep, arguments, signals)
-        return _work(sweep, sweep.file, backend, arguments, signals, forgive=True)
+            from reverie.cli.search_commands import work_search
+
+            return work_search(sweep, arguments, signals)
+        config = _any_config(sweep)
+        return _work(lambda: sweep, config, sweep.file, arguments, signals, forgive=True)
+
+
+def _any_config(sweep: SweepFolder) -> TrainConfig:
+    return sweep.config(sweep.cells[0])
 
 
 def _extend(sweep: SweepFolder, overrides: Sequence[str]) -> int:
     from reverie.tuning.sweep_file import read_seeds
 
+    if sweep.file.search is not None:
+        raise ConfigError("sweep extend: adds cells to a comparison, got a search")
     keys = [text.partition("=")[0] for text in overrides]
     if keys != ["seeds"]:
         raise ConfigError(
@@ -200,11 +148,9 @@ def _status(sweep: SweepFolder) -> int:
     from reverie.tuning.cell_state import states
 
     if sweep.file.search is not None:
-        from reverie.tuning.group import read_groups, show
+        from reverie.cli.search_commands import print_groups
 
-        states_of_groups = read_groups(sweep.path / "groups")
-        print("\n".join([*map(show, states_of_groups), f"{len(states_of_groups)} groups"]))
-        return 0
+        return print_groups(sweep)
     print(status_text(states(sweep)))
     return 0
 
@@ -249,31 +195,27 @@ def _check_suites(found: Plan) -> None:
 
 
 def _work(
-    source: SweepFolder | Callable[[], SweepFolder],
+    make: Callable[[], SweepFolder],
+    config: TrainConfig,
     file: SweepFile,
-    backend: str,
     arguments: argparse.Namespace,
     signals: StopSignals,
-    found: Plan | None = None,
     *,
     forgive: bool = False,
 ) -> int:
-    """Run what is missing of a sweep, which is made once nothing is left to refuse."""
+    """Run what is missing of the sweep that `make` makes once nothing is left to refuse; `config`
+    is that of any of its runs.
+    """
+    backend = _backend(arguments, file)
     if backend == "slurm":
-        return _to_slurm(source if not callable(source) else source(), file, arguments, forgive)
-    launcher = _launcher(source, file, backend, arguments, found)
-    sweep = source() if callable(source) else source
+        return _to_slurm(make(), file, arguments, forgive)
+    launcher = _launcher(config, file, backend, arguments.address)
+    sweep = make()
     at_most = file.max_concurrent or (1 if backend == "local" else None)
-    return _drive(sweep, sweep.cells, launcher, signals, file, at_most, forgive=forgive)
+    return drive(sweep, sweep.cells, launcher, signals, file, at_most, forgive=forgive)
 
 
-def _launcher(
-    source: SweepFolder | Callable[[], SweepFolder],
-    file: SweepFile,
-    backend: str,
-    arguments: argparse.Namespace,
-    found: Plan | None,
-) -> Launcher:
+def _launcher(config: TrainConfig, file: SweepFile, backend: str, address: str | None) -> Launcher:
     if backend == "local":
         from reverie.tuning.local_backend import LocalLauncher
 
@@ -284,15 +226,10 @@ def _launcher(
         if error.name != "ray":
             raise
         raise ImportError('ray is not installed: pip install "reverie[ray]"') from error
-    if found is not None:
-        config = next(iter(found.configs.values()))
-    else:
-        assert not callable(source)
-        config = source.config(source.cells[0])
-    return RayLauncher(config, file.resources, arguments.address)
+    return RayLauncher(config, file.resources, address)
 
 
-def _drive(
+def drive(
     sweep: SweepFolder,
     cells: Sequence[Cell],
     launcher: Launcher,
@@ -337,7 +274,7 @@ def _work_part(sweep: SweepFolder, arguments: argparse.Namespace, signals: StopS
     names = set(read_part(place(arguments.part), arguments.task or 0))
     cells = [cell for cell in sweep.cells if cell.id in names]
     launcher = LocalLauncher(sweep.file.resources)
-    return _drive(sweep, cells, launcher, signals, sweep.file, None, alone=False)
+    return drive(sweep, cells, launcher, signals, sweep.file, None, alone=False)
 
 
 def _to_slurm(
@@ -346,7 +283,7 @@ def _to_slurm(
     from reverie.tuning.cell_state import forgive as forget_failures
     from reverie.tuning.cell_state import is_done
     from reverie.tuning.slurm_backend import submit, submit_command, write_jobs
-    from reverie.tuning.sweep_file import SlurmConfig
+    from reverie.tuning.sweep_settings import SlurmConfig
 
     missing = [cell for cell in sweep.cells if not is_done(sweep, cell)]
     print(f"sweep folder: {sweep.shown}", flush=True)

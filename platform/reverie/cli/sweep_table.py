@@ -19,6 +19,8 @@ LIVE_EVERY_S = 2.0
 """Seconds between two looks at all cells where a terminal shows them."""
 PLAIN_EVERY_S = 30.0
 """And where the output is no terminal."""
+LOOKS_SHARE = 20
+"""Looks at thousands of cells are so rare that they take a twentieth of the time."""
 MOST_ROWS = 30
 """Of the live table; cells that run come first."""
 COLUMNS = ("cell", "state", "env steps", "score", "ETA", "restarts", "")
@@ -34,7 +36,11 @@ class Following:
 
     def __enter__(self) -> Following:
         if sys.stdout.isatty():
+            from reverie.cli.progress import move_log  # torch comes with it
+
+            plain = sys.stderr
             self._live = _make_live()
+            move_log(plain, sys.stderr)  # which now prints above the table
             self._every = LIVE_EVERY_S if self._live is not None else PLAIN_EVERY_S
         return self
 
@@ -45,14 +51,21 @@ class Following:
         trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
+            self._live.update(_live_table(self._states()))
+            from reverie.cli.progress import move_log
+
+            above = sys.stderr
             self._live.stop()
+            move_log(above, sys.stderr)
 
     def look(self) -> None:
         """Show how far everything is, if it is time."""
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + self._every
+        began = time.monotonic()
         states = self._states()
+        now = time.monotonic()
+        self._next = now + max(self._every, LOOKS_SHARE * (now - began))
         if self._live is not None:
             self._live.update(_live_table(states))
             return
@@ -74,7 +87,9 @@ def plain_rows(states: Sequence[CellState]) -> list[str]:
     rows = [_row(state) for state in states]
     widths = [max((len(row[at]) for row in rows), default=0) for at in range(len(COLUMNS) - 1)]
     return [
-        "  ".join(["", *(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        "  ".join(
+            ["", *(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[-1]]
+        ).rstrip()
         for row in rows
     ]
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from reverie.documents import json_text, parse, read_json
 from reverie.errors import DocumentError
@@ -190,7 +190,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue  # cut by the tail or by a crash
         if isinstance(row, dict):
-            found.append(row)
+            found.append(cast(dict[str, Any], row))
     return found
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -13,8 +12,8 @@ from reverie.config_tree import apply_overrides, expand_env
 from reverie.errors import ConfigError
 from reverie.names import identifier
 from reverie.settings import TrainConfig
-from reverie.tuning.samplers import Point, grid_size, label, points
-from reverie.tuning.sweep_file import Base, SweepFile
+from reverie.tuning.samplers import Point, Sampler, grid_size, label, points
+from reverie.tuning.sweep_settings import Base, SweepFile
 from reverie.types import Json, JsonTree
 
 MOST_CELLS = 10_000
@@ -146,7 +145,7 @@ def _resolve(file: SweepFile, setting: _Setting, source: str | None) -> TrainCon
         steps.append(("stop: ", {"run.env_steps": file.stop.env_steps}))
     steps.append(("param_space: ", setting.point))
     for _, changes in steps:
-        whole = tree = apply_overrides(tree, changes)
+        tree = apply_overrides(tree, changes)
     try:
         return resolve_config(tree)
     except ConfigError as error:
@@ -173,9 +172,7 @@ def _placed(
     return ConfigError(said)
 
 
-def _cell(
-    setting: _Setting, seed: int, config: TrainConfig, source: _Setting | None
-) -> Cell:
+def _cell(setting: _Setting, seed: int, config: TrainConfig, source: _Setting | None) -> Cell:
     return Cell(
         id=_id(setting.name, seed),
         config=setting.name,
@@ -231,9 +228,7 @@ def _check_order(
         while at is not None:
             if at == one.name:
                 what = "itself" if len(seen) == 1 else f"itself: {' -> '.join([*seen, at])}"
-                raise ConfigError(
-                    f"bases.{one.base}.init.from: a cell cannot start from {what}"
-                )
+                raise ConfigError(f"bases.{one.base}.init.from: a cell cannot start from {what}")
             if at in seen:
                 break  # a circle further on, which its own members report
             seen.append(at)
@@ -248,15 +243,16 @@ def _find(setting: _Setting, name: str, settings: list[_Setting]) -> str:
     if not near:
         known = dict.fromkeys(one.base for one in settings)
         raise ConfigError(f"{where}: unknown cell {name!r}; {registry.suggest(name, known)}")
-    for choose in (
+    rules: list[Callable[[_Setting], bool]] = [
         lambda one: one.task == setting.task and one.point == setting.point,
         lambda one: one.task == setting.task,
         lambda one: one.point == setting.point,
         lambda one: True,
-    ):
-        fits = [one for one in near if choose(one)]
-        if len(fits) == 1:
-            return fits[0].name
+    ]
+    for fits in rules:
+        found = [one.name for one in near if fits(one)]
+        if len(found) == 1:
+            return found[0]
     raise ConfigError(
         f"{where}: {len(near)} cells are called {name!r}; name one of"
         f" {', '.join(one.name for one in near[:3])}"
@@ -286,7 +282,7 @@ def _seeds(file: SweepFile, base: Base) -> tuple[int, ...]:
     return file.seeds if base.seeds is None else base.seeds
 
 
-def _space(file: SweepFile, base: Base):
+def _space(file: SweepFile, base: Base) -> Mapping[str, Sampler]:
     return file.space if base.space is None else base.space
 
 

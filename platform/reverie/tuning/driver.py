@@ -116,12 +116,14 @@ class Driver:
         self._at_most, self._max_failures, self._forgive = at_most, max_failures, forgive
         self._cells = {cell.id: cell for cell in cells}
         self._all = {cell.id: cell for cell in sweep.cells}
-        self._lease = _take(sweep) if alone else None
+        self._lease = take(sweep) if alone else None
         self._members: dict[str, Member] = {}
         self._done: set[str] = set()
         self._given_up: dict[str, str] = {}
         self._not_before: dict[str, float] = {}
         self._others: set[str] = set()
+        self._unsure: set[str] = set()
+        """Of these, own members that were lost while their folder's lease had not run out."""
         self._next_look = 0.0
 
     def run(self, on_change: Callable[[], None]) -> Outcome:
@@ -151,7 +153,7 @@ class Driver:
         """Learn what was done before, and by whom else cells are written."""
         for cell in self._cells.values():
             if is_done(self._sweep, cell):
-                self._done.add(cell.id)
+                self._done_by_another(cell.id)
         self._find_others(say=True)
         for name in self._cells.keys() - self._done - self._others:
             if self._forgive:
@@ -204,7 +206,6 @@ class Driver:
         return is_done(self._sweep, self._all[cell.after])
 
     def _start(self, cell: Cell) -> bool:
-        # In files first: whoever comes after a crash here must know that it was tried.
         before = read_attempts(self._sweep, cell.id)
         member = self._launcher.start(self._sweep, cell)
         if member is None:
@@ -215,31 +216,35 @@ class Driver:
         return True
 
     def _ended(self, name: str, code: int, *, told: bool = False) -> None:
-        attempts, cell = read_attempts(self._sweep, name), self._cells[name]
+        attempts, folder = read_attempts(self._sweep, name), self._sweep.run_folder(name)
         line = last_line(self._sweep.log_file(name))
-        done = is_done(self._sweep, cell)
-        taken = not done and self._sweep.run_folder(name) in holders(
-            [self._sweep.run_folder(name)], self._sweep.path
-        )
-        failed = not (done or told or taken)
-        attempts = replace(
-            attempts,
-            under_way=False,
-            code=code,
-            line="" if done else line,
-            failures=attempts.failures + failed,
-        )
+        done = is_done(self._sweep, self._cells[name])
+        line = "" if done else line
+        attempts = replace(attempts, under_way=False, code=code, line=line)
         write_attempts(self._sweep, name, attempts)
         if done:
             self._done.add(name)
-        elif taken:
-            log.info("%s: another process writes its run; waiting for it", name)
+        elif told:
+            return
+        elif holders([folder], self._sweep.path):
+            # Another process writes it, or this one was lost on another machine a moment ago.
+            log.info("%s: its run is written by another process; waiting for that", name)
             self._others.add(name)
-        elif failed and attempts.failures > self._max_failures:
-            log.warning("%s: failed %d times, given up: %s", name, attempts.failures, line)
-            self._given_up[name] = line
-        elif failed:
-            log.warning("%s: ended with %d and is tried again: %s", name, code, line)
+            self._unsure.add(name)
+        else:
+            self._failed(name)
+
+    def _failed(self, name: str) -> None:
+        """Count a failure; try the cell again later or give it up."""
+        attempts = read_attempts(self._sweep, name)
+        attempts = replace(attempts, failures=attempts.failures + 1)
+        write_attempts(self._sweep, name, attempts)
+        if attempts.failures > self._max_failures:
+            log.warning("%s: failed %d times, given up: %s", name, attempts.failures, attempts.line)
+            self._given_up[name] = attempts.line
+        else:
+            said = (name, attempts.code, attempts.line)
+            log.warning("%s: ended with %s and is tried again: %s", *said)
             self._not_before[name] = time.monotonic() + RETRY_S
 
     def _find_others(self, *, say: bool) -> None:
@@ -251,16 +256,27 @@ class Driver:
         now = {folders[folder] for folder in held}
         for name in self._others - now:
             if is_done(self._sweep, self._cells[name]):
-                self._done.add(name)
+                self._done_by_another(name)
+            elif name in self._unsure:
+                self._failed(name)
         self._others = now
+        self._unsure &= now
         if say:
             for folder, owner in held.items():
                 log.info("%s: %s writes its run; waiting for it", folders[folder], owner)
 
+    def _done_by_another(self, name: str) -> None:
+        """Note the end of a member of an earlier driver."""
+        self._done.add(name)
+        attempts = read_attempts(self._sweep, name)
+        if attempts.under_way:
+            write_attempts(self._sweep, name, replace(attempts, under_way=False, line=""))
+
     def _stop(self, number: int) -> None:
         """Hand the signal on, wait until every member has written its checkpoint and ended."""
         log.warning(
-            "%s: %d members write their checkpoints", signal.Signals(number).name,
+            "%s: %d members write their checkpoints",
+            signal.Signals(number).name,
             len(self._members),
         )
         for member in self._members.values():
@@ -306,7 +322,7 @@ class Driver:
         )
 
 
-def _take(sweep: SweepFolder) -> Lease:
+def take(sweep: SweepFolder) -> Lease:
     """Become the sweep's one driver."""
     owner = holder(sweep.path)
     if owner is None:

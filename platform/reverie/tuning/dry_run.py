@@ -21,7 +21,7 @@ from reverie.tuning.cell_state import last_line
 from reverie.tuning.cells import Cell, Plan
 from reverie.tuning.local_backend import member_environment
 from reverie.tuning.probe import ENV_STEPS, UPDATES, Probe
-from reverie.tuning.sweep_file import SweepFile
+from reverie.tuning.sweep_settings import SweepFile
 
 PROBE_S = 60.0
 """Seconds that the updates of one probe may take."""
@@ -94,29 +94,31 @@ def cost_lines(cost: Cost) -> list[str]:
     peak = max(one.peak_gb for one in cost.bases)
     disk = sum(one.disk_gb * one.cells for one in cost.bases)
     evaluations = sum(one.evaluations * one.cells for one in cost.bases)
-    lines = [
-        f"cells                  {cells:,}",
-        f"processes at once      {at_once} (max_concurrent); this machine holds {cost.most_at_once}",
-        f"memory at the peak     {peak * at_once:.1f} GB, {peak:.2f} GB a run",
-        f"disk at the end        {disk:.1f} GB",
-    ]
-    hours = [one.hours for one in cost.bases]
-    if None in hours:
-        lines.append("hours                  not measured: nothing could be sampled in a probe")
-    else:
-        total = sum((one.hours or 0.0) * one.cells for one in cost.bases)
-        lines.append(f"run hours              {total:.2f}, training alone")
-        lines.append(f"hours from begin to end {total / at_once:.2f} with {at_once} at once")
-        lines.append(
-            f"GPU-hours              {total * cost.gpu:.2f}"
-            if cost.gpu
-            else "GPU-hours              none asked for"
-        )
-    lines.append(f"evaluations            {evaluations:,}, their time not measured")
-    lines.append("runs per GPU-hour      not measured")
+    rows = {
+        "cells": f"{cells:,}",
+        "processes at once": f"{at_once}; this machine holds {cost.most_at_once}",
+        "memory at the peak": f"{peak * at_once:.1f} GB, {peak:.2f} GB a run",
+        "disk at the end": f"{disk:.1f} GB",
+        **_hours(cost, at_once),
+        "evaluations": f"{evaluations:,}, their time not measured",
+        "runs per GPU-hour": "not measured",
+    }
+    lines = [f"{key:24}{value}" for key, value in rows.items()]
     lines.append("measured on this machine:")
     lines += [f"  {one.base}: {_probe_text(one.probe)}" for one in cost.bases]
     return lines
+
+
+def _hours(cost: Cost, at_once: int) -> dict[str, str]:
+    """What training takes; no figure where one base has none."""
+    if any(one.hours is None for one in cost.bases):
+        return {"run hours": "not measured: nothing could be sampled in a probe"}
+    total = sum((one.hours or 0.0) * one.cells for one in cost.bases)
+    return {
+        "run hours": f"{total:.2f}, training alone",
+        "from begin to end": f"{total / at_once:.2f} h with {at_once} at once",
+        "GPU-hours": f"{total * cost.gpu:.2f}" if cost.gpu else "none asked for",
+    }
 
 
 def memory_gb() -> float:
@@ -138,9 +140,7 @@ def _cost(base: str, cells: list[Cell], config: TrainConfig, probe: Probe) -> Ba
         cells=len(cells),
         probe=probe,
         peak_gb=(probe.peak_bytes + replay) / GB,
-        disk_gb=(
-            probe.checkpoint_bytes * config.run.keep_checkpoints + rows * probe.row_bytes
-        )
+        disk_gb=(probe.checkpoint_bytes * config.run.keep_checkpoints + rows * probe.row_bytes)
         / GB,
         hours=hours,
         evaluations=1 + (max(0, steps - 1) // every if every else 0),

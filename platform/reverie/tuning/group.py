@@ -28,7 +28,7 @@ from reverie.report.run_folders import NoMetric, read_run
 from reverie.report.tasks import scores
 from reverie.storage import Storage
 from reverie.tuning.cells import plan
-from reverie.tuning.sweep_file import SearchConfig, SweepFile
+from reverie.tuning.sweep_settings import SearchConfig, SweepFile
 from reverie.types import Json
 
 GROUP_FILE, SUMMARY_FILE = "group.json", "summary.json"
@@ -177,7 +177,8 @@ def _score(member: Member, metric: str, env_steps: int) -> float:
     at = min(int(np.searchsorted(curve.xs, due)), len(curve.xs) - 1)
     if curve.xs[at] < due - (every or budget):
         raise GroupFailed(
-            f"{member.id}: expected {metric} at {due:,} env steps, got the last at {curve.xs[at]:,g}"
+            f"{member.id}: expected {metric} at {due:,} env steps, got the last at"
+            f" {curve.xs[at]:,g}"
         )
     value = curve.ys[at : at + 1]
     own = metric.removeprefix("eval/") == "score"

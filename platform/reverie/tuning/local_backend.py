@@ -13,8 +13,8 @@ from pathlib import Path
 
 from reverie.errors import PlacementError
 from reverie.tuning.cells import Cell
-from reverie.tuning.sweep_file import RunResources
 from reverie.tuning.sweep_folder import SweepFolder
+from reverie.tuning.sweep_settings import RunResources
 
 GPUS = "CUDA_VISIBLE_DEVICES"
 

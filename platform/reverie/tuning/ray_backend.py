@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
+from ray.exceptions import RayActorError
 
 from reverie.cluster.connection import connect
 from reverie.errors import PlacementError
 from reverie.settings import TrainConfig
 from reverie.tuning.cells import Cell
 from reverie.tuning.local_backend import LocalMember, member_environment
-from reverie.tuning.sweep_file import RunResources
 from reverie.tuning.sweep_folder import SweepFolder
+from reverie.tuning.sweep_settings import RunResources
 
 LOST = -9
 """Exit code of a member whose actor is gone: Ray or somebody ended it."""
@@ -62,7 +63,7 @@ class RayMember:
             return None
         try:
             return cast(int, ray.get(self._end))
-        except ray.exceptions.RayActorError:
+        except RayActorError:
             return LOST
 
     def tell(self, number: int) -> None:
@@ -125,7 +126,8 @@ def _check(resources: RunResources) -> int:
         "GPU": resources.gpu,
         "memory": resources.memory_gb * 1e9,
     }
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in cast(list[dict[str, Any]], ray.nodes()) if node["Alive"]]
+    nodes: list[dict[str, float]] = [node["Resources"] for node in alive]
     places = sum(_places(node, wanted) for node in nodes)
     if not places:
         most = {key: max((node.get(key, 0) for node in nodes), default=0) for key in wanted}

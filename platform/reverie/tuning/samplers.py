@@ -1,10 +1,12 @@
 """`param_space`: which values each dotted key takes, as a grid or drawn.
 
-    learner.batch_size: {grid: [8, 16]}          every value, crossed with all other grids
-    algorithm.entropy_scale: {choice: [1, 2]}    one of them, drawn
-    algorithm.actor_lr: {uniform: [0.1, 0.2]}    between the two
-    algorithm.critic_lr: {loguniform: [1e-5, 1e-3]}
-    seed_of_something: {randint: [0, 10]}        whole, the upper limit left out
+| sampler | values |
+|---|---|
+| `{grid: [8, 16]}` | every one, crossed with all other grids |
+| `{choice: [8, 16]}` | one of them, drawn |
+| `{uniform: [0.1, 0.2]}` | between the two |
+| `{loguniform: [1e-5, 1e-3]}` | between the two, its logarithm uniform |
+| `{randint: [0, 10]}` | whole, the upper limit left out |
 """
 
 from __future__ import annotations
@@ -114,7 +116,9 @@ def _sampler(spec: Json, where: str) -> Sampler:
         )
     ((kind, values),) = spec.items()
     if kind not in KINDS:
-        raise ConfigError(f"{where}: unknown sampler {kind!r}; {registry.suggest(str(kind), KINDS)}")
+        raise ConfigError(
+            f"{where}: unknown sampler {kind!r}; {registry.suggest(str(kind), KINDS)}"
+        )
     if not _is_list(values) or not values:
         raise ConfigError(f"{where}.{kind}: expected a list of values, got {shown(values)}")
     if kind in ("grid", "choice"):
@@ -144,11 +148,11 @@ def _draw(sampler: Sampler, rng: np.random.Generator) -> Json:
         case "choice":
             return values[int(rng.integers(len(values)))]
         case "randint":
-            return int(rng.integers(values[0], values[1]))
+            return int(rng.integers(int(values[0]), int(values[1])))
         case "uniform":
-            number = rng.uniform(values[0], values[1])
+            number = float(values[0] + rng.random() * (values[1] - values[0]))
         case _:
-            number = math.exp(rng.uniform(math.log(values[0]), math.log(values[1])))
+            number = float(values[0] * (values[1] / values[0]) ** rng.random())
     return float(min(max(float(f"{number:.{DIGITS}g}"), values[0]), values[1]))
 
 

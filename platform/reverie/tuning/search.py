@@ -38,7 +38,7 @@ from reverie.lease import holders
 from reverie.settings import TrainConfig
 from reverie.stop_signals import StopSignals
 from reverie.tuning.cells import Cell, Plan
-from reverie.tuning.driver import SweepStopped
+from reverie.tuning.driver import SweepStopped, take
 from reverie.tuning.group import (
     GroupState,
     Member,
@@ -50,9 +50,9 @@ from reverie.tuning.group import (
     rung_of,
     show,
 )
-from reverie.tuning.samplers import Sampler, points
-from reverie.tuning.sweep_file import SearchConfig, SweepFile
+from reverie.tuning.samplers import Point, Sampler, points
 from reverie.tuning.sweep_folder import SweepFolder
+from reverie.tuning.sweep_settings import SearchConfig, SweepFile
 from reverie.tuning.trainable import STOP_FILE, SWEEP, Trainable
 
 log = logging.getLogger(__name__)
@@ -98,21 +98,25 @@ def run_search(
     Raises:
         SweepStopped: a signal came; every member has written a checkpoint.
         SearchFailed: no group has a score.
-        ConfigError: what the members take is never free.
+        ConfigError: what the members take is never free, or another process works on it.
     """
     file, search = sweep.file, _search_of(sweep.file)
     groups = sweep.path / "groups"
+    lease = take(sweep)
     groups.mkdir(exist_ok=True)
     stop_file = groups / STOP_FILE
     stop_file.unlink(missing_ok=True)
-    members = group_members(file, first_point(file), groups / "probe")
+    members = group_members(file, all_points(file)[0], groups / "probe")
     # What is started here ends with this process: on a signal its members save meanwhile.
     connect(members[0].config, address)
     _check_room(file, len(members))
     tuner = _tuner(sweep, search, members[0].config.run.env_steps, say)
     signals.listen()
     signals.waits = True
-    _fit(tuner, sweep, stop_file, signals)
+    try:
+        _fit(tuner, sweep, stop_file, signals)
+    finally:
+        lease.release()
     return ranked(sweep)
 
 
@@ -240,8 +244,7 @@ def make_searcher(search: SearchConfig, file: SweepFile) -> Searcher | BasicVari
         from ray.tune.search.optuna import OptunaSearch
 
         return OptunaSearch(metric=SCORE, mode=search.mode, seed=file.sweep.seed)
-    drawn = points(as_random(file.space), search.samples, file.sweep.seed)
-    return BasicVariantGenerator(points_to_evaluate=list(drawn))
+    return BasicVariantGenerator(points_to_evaluate=all_points(file))
 
 
 def as_random(space: Mapping[str, Sampler]) -> dict[str, Sampler]:
@@ -252,9 +255,9 @@ def as_random(space: Mapping[str, Sampler]) -> dict[str, Sampler]:
     }
 
 
-def first_point(file: SweepFile) -> dict[str, Any]:
-    """Some configuration of the search, to check what all have in common."""
-    return next(iter(points(as_random(file.space), 1, file.sweep.seed)))
+def all_points(file: SweepFile) -> list[Point]:
+    """The configurations of a search; of one that Optuna leads, some that it could propose."""
+    return list(points(as_random(file.space), _search_of(file).samples, file.sweep.seed))
 
 
 def _tune_space(sweep: SweepFolder, file: SweepFile) -> dict[str, Any]:

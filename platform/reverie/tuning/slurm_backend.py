@@ -25,8 +25,8 @@ from reverie.errors import ConfigError, RunError
 from reverie.names import identifier
 from reverie.storage import Storage
 from reverie.tuning.cells import Cell
-from reverie.tuning.sweep_file import RunResources, SlurmConfig
 from reverie.tuning.sweep_folder import SweepFolder
+from reverie.tuning.sweep_settings import RunResources, SlurmConfig
 
 log = logging.getLogger(__name__)
 

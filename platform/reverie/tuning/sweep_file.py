@@ -1,15 +1,11 @@
-"""A sweep's YAML file and overrides as one checked `SweepFile`.
-
-Which cells it makes, `cells` says; which of its keys decide that, `SweepFile.deciding`.
-"""
+"""A sweep's YAML file and overrides as one checked `SweepFile`."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeGuard
+from typing import Annotated, Any, TypeGuard
 
 from annotated_types import Interval
 
@@ -18,147 +14,20 @@ from reverie.config_check import build, check, refuse_huge, shown
 from reverie.config_tree import apply_overrides, parse_value, read_one_yaml, read_yaml
 from reverie.errors import ConfigError
 from reverie.presets import find_config, find_sweep
-from reverie.ranges import Count, CountOrNone, Few, NotNegative, Seed
+from reverie.ranges import CountOrNone, Few, Seed
 from reverie.settings import TrainConfig
-from reverie.tuning.samplers import RANDOM, Sampler, read_space
-from reverie.types import STRICT, Json, JsonTree
-
-Concurrent = Annotated[int, Interval(ge=1, le=10_000)]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunResources:
-    """What one run takes."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-    cpu: NotNegative = 1.0
-    """CPUs; also the threads of its arithmetic, rounded up."""
-    gpu: NotNegative = 0.0
-    """GPUs; below 1 shares one."""
-    memory_gb: NotNegative = 0.0
-    """Memory that Ray reserves; 0 reserves none."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StopConfig:
-    """When a run has had enough."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-    env_steps: Count | None = None
-    """The budget of every run, in place of its base's `run.env_steps`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchConfig:
-    """Ranks configurations instead of running every cell."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-    scheduler: Literal["asha", "pbt", "median"] | None = None
-    """Stops, copies or prefers configurations by their means over seeds and tasks."""
-    searcher: Literal["random", "optuna"] = "random"
-    """Proposes configurations."""
-    samples: Few = 8
-    """Configurations."""
-    metric: str = "eval/score"
-    """What they are ranked by, normalised where the suite has references."""
-    mode: Literal["max", "min"] = "max"
-    """Whether more or less of it is better."""
-    grace_env_steps: Count = 10_000
-    """First rung: nothing is stopped before."""
-    reduction_factor: Few = 3
-    """Of as many configurations one goes on at each rung."""
-    winners: Few = 1
-    """Configurations that are run again at the end."""
-    fresh_seeds: Few = 5
-    """Seeds, not used before, on which they are."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SlurmConfig:
-    """How jobs are asked for; the names are sbatch's."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-    account: str | None = None
-    """Who pays."""
-    partition: str | None = None
-    """Where."""
-    time: str | None = None
-    """Limit of one job, e.g. "24:00:00"; quote it. A job that reaches it is queued again."""
-    gres: str | None = None
-    """E.g. "gpu:1"; the runs of a job share it."""
-    mem: str | None = None
-    """E.g. "32G"."""
-    extra: tuple[str, ...] = ()
-    """Further options of sbatch, e.g. ["--qos=low"]."""
-    prologue: str = ""
-    """Lines of bash before anything else, e.g. "module load cuda"."""
-    runs_per_task: Few = 1
-    """Cells that one task of the array runs side by side."""
-    max_running: Few | None = None
-    """Tasks that run at once."""
-    signal_s: CountOrNone = 120
-    """Seconds before the limit at which the runs are told to write a checkpoint."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepOptions:
-    """The sweep itself."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-    dir: str | None = None
-    """Its folder; by default `runs/sweep-<name of the file>`."""
-    run_as: Literal["process", "actors"] = "process"
-    """A run is one process, or several actors."""
-    seed: Seed = 0
-    """Of what `param_space` draws."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Base:
-    """One configuration that is varied; fields that are None are the sweep's."""
-
-    tree: dict[str, Any]
-    """Not yet checked; `init.from` may be `{cell: NAME}`."""
-    tasks: tuple[str, ...] | None = None
-    seeds: tuple[Seed, ...] | None = None
-    space: dict[str, Sampler] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepFile:
-    """What is compared, and how it is run."""
-
-    name: str
-    bases: dict[str, Base]
-    has_names: bool
-    """The file names its bases, so methods are called after them."""
-    tasks: tuple[str, ...] = ()
-    """As written; empty: each base's own."""
-    seeds: tuple[Seed, ...] = (0,)
-    space: dict[str, Sampler] = field(default_factory=dict[str, Sampler])
-    """Dotted key -> sampler."""
-    samples: Few = 1
-    """Draws of the random keys for each point of the grid."""
-    overrides: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Laid over every base."""
-    stop: StopConfig = field(default_factory=StopConfig)
-    search: SearchConfig | None = None
-    resources: RunResources = field(default_factory=RunResources)
-    max_concurrent: Concurrent | None = None
-    """Runs at once; None: 1 on one machine, on a cluster what it holds."""
-    max_failures: CountOrNone = 3
-    """Times a run that failed is tried again."""
-    slurm: SlurmConfig | None = None
-    sweep: SweepOptions = field(default_factory=SweepOptions)
-
-    def deciding(self) -> JsonTree:
-        """What decides which cells there are and what each of them is, as plain values."""
-        tree = dataclasses.asdict(self)
-        for key in ("name", "resources", "max_concurrent", "max_failures", "slurm"):
-            del tree[key]
-        tree["sweep"] = {"seed": self.sweep.seed}
-        return tree
-
+from reverie.tuning.samplers import OURS, RANDOM, read_space
+from reverie.tuning.sweep_settings import (
+    Base,
+    Concurrent,
+    RunResources,
+    SearchConfig,
+    SlurmConfig,
+    StopConfig,
+    SweepFile,
+    SweepOptions,
+)
+from reverie.types import Json, JsonTree
 
 BASE_KEYS = ("base", "tasks", "seeds", "param_space")
 """Keys of an entry of `bases`; all others are settings laid over its base."""
@@ -172,7 +41,7 @@ _SECTIONS: dict[str, type] = {
 }
 _PLAIN: dict[str, Any] = {
     "samples": Few,
-    "max_concurrent": Concurrent | None,
+    "max_concurrent": Concurrent,
     "max_failures": CountOrNone,
 }
 KEYS = ("base", "bases", "tasks", "seeds", "param_space", "overrides", *_PLAIN, *_SECTIONS)
@@ -201,7 +70,7 @@ def check_sweep(tree: JsonTree, path: Path) -> SweepFile:
     for key in tree:
         if key not in KEYS:
             raise ConfigError(f"{key}: unknown key; {registry.suggest(key, KEYS)}")
-    given = {key: value for key, value in tree.items() if value is not None}
+    given: JsonTree = {key: value for key, value in tree.items() if value is not None}
     found: dict[str, Any] = {
         key: check(kind, given[key], key) for key, kind in _PLAIN.items() if key in given
     }
@@ -221,6 +90,10 @@ def check_sweep(tree: JsonTree, path: Path) -> SweepFile:
 
 
 def _check_relations(file: SweepFile) -> None:
+    if "://" in (file.sweep.dir or ""):
+        raise ConfigError(
+            f"sweep.dir: expected a folder that every machine sees, got {file.sweep.dir}"
+        )
     if file.sweep.run_as != "process":
         raise ConfigError("sweep.run_as: actors is not there yet, expected process")
     if file.search is not None:
@@ -360,7 +233,16 @@ def _seeds(value: Json, where: str) -> tuple[int, ...]:
 
 
 def _overrides(value: Json) -> JsonTree:
-    return apply_overrides({}, _mapping(value, "overrides"))
+    """Settings of all runs, less what the sweep itself sets for each."""
+    tree = apply_overrides({}, _mapping(value, "overrides"))
+    run = tree.get("run")
+    for key, is_there in (
+        ("seed", "seed" in tree),
+        ("run.dir", _is_mapping(run) and "dir" in run),
+    ):
+        if is_there:
+            raise ConfigError(f"overrides: {key}: write it as `{OURS[key]}` of the sweep")
+    return tree
 
 
 def _mapping(value: Json, where: str) -> JsonTree:

@@ -1,10 +1,10 @@
 """A sweep as it lies on disk. No process has to stay alive: all that is known stands in files.
 
-    sweep.json            all cells, the file they come from, its hash
-    configs/<config>.yaml what `reverie train` is given; the seed comes on the command line
-    runs/<cell>/          an ordinary run folder
-    logs/<cell>.log       what its process said
-    state/<cell>.json     how often it was started and what became of it
+sweep.json            all cells, the file they come from, its hash
+configs/<config>.yaml what `reverie train` is given; the seed comes on the command line
+runs/<cell>/          an ordinary run folder
+logs/<cell>.log       what its process said
+state/<cell>.json     how often it was started and what became of it
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reverie.errors import ConfigError
 from reverie.paths import place, short
 from reverie.storage import Storage
 from reverie.tuning.cells import Cell, Plan, plan
-from reverie.tuning.sweep_file import SweepFile
+from reverie.tuning.sweep_settings import SweepFile
 from reverie.types import Json
 
 SWEEP_FILE = "sweep.json"
@@ -132,8 +132,9 @@ class SweepFolder:
         kept, wanted = {cell.id for cell in self.cells}, {cell.id for cell in longer.cells}
         if not kept < wanted:
             had = ", ".join(map(str, self._document.seeds))
-            raise ConfigError(f"seeds: expected more than the sweep has ({had}), got "
-                              f"{', '.join(map(str, seeds))}")
+            raise ConfigError(
+                f"seeds: expected more than the sweep has ({had}), got {', '.join(map(str, seeds))}"
+            )
         document = dataclasses.replace(self._document, seeds=seeds, cells=longer.cells)
         _write(self.path, document)
         return SweepFolder(self.path)
@@ -205,7 +206,7 @@ def _flat(value: Json) -> dict[str, Json]:
 
 def _leaves(value: Json, place: str) -> Iterator[tuple[str, Json]]:
     """What stands in a tree, by dotted key; lists stay whole."""
-    if _is_mapping(value) and value:
+    if _is_mapping(value):
         for key, item in value.items():
             yield from _leaves(item, f"{place}.{key}" if place else key)
     else:

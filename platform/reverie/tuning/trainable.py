@@ -49,8 +49,9 @@ from reverie.tuning.group import (
     with_rung,
     write_group,
 )
-from reverie.tuning.sweep_file import SearchConfig, SweepFile, check_sweep
+from reverie.tuning.sweep_file import check_sweep
 from reverie.tuning.sweep_folder import SweepFolder
+from reverie.tuning.sweep_settings import SearchConfig, SweepFile
 
 log = logging.getLogger(__name__)
 

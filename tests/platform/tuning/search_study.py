@@ -15,7 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from reverie.tuning.group import rungs
 from reverie.tuning.search import SCORE, TIME, make_scheduler
-from reverie.tuning.sweep_file import SearchConfig
+from reverie.tuning.sweep_settings import SearchConfig
 
 CONFIGS, SEEDS, BUDGET = 8, 3, 8_000
 NOISE = (0.05, 0.6)
@@ -69,6 +69,5 @@ def search(generator: np.random.Generator, *, groups: bool) -> int:
 def found_best(repeats: int, *, groups: bool) -> int:
     """How often the best configuration is found, and each search on noise of its own."""
     return sum(
-        search(np.random.default_rng(seed), groups=groups) == CONFIGS - 1
-        for seed in range(repeats)
+        search(np.random.default_rng(seed), groups=groups) == CONFIGS - 1 for seed in range(repeats)
     )

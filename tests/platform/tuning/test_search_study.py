@@ -11,5 +11,4 @@ def test_groups_find_the_best_more_often_than_single_seeds() -> None:
     from tests.platform.tuning.search_study import found_best
 
     groups, single = found_best(50, groups=True), found_best(50, groups=False)
-    print(f"best of 8 found in 50 searches: groups {groups}, single seeds {single}")
-    assert groups > single
+    assert groups > single, (groups, single)
