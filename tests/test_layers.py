@@ -33,7 +33,7 @@ NEVER = {room: {"torch", "ray"} for room in ("replay", "report")}
 NEVER |= {f"cluster/{name}.py": {"torch"} for name in LIGHT_ACTORS}
 NEVER |= {"tuning": {"torch"}}
 """Folder or file -> what nothing in it may import, nor anything that it needs."""
-EXTRAS = ("ray", "rich", "tensorboardX", "cv2", "PIL", "av", "ale_py", "dm_control", "wandb")
+EXTRAS = ("ray", "rich", "tensorboardX", "cv2", "PIL", "av", "ale_py", "dm_control", "wandb", "optuna")
 """Modules that the core does without."""
 WITHOUT_EXTRAS = f"import sys\nsys.modules |= dict.fromkeys({EXTRAS!r})"
 """Code after which none of them can be imported, as where only the core is installed."""
@@ -215,12 +215,12 @@ def test_what_misses_an_extra_names_it(words: str, message: str, tmp_path: Path)
     assert "Traceback" not in found.stderr
 
 
-def test_all_extras_but_wandb_are_in_all_and_no_package_of_the_core_is_in_one() -> None:
+def test_all_extras_but_wandb_and_optuna_are_in_all_and_no_package_of_the_core_is_in_one() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     listed = re.search(r"\[(.*)\]", extras["all"][0])
     assert listed
-    assert set(listed[1].split(",")) == extras.keys() - {"all", "dev", "wandb"}
+    assert set(listed[1].split(",")) == extras.keys() - {"all", "dev", "wandb", "optuna"}
     core = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
     wanted = {"torch", "gymnasium", "numpy", "pyarrow", "pydantic", "annotated-types", "pyyaml"}
     assert core == wanted
