@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,13 @@ from reverie import evaluator, registry
 from reverie.cli import reference
 from reverie.cli.describe import describe
 from reverie.config import load_config
+from reverie.presets import preset_files, sweep_files
+from reverie.tuning.cells import plan
+from reverie.tuning.sweep_file import read_sweep
 from tests.conftest import ROOT
 
-CONFIGS = sorted((ROOT / "tune_configs").rglob("*.yaml"))
+CONFIGS = sorted(preset_files().values())
+SWEEPS = sweep_files()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -23,6 +28,24 @@ def test_every_preset_builds(path: Path) -> None:
     found = describe(config)
     assert found["total"] == sum(found["modules"].values()) > 0
     assert found["budget"]["updates"] > 0
+
+
+def test_presets_are_those_of_this_checkout() -> None:
+    assert set(CONFIGS) | set(SWEEPS.values()) == set((ROOT / "tune_configs").rglob("*.yaml"))
+    assert len(SWEEPS) >= 7
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_has_the_cells_that_its_head_says(name: str) -> None:
+    file, text = read_sweep(name), SWEEPS[name].read_text()
+    said = re.search(r"^# Cells: (.*) = ([\d,]+), of ([\d,]+) env steps each\.$", text, re.M)
+    assert said, "a sweep begins with its question, its cells and its cost"
+    bases, tasks, seeds = (int(part.split()[0]) for part in said[1].split(" x "))
+    found = plan(file)
+    assert len(found.cells) == bases * tasks * seeds == int(said[2].replace(",", ""))
+    assert len({cell.task for cell in found.cells}) == tasks
+    assert {cell.env_steps for cell in found.cells} == {int(said[3].replace(",", ""))}
+    assert "\n# Cost: not measured.\n" in text or "--dry-run)." in text
 
 
 @pytest.mark.parametrize("suite", ["dmc", "metaworld"])

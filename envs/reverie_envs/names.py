@@ -224,3 +224,24 @@ TASKS: dict[str, tuple[str, ...]] = {
     "toy": ("catch", "catch_distracted", "two_cameras", "multi"),
 }
 """Suite -> what its `tasks()` returns; suites that take any name are not here."""
+TASK_LISTS: dict[str, tuple[str, ...]] = {
+    "dmc/vision20": DMC_VISION,
+    "metaworld/contextwm6": (
+        "lever-pull",
+        "drawer-open",
+        "door-lock",
+        "button-press-topdown-wall",
+        "reach",
+        "dial-turn",
+    ),
+    "metaworld/ivideogpt6": (
+        "button-press-topdown-wall",
+        "plate-slide",
+        "hammer",
+        "door-lock",
+        "handle-pull-side",
+        "coffee-push",
+    ),
+}
+"""Lists that publications compare on: DreamerV2's 20; the six of APV's score file, which ContextWM
+takes over (its own list is not written out); iVideoGPT's six."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reverie.gymnasium_ids import register_envs
     from reverie.policy import load
     from reverie.trainer import Trainer
+    from reverie.tuning.trainable import Trainable
 
 __version__ = "0.1.0"
 _LAZY = {
@@ -24,9 +25,10 @@ _LAZY = {
     "load": "reverie.policy",
     "load_config": "reverie.config",
     "Trainer": "reverie.trainer",
+    "Trainable": "reverie.tuning.trainable",
     "register_envs": "reverie.gymnasium_ids",
 }
-__all__ = ["Trainer", "load", "load_config", "make_env", "register_envs"]
+__all__ = ["Trainable", "Trainer", "load", "load_config", "make_env", "register_envs"]
 
 
 def __getattr__(name: str) -> Any:

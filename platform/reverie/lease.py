@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
+import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -116,6 +119,49 @@ def holder(folder: Path) -> Owner | None:
     """Who writes `folder` now; None: nobody. Waits as `Lease` does."""
     owner = _read(folder / LEASE_FILE)
     return owner if owner is not None and _lives(folder / LEASE_FILE, owner) else None
+
+
+def holders(folders: Iterable[Path], look_in: Path) -> dict[Path, Owner]:
+    """Who writes which of `folders` now, without waiting for any of them.
+
+    Where an owner is on another machine, the age of its last beat decides, told by one clock: that
+    of the file system, from a file that is made in `look_in` and removed. If that folder cannot be
+    written, this waits a little more than `BEAT_S` once, to see which beats go on.
+    """
+    here = _machine()
+    leases = {folder: folder / LEASE_FILE for folder in folders}
+    found = {folder: owner for folder, path in leases.items() if (owner := _read(path))}
+    near = {folder: owner for folder, owner in found.items() if owner.machine == here}
+    far = {folder: owner for folder, owner in found.items() if owner.machine != here}
+    live = {folder: owner for folder, owner in near.items() if _lives(leases[folder], owner)}
+    if not far:
+        return live
+    now = _file_system_time(look_in)
+    if now is None:
+        time.sleep(BEAT_S + 1)
+        later = {folder: _read(leases[folder]) for folder in far}
+        return live | {k: o for k, o in far.items() if (new := later[k]) and new.beat != o.beat}
+    return live | {k: o for k, o in far.items() if now - _written(leases[k]) < STALE_S}
+
+
+def _file_system_time(folder: Path) -> float | None:
+    """What a file that is made now is dated; None where none can be made."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".now.") as file:
+            file.write(b".")
+            file.flush()
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return None
+
+
+def _written(path: Path) -> float:
+    """When a lease was last written; long ago where it is gone."""
+    try:
+        with path.open("rb") as file:  # on NFS opening asks the server
+            return os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return -math.inf
 
 
 def _take(path: Path, owner: Owner) -> None:

@@ -2,12 +2,13 @@
 
 Presets are the files under `tune_configs/`: beside this module in a wheel, at the root in a
 checkout. Their names are `<folder>/<file>` without the suffix, e.g. `harmonydream/atari100k`.
+Those of `tune_configs/sweeps/` are sweeps and no configurations.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from reverie.errors import ConfigError
@@ -16,13 +17,24 @@ FOLDER = "tune_configs"
 HERE = Path(__file__).resolve()
 PLACES = (HERE.parent / FOLDER, HERE.parents[2] / FOLDER)
 """Where the presets may lie: in an installed package, in a checkout."""
+SWEEPS = "sweeps/"
+"""How names of sweeps begin."""
 NEAREST = 3
 LIKENESS = 0.5
 """Share of equal letters from which on a preset is offered for a name."""
 
 
 def preset_files() -> dict[str, Path]:
-    """All presets by name."""
+    """All presets of runs by name."""
+    return {name: path for name, path in _files().items() if not name.startswith(SWEEPS)}
+
+
+def sweep_files() -> dict[str, Path]:
+    """All presets of sweeps by name."""
+    return {name: path for name, path in _files().items() if name.startswith(SWEEPS)}
+
+
+def _files() -> dict[str, Path]:
     folder = next((place for place in PLACES if place.is_dir()), None)
     if folder is None:
         return {}
@@ -36,10 +48,22 @@ def find_config(name: str | Path, beside: Path = Path()) -> Path:
     Raises:
         ConfigError: neither, with the presets whose names are near.
     """
+    return _find(name, beside, preset_files())
+
+
+def find_sweep(name: str | Path) -> Path:
+    """The file of a sweep: a path that exists, or a preset, e.g. `sweeps/smoke`.
+
+    Raises:
+        ConfigError: neither, with the presets whose names are near.
+    """
+    return _find(name, Path(), sweep_files())
+
+
+def _find(name: str | Path, beside: Path, presets: Mapping[str, Path]) -> Path:
     path = beside / Path(name).expanduser()
     if path.is_file():
         return path
-    presets = preset_files()
     preset = presets.get(str(name).removesuffix(".yaml"))
     if preset is None:
         raise ConfigError(f"no preset or file {str(name)!r}; {_nearest(str(name), presets)}")

@@ -44,6 +44,8 @@ CHECK_ENV = "reverie_envs.contract:check_env"
 INSTALL_ENV = "reverie_envs.venvs:install"
 TASK_NAMES = "reverie_envs.names:TASKS"
 """Suite -> names of its tasks, without importing it."""
+TASK_LISTS = "reverie_envs.names:TASK_LISTS"
+"""`suite/list` -> names of the tasks of the suite that publications compare on."""
 
 
 def env_names() -> dict[str, str]:

@@ -19,9 +19,9 @@ from reverie import registry
 from reverie.compiling import compile_agent
 from reverie.config import resolve_algorithm
 from reverie.config_tree import read_yaml
+from reverie.presets import preset_files
 from reverie.protocols import AgentContext
 from reverie.types import ActionSpec, ArraySpec, Counters, Spaces
-from tests.conftest import ROOT
 from tests.contract.cases import BATCH_LENGTH, EXAMPLE, EXPRESSED, STUBS, batches, make, observe
 
 DISCRETE_SUITES = ("atari100k", "crafter", "gym", "minecraft", "toy")
@@ -150,7 +150,7 @@ def test_an_update_goes_backward_through_compiled_methods(name: str, most: int) 
 def presets() -> dict[str, tuple[dict[str, Any], str]]:
     """Settings of the algorithm and suite, by the first preset at full size that has them."""
     found: dict[str, tuple[dict[str, Any], str]] = {}
-    for path in sorted((ROOT / "tune_configs").rglob("*.yaml")):
+    for path in sorted(preset_files().values()):
         tree = read_yaml(path)
         env = tree["env"] if isinstance(tree["env"], str) else str(tree["env"].get("suite"))
         settings = tree["algorithm"], env.partition("/")[0]

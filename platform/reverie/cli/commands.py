@@ -1,6 +1,7 @@
 """The command line: `reverie train|resume|eval|export|describe|algorithms|doctor`.
 
-Commands about environments stand in `env_commands`, `report` in `report_commands`.
+Commands about environments stand in `env_commands`, `report` in `report_commands`, `sweep` in
+`sweep_commands`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, 
 from reverie.cli.env_commands import add_env_commands
 from reverie.cli.json_output import print_json
 from reverie.cli.report_commands import add_report
+from reverie.cli.sweep_commands import add_sweep
 from reverie.config import load_config, load_run_config
 from reverie.errors import ConfigError, RunError
 from reverie.paths import place, short
@@ -112,6 +114,7 @@ def make_parser() -> Parser:
     _add_eval(commands)
     _add_export(commands)
     add_report(commands)
+    add_sweep(commands)
     _add_describe(commands)
     add_env_commands(commands)
     add_command(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")

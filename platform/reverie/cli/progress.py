@@ -38,7 +38,7 @@ class ProgressLine:
         if sys.stdout.isatty():
             plain = sys.stderr
             self._live = _make_live()
-            _move_log(plain, sys.stderr)  # which now prints above the live line
+            move_log(plain, sys.stderr)  # which now prints above the live line
         return self
 
     def __exit__(
@@ -50,7 +50,7 @@ class ProgressLine:
         if self._live is not None:
             above = sys.stderr
             self._live.stop()
-            _move_log(above, sys.stderr)
+            move_log(above, sys.stderr)
 
     def show(self, progress: Progress) -> None:
         """Show how far the run is; cheap enough to call at every step."""
@@ -161,7 +161,7 @@ def _duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
-def _move_log(old: TextIO, new: TextIO) -> None:
+def move_log(old: TextIO, new: TextIO) -> None:
     """Point the root logger's handlers that write to `old` at `new`."""
     for handler in logging.getLogger().handlers:
         if _writes_to(handler, old):

@@ -17,6 +17,7 @@ from reverie.documents import read_json
 from reverie.errors import ConfigError
 from reverie.metrics import METRICS_FILE, RESERVED, Row, current_rows, parse_metrics
 from reverie.report.study import AxisName, Curve, Facts
+from reverie.report.sweeps import named
 from reverie.report.tasks import benchmark, name_task
 from reverie.report.trees import Tree, as_float, is_tree, section
 from reverie.types import Array
@@ -57,7 +58,8 @@ def read_run(
 ) -> tuple[Curve | NoMetric, list[str]]:
     """The curve of a run folder and what was skipped in it.
 
-    `method` is its name, by default that of the algorithm; `metric` a name in metrics.jsonl, with
+    `method` is its name, by default what its sweep calls it, else the algorithm's;
+    `metric` a name in metrics.jsonl, with
     or without `eval/`.
 
     Raises:
@@ -82,6 +84,8 @@ def read_run(
     if not points:
         reported = {key for row in rows for key in row if key not in RESERVED}
         return NoMetric(name, tuple(sorted(reported))), notes
+    if method is None and (found := named(path)) is not None:
+        method = found.method(method_of(config))
     return _curve(points, task, suite, method, shown, name, config, manifest, path, rows), notes
 
 

@@ -233,18 +233,47 @@ def test_doctor_fails_where_something_is_broken(cli: Cli, monkeypatch: pytest.Mo
     assert cli("doctor").code == 0
 
 
-def test_the_entry_of_ray_jobs_is_the_same_command() -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["docker/train.py", "--help"], "train an agent"),
+        (["docker/command.py", "train", "--help"], "train an agent"),
+        (["docker/command.py", "sweep", "--help"], "every cell a run of its own"),
+        (["docker/command.py", "algorithms"], "dreamerv2"),
+    ],
+)
+def test_the_entry_of_ray_jobs_is_the_same_command(words: list[str], said: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     found = subprocess.run(
-        [sys.executable, "docker/train.py", "--help"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert found.returncode == 0, found.stderr
-    assert "train an agent" in found.stdout.lower()
-    assert "--address" in found.stdout
+    assert said in found.stdout.lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "joins"),
+    [
+        (["train", "a.yaml"], True),
+        (["train", "a.yaml", "--local"], False),
+        (["train", "a.yaml", "--address=b"], False),
+        (["sweep", "a.yaml"], True),
+        (["sweep", "retry", "runs/a"], True),
+        (["sweep", "status", "runs/a"], False),
+        (["report", "runs"], False),
+    ],
+)
+def test_the_entry_of_ray_jobs_joins_the_cluster_it_runs_on(
+    words: list[str], joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (ROOT / "docker/command.py").read_text()
+    module = {"__name__": "command", "__file__": str(ROOT / "docker/command.py")}
+    exec(compile(code, "command.py", "exec"), module)
+    heard: list[list[str]] = []
+    monkeypatch.setattr("reverie.cli.main", lambda words: heard.append(words) or 0)
+    monkeypatch.setitem(module, "_make_importable", lambda: None)
+    assert module["main"](words) == 0  # type: ignore[operator]
+    assert heard == [[*words, *(["--address", "auto"] if joins else [])]]
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

@@ -11,6 +11,7 @@ import pytest
 from reverie import registry
 from reverie.cli import reference
 from reverie.config import load_config
+from reverie.presets import preset_files
 from reverie.ranges import Count
 from reverie.settings import TrainConfig, sections_of
 from tests.conftest import ROOT
@@ -26,7 +27,7 @@ def leaves(value: object, path: str = "") -> set[str]:
 
 def test_every_key_of_a_resolved_configuration_stands_on_the_page() -> None:
     page = reference.page()
-    for file in (ROOT / "tune_configs").rglob("*.yaml"):
+    for file in preset_files().values():
         for key in leaves(load_config(file).to_dict()):
             row = key.replace("eval.env.", "env.")  # what evaluations may change is the suite's own
             assert f"| `{row}` |" in page, key
