@@ -33,7 +33,18 @@ NEVER = {room: {"torch", "ray"} for room in ("replay", "report")}
 NEVER |= {f"cluster/{name}.py": {"torch"} for name in LIGHT_ACTORS}
 NEVER |= {"tuning": {"torch"}}
 """Folder or file -> what nothing in it may import, nor anything that it needs."""
-EXTRAS = ("ray", "rich", "tensorboardX", "cv2", "PIL", "av", "ale_py", "dm_control", "wandb", "optuna")
+EXTRAS = (
+    "ray",
+    "rich",
+    "tensorboardX",
+    "cv2",
+    "PIL",
+    "av",
+    "ale_py",
+    "dm_control",
+    "wandb",
+    "optuna",
+)
 """Modules that the core does without."""
 WITHOUT_EXTRAS = f"import sys\nsys.modules |= dict.fromkeys({EXTRAS!r})"
 """Code after which none of them can be imported, as where only the core is installed."""
