@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytest.importorskip("ray.tune")
 
@@ -61,3 +62,29 @@ def _wait_for(is_there: object) -> None:
     while not is_there():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@pytest.mark.timeout(600)
+def test_population_based_training_copies_groups_and_changes_their_settings(tmp_path: Path) -> None:
+    file = write_sweep(
+        tmp_path,
+        {"run__env_steps": 120, "eval__every": 40, "run__prefill": 20, "run__quota": 1},
+        param_space={KEY: {"choice": [1, 2, 4, 8]}},
+        search={"scheduler": "pbt", "samples": 4, "grace_env_steps": 40, "fresh_seeds": 1},
+        resources={"cpu": 0.2},
+    )
+    process = start("sweep", file, cwd=tmp_path)
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 0, (out, err)
+    found = read_groups(tmp_path / "s/groups")
+    copied = [one for one in found if one.adopted]
+    assert copied, found
+    names = {one.id for one in found}
+    for one in found:
+        assert not one.failed
+        assert set(one.adopted) <= names - {one.id}
+        assert [rung.env_steps for rung in one.rungs] == [40, 80, 120]
+    for one in copied:
+        (run,) = (tmp_path / "s/groups" / one.id / "runs").iterdir()
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        assert config["learner"]["training_ratio"] == one.point[KEY]
