@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,11 @@ def begin_search(
     search = _load_search()
     assert file.search is not None
     for point in search.all_points(file):
-        check_search(file.search, group_members(file, point, sweep_path(file))[0].config)
+        members = group_members(file, point, sweep_path(file))
+        check_search(file.search, members[0].config)
+        if not arguments.address and not file.resources.gpu:
+            here = {"CPU": float(os.cpu_count() or 1)}
+            search.check_room(file, len(members), here, "this machine")
     if arguments.resume and exists(file):
         sweep = SweepFolder(sweep_path(file))
         sweep.check_same(file)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
@@ -53,7 +54,7 @@ from reverie.tuning.group import (
 from reverie.tuning.samplers import Point, Sampler, points
 from reverie.tuning.sweep_folder import SweepFolder
 from reverie.tuning.sweep_settings import SearchConfig, SweepFile
-from reverie.tuning.trainable import STOP_FILE, SWEEP, Trainable
+from reverie.tuning.trainable import STOP_FILE, SWEEP, TRIAL_CPUS, Trainable
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def run_search(
     members = group_members(file, all_points(file)[0], groups / "probe")
     # What is started here ends with this process: on a signal its members save meanwhile.
     connect(members[0].config, address)
-    _check_room(file, len(members))
+    check_room(file, len(members), ray.cluster_resources(), "the cluster")
     tuner = _tuner(sweep, search, members[0].config.run.env_steps, say)
     signals.listen()
     signals.waits = True
@@ -288,18 +289,14 @@ def _search_of(file: SweepFile) -> SearchConfig:
     return file.search
 
 
-def _check_room(file: SweepFile, members: int) -> None:
-    """Refuse a group that no cluster like this one can ever hold. Raises: ConfigError."""
-    import ray
-
-    wanted = {"CPU": file.resources.cpu, "GPU": file.resources.gpu}
-    width = min(members, file.max_concurrent or members)
-    total = ray.cluster_resources()
-    asked = {"CPU": 0.1 + width * wanted["CPU"], "GPU": width * wanted["GPU"]}
+def check_room(file: SweepFile, members: int, total: Mapping[str, float], where: str) -> None:
+    """Refuse a group that `total`, all there is by name, can never hold. Raises: ConfigError."""
+    takes, width = file.resources, min(members, file.max_concurrent or members)
+    asked = {"CPU": TRIAL_CPUS + width * takes.cpu, "GPU": width * takes.gpu}
     for name, amount in asked.items():
         if amount > total.get(name, 0) + 1e-6:
             raise ConfigError(
-                f"resources: a group of {width} runs at once takes {amount:g} {name}, there are"
+                f"resources: a group of {width} runs at once takes {amount:g} {name}, {where} has"
                 f" {total.get(name, 0):g}; lower resources or max_concurrent"
             )
 

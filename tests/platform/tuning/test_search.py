@@ -71,6 +71,7 @@ def test_winners_run_on_seeds_that_chose_nothing(tmp_path: Path) -> None:
         ({"param_space": {KEY: {"choice": [1, -2]}}}, [], "training_ratio: expected"),
         (SPACE, ["--backend=slurm"], "--backend slurm: a search is Ray's"),
         (SPACE, ["--dry-run"], "--dry-run: of a comparison"),
+        (SPACE, ["resources.cpu=5000"], "a group of 1 runs at once takes 5000.1 CPU, this machine"),
         (SPACE, ["search.scheduler=asha", "run.env_steps=20000"], "before the first evaluation"),
     ],
 )
