@@ -16,7 +16,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 NEWEST := $(VENV)-newest
 APT := apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
-TESTS := -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+TESTS := -m pytest -n 2 -m "not slow and not gpu"
 
 .PHONY: train test test-newest soak lock lint docs install system browser clean
 

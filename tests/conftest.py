@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,13 +22,33 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all that uses Ray to one worker, from the start; a file's other tests stay together."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        is_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if is_ray else str(item.path)))
+    """Begin with what uses Ray, which takes longest; see `pytest_xdist_make_scheduler`."""
+    items.sort(key=lambda item: not _uses_ray(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With `-n` all files that use Ray go to one worker; another file's tests stay together.
+
+    pytest-xdist's own groups do nothing with pytest 9.2, whose items keep their ids.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if _uses_ray(nodeid) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False  # in the order of collection
+    return OneRay(config, log)  # type: ignore[arg-type]
+
+
+def _uses_ray(nodeid: str) -> bool:
+    return _says_ray(nodeid.partition("::")[0])
+
+
+@cache
+def _says_ray(file: str) -> bool:
+    return "mark.ray" in (ROOT / file).read_text()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from reverie.lease import holders
 from reverie.tuning.group import read_groups
 from tests.platform.tuning.sweeps import start, write_sweep
 
+pytestmark = pytest.mark.ray
 WAIT_S = 120.0
 KEY = "learner.training_ratio"
 
