@@ -65,6 +65,7 @@ def _wait_for(is_there: object) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_population_based_training_copies_groups_and_changes_their_settings(tmp_path: Path) -> None:
     file = write_sweep(
