@@ -38,6 +38,14 @@ def test_presets_are_those_of_this_checkout() -> None:
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_sweep_has_the_cells_that_its_head_says(name: str) -> None:
     file, text = read_sweep(name), SWEEPS[name].read_text()
+    if search := file.search:
+        ranked, fresh = search.samples, search.winners * search.fresh_seeds
+        most, steps = ranked * len(file.seeds) + fresh, file.stop.env_steps
+        told = (
+            f"at most {ranked} x {len(file.seeds)} + {fresh} = {most}, of {steps:,} env steps each."
+        )
+        assert f"\n# Cells: {told}\n" in text
+        return
     said = re.search(r"^# Cells: (.*) = ([\d,]+), of ([\d,]+) env steps each\.$", text, re.M)
     assert said, "a sweep begins with its question, its cells and its cost"
     bases, tasks, seeds = (int(part.split()[0]) for part in said[1].split(" x "))

@@ -137,7 +137,8 @@ def device_of(device: str) -> Device:
     if device.startswith("cuda"):
         import torch
 
-        return Device(torch.cuda.get_device_name(device), is_gpu=True)
+        if torch.cuda.is_available():
+            return Device(torch.cuda.get_device_name(device), is_gpu=True)
     return Device(_cpu_model(), is_gpu=False)
 
 

@@ -15,6 +15,7 @@ from reverie.cli.arguments import Commands, add_command
 from reverie.errors import ConfigError
 from reverie.extras import load_extra
 from reverie.paths import place, short
+from reverie.stop_signals import StopSignals, exit_code
 
 if TYPE_CHECKING:
     from reverie.report.study import Report, Study, Style
@@ -36,6 +37,8 @@ Score files: lists of {task, method, seed, xs, ys}, {steps, score: {game: seeds}
 docs/report.md explains every figure."""
 WATCH_S = 10.0
 """Seconds between two looks at the sources."""
+POLL_S = 0.2
+"""Seconds between two looks for a signal."""
 
 
 def add_report(commands: Commands) -> None:
@@ -124,9 +127,8 @@ def _report(arguments: argparse.Namespace) -> int:
             folder = output_folder(place(arguments.paper), "--paper", SCRIPT_FILE)
             paper = held.enter_context(folder)
         if computed is None:
-            _watch(arguments, storage, paper)
-        else:
-            _write_and_tell(arguments, computed, storage, paper)
+            return _watch(arguments, storage, paper)
+        _write_and_tell(arguments, computed, storage, paper)
     return 0
 
 
@@ -145,19 +147,28 @@ def _write_and_tell(
     print(told, flush=True)
 
 
-def _watch(arguments: argparse.Namespace, storage: Storage, paper: Storage | None) -> None:
-    """Write the report at each change of its sources, until Ctrl-C."""
+def _watch(arguments: argparse.Namespace, storage: Storage, paper: Storage | None) -> int:
+    """Write the report at each change of its sources, until a signal; returns its exit code.
+
+    One that is being written is finished: drawing may swallow an exception of Ctrl-C.
+    """
     seen: object = None
-    while True:
-        now = _state(arguments.sources)
-        if now != seen:
-            seen = now
-            try:
-                _write_and_tell(arguments, _computed(arguments), storage, paper)
-            except ConfigError as error:
-                # Runs that have not begun to report, or whose file is being written, come round.
-                print(f"waiting for the sources: {error}", flush=True)
-        time.sleep(WATCH_S)
+    with StopSignals() as signals:
+        signals.waits = True
+        while signals.first is None:
+            now = _state(arguments.sources)
+            if now != seen:
+                seen = now
+                try:
+                    _write_and_tell(arguments, _computed(arguments), storage, paper)
+                except ConfigError as error:
+                    # Runs that have not begun to report, or whose file is being written, come
+                    # round.
+                    print(f"waiting for the sources: {error}", flush=True)
+            until = time.monotonic() + WATCH_S
+            while signals.first is None and time.monotonic() < until:
+                time.sleep(min(POLL_S, WATCH_S))
+        return exit_code(signals.first)
 
 
 def _state(sources: Iterable[str]) -> frozenset[tuple[str, int, int]]:
