@@ -67,6 +67,37 @@ def _wait_for(is_there: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_a_search_that_is_told_to_stop_saves_and_is_gone_on_with(tmp_path: Path) -> None:
+    file = write_sweep(
+        tmp_path,
+        {"run__env_steps": 3_000, "eval__every": 40, "run__prefill": 20, "run__quota": 1},
+        param_space={KEY: {"choice": [1, 2]}},
+        search={"scheduler": "asha", "samples": 1, "grace_env_steps": 40, "fresh_seeds": 1},
+        resources={"cpu": 0.4},
+        overrides={"eval.episodes": 1},
+    )
+    groups = tmp_path / "s/groups"
+    first = start("sweep", file, cwd=tmp_path)
+    _wait_for(lambda: any(one.rungs for one in read_groups(groups)))
+    first.send_signal(signal.SIGTERM)
+    out, err = first.communicate(timeout=120)
+    assert first.returncode == 143, (out, err)
+    assert "every member has ended, go on with: reverie sweep retry s" in err
+    (before,) = read_groups(groups)
+    assert not before.failed
+
+    again = start("sweep", "retry", tmp_path / "s", cwd=tmp_path)
+    out, err = again.communicate(timeout=400)
+    assert again.returncode == 0, (out, err)
+    (after,) = read_groups(groups)
+    assert not after.failed
+    assert after.restarts == 0
+    assert after.rungs[: len(before.rungs)] == before.rungs
+    assert after.rungs[-1].env_steps == 3_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_population_based_training_copies_groups_and_changes_their_settings(tmp_path: Path) -> None:
     file = write_sweep(
         tmp_path,

@@ -50,11 +50,12 @@ from reverie.tuning.group import (
     read_groups,
     rung_of,
     show,
+    write_group,
 )
 from reverie.tuning.samplers import Point, Sampler, points
 from reverie.tuning.sweep_folder import SweepFolder
 from reverie.tuning.sweep_settings import SearchConfig, SweepFile
-from reverie.tuning.trainable import STOP_FILE, SWEEP, TRIAL_CPUS, Trainable
+from reverie.tuning.trainable import STOP_FILE, SWEEP, TRIAL_CPUS, Trainable, at_once
 
 log = logging.getLogger(__name__)
 
@@ -104,21 +105,29 @@ def run_search(
     file, search = sweep.file, _search_of(sweep.file)
     groups = sweep.path / "groups"
     lease = take(sweep)
-    groups.mkdir(exist_ok=True)
-    stop_file = groups / STOP_FILE
-    stop_file.unlink(missing_ok=True)
-    members = group_members(file, all_points(file)[0], groups / "probe")
-    # What is started here ends with this process: on a signal its members save meanwhile.
-    connect(members[0].config, address)
-    check_room(file, len(members), ray.cluster_resources(), "the cluster")
-    tuner = _tuner(sweep, search, members[0].config.run.env_steps, say)
-    signals.listen()
-    signals.waits = True
     try:
+        groups.mkdir(exist_ok=True)
+        stop_file = groups / STOP_FILE
+        stop_file.unlink(missing_ok=True)
+        _forgive(groups)
+        members = group_members(file, all_points(file)[0], groups)
+        # What is started here ends with this process: on a signal its members save meanwhile.
+        connect(members[0].config, address)
+        check_room(file, len(members), ray.cluster_resources(), "the cluster")
+        tuner = _tuner(sweep, search, members[0].config.run.env_steps, say)
+        signals.listen()
+        signals.waits = True
         _fit(tuner, sweep, stop_file, signals)
     finally:
         lease.release()
     return ranked(sweep)
+
+
+def _forgive(groups: Path) -> None:
+    """Let groups that failed try again: what failed them may be mended."""
+    for state in read_groups(groups):
+        if state.failed:
+            write_group(groups / state.id, dataclasses.replace(state, failed=""))
 
 
 def ranked(sweep: SweepFolder) -> list[GroupState]:
@@ -291,7 +300,7 @@ def _search_of(file: SweepFile) -> SearchConfig:
 
 def check_room(file: SweepFile, members: int, total: Mapping[str, float], where: str) -> None:
     """Refuse a group that `total`, all there is by name, can never hold. Raises: ConfigError."""
-    takes, width = file.resources, min(members, file.max_concurrent or members)
+    takes, width = file.resources, at_once(file, members)
     asked = {"CPU": TRIAL_CPUS + width * takes.cpu, "GPU": width * takes.gpu}
     for name, amount in asked.items():
         if amount > total.get(name, 0) + 1e-6:

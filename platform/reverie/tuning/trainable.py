@@ -30,11 +30,13 @@ from ray.tune import Trainable as TuneTrainable
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from reverie.checkpoint import CheckpointStore
 from reverie.config import TrainConfig
 from reverie.documents import json_text, read_json
 from reverie.errors import ConfigError
 from reverie.lease import FolderTaken
 from reverie.paths import place
+from reverie.storage import Storage
 from reverie.tuning.group import (
     GroupFailed,
     GroupState,
@@ -75,7 +77,6 @@ class MemberActor:
 
         self._stop_file = Path(stop_file)
         self._done = False
-        self._trainer = None
         deadline = time.monotonic() + TAKEN_S
         while True:
             try:
@@ -89,7 +90,7 @@ class MemberActor:
     def advance(self, env_steps: int) -> bool:
         """Go on to `env_steps` and save; whether it got there: a stop file ends it early."""
         trainer = self._trainer
-        if self._done or trainer is None:
+        if self._done:
             return True
         budget = trainer.config.run.env_steps
         looked = time.monotonic()
@@ -106,15 +107,6 @@ class MemberActor:
         else:
             trainer.save()
         return True
-
-    def newest(self) -> int | None:
-        """Number of the last checkpoint."""
-        from reverie.checkpoint import CheckpointStore
-        from reverie.storage import Storage
-
-        trainer = self._trainer
-        assert trainer is not None
-        return CheckpointStore(Storage(str(trainer.folder)), 1).newest()
 
 
 class Trainable(TuneTrainable):
@@ -165,9 +157,8 @@ class Trainable(TuneTrainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write where the state is; the members have saved it at their rung."""
         numbers = {
-            member.id: None if actor is None else cast(int, ray.get(actor.newest.remote()))
+            member.id: CheckpointStore(Storage(str(member.config.run.dir)), 1).newest()
             for member in self._members
-            for actor in [self._actors.get(member.id)]
         }
         pointer = {
             "folder": str(self._folder),
@@ -241,7 +232,7 @@ class Trainable(TuneTrainable):
 
     def _advance(self, target: int) -> None:
         """Bring all members to `target`, as many at a time as the bundles hold."""
-        width = _width(self._file, len(self._members))
+        width = at_once(self._file, len(self._members))
         budget = self._rungs[-1]
         waiting = [one for one in self._members if target < budget or not is_finished(one)]
         under_way: dict[Any, Member] = {}
@@ -256,10 +247,8 @@ class Trainable(TuneTrainable):
             ready, _ = ray.wait(list(under_way), timeout=POLL_S)
             for future in ready:
                 member = under_way.pop(future)
-                if not self._ended_well(future, member):
+                if not self._arrived(future, member):
                     waiting.append(member)
-                elif self._stop_file.exists():
-                    self._end_member(member.id)
                 elif width < len(self._members):
                     self._end_member(member.id)  # its bundle is another's turn
 
@@ -269,14 +258,17 @@ class Trainable(TuneTrainable):
         while self._stop_file.exists():
             time.sleep(POLL_S)
 
-    def _ended_well(self, future: Any, member: Member) -> bool:
-        """Whether a member is where it was to be, or was stopped; one that died is started again.
+    def _arrived(self, future: Any, member: Member) -> bool:
+        """Whether a member is where it was to be; one that was stopped or died is to go on.
 
         Raises:
-            GroupFailed: not any more.
+            GroupFailed: it died too often.
         """
         try:
-            return cast(bool, ray.get(future)) or self._stop_file.exists()
+            arrived = cast(bool, ray.get(future))
+            if not arrived:  # it has saved, and lets its folder go
+                self._end_member(member.id)
+            return arrived
         except RayActorError as error:
             what = str(error).partition("\n")[0]
         except RayTaskError as error:
@@ -328,10 +320,10 @@ def group_bundles(file: SweepFile, members: int) -> PlacementGroupFactory:
         bundle["GPU"] = takes.gpu
     if takes.memory_gb:
         bundle["memory"] = takes.memory_gb * 1e9
-    return PlacementGroupFactory([{"CPU": TRIAL_CPUS}] + [bundle] * _width(file, members))
+    return PlacementGroupFactory([{"CPU": TRIAL_CPUS}] + [bundle] * at_once(file, members))
 
 
-def _width(file: SweepFile, members: int) -> int:
+def at_once(file: SweepFile, members: int) -> int:
     """Members of a group that run at once; the others take turns."""
     return min(members, file.max_concurrent or members)
 

@@ -17,7 +17,7 @@ from ray.tune.schedulers import (
 )
 
 from reverie.tuning import search as module
-from reverie.tuning.group import GroupState, Rung
+from reverie.tuning.group import GroupState, Rung, read_groups, write_group
 from reverie.tuning.sweep_file import read_sweep
 from reverie.tuning.sweep_folder import create
 from reverie.tuning.sweep_settings import SearchConfig
@@ -89,3 +89,9 @@ def test_a_search_is_not_extended(cli: Cli, tmp_path: Path) -> None:
     assert_refused(cli("sweep", "extend", tmp_path / "s", "seeds=3"), "got a search")
     answer = cli("sweep", "status", tmp_path / "s")
     assert (answer.code, answer.out) == (0, "0 groups\n")
+
+
+def test_groups_that_failed_may_try_again(tmp_path: Path) -> None:
+    write_group(tmp_path / "a", GroupState(id="a", point={}, members=(), failed="a seed"))
+    module._forgive(tmp_path)
+    assert [one.failed for one in read_groups(tmp_path)] == [""]
