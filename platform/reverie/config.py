@@ -18,13 +18,14 @@ from reverie.config_check import build, check, refuse_huge
 from reverie.config_tree import apply_overrides, expand_env, lay, read_yaml
 from reverie.errors import ConfigError
 from reverie.presets import find_config
-from reverie.protocols import Agent, Suite
+from reverie.protocols import Agent, LearnsFrom, Suite
 from reverie.ranges import Seed
 from reverie.settings import (
     EnvConfig,
     EvalConfig,
     ExperimentConfig,
     InitConfig,
+    PretrainConfig,
     TrainConfig,
     sections_of,
 )
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+ConfigT = TypeVar("ConfigT", bound=ExperimentConfig)
+COMMANDS: Mapping[LearnsFrom, str] = {"environment": "train", "video": "pretrain"}
+"""Which command runs an algorithm."""
 
 
 def load_config(
@@ -49,18 +53,43 @@ def load_config(
     return resolve_config(apply_overrides(read_yaml(find_config(path)), overrides))
 
 
+def load_pretrain_config(
+    path: str | Path, overrides: Iterable[str] | Mapping[str, Json] = ()
+) -> PretrainConfig:
+    """As `load_config`, of a run that learns from video."""
+    return resolve_pretrain(apply_overrides(read_yaml(find_config(path)), overrides))
+
+
+def load_experiment(
+    path: str | Path, overrides: Iterable[str] | Mapping[str, Json] = ()
+) -> TrainConfig | PretrainConfig:
+    """As `load_config`, of a run of either kind."""
+    return resolve_experiment(apply_overrides(read_yaml(find_config(path)), overrides))
+
+
 def load_run_config(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
     """As `load_config`, of a file that a run has written: what is wrong in it names the file.
 
     Raises:
         ConfigError: as `load_config`.
     """
+    return _load_run(path, overrides, resolve_config)
+
+
+def load_run_experiment(path: Path, overrides: Iterable[str] = ()) -> TrainConfig | PretrainConfig:
+    """As `load_run_config`, of a run of either kind."""
+    return _load_run(path, overrides, resolve_experiment)
+
+
+def _load_run(
+    path: Path, overrides: Iterable[str], resolve: Callable[[Mapping[str, Json]], ConfigT]
+) -> ConfigT:
     tree = read_yaml(path)
     try:
-        return resolve_config(apply_overrides(tree, overrides))
+        return resolve(apply_overrides(tree, overrides))
     except ConfigError as error:
         try:
-            resolve_config(tree)
+            resolve(tree)
         except ConfigError:
             raise ConfigError(f"{path}: {error}") from error
         raise  # an override's
@@ -73,12 +102,64 @@ def resolve_config(tree: Mapping[str, Json]) -> TrainConfig:
         ConfigError: with the full path of everything that is wrong.
     """
     refuse_huge(tree, "")
+    _check_command(tree, "environment")
     env = resolve_env(tree.get("env"))
     sections = resolve_sections(TrainConfig, tree)
     sections["eval"] = _resolve_eval(sections["eval"], env)
     config = TrainConfig(env=env, **sections)
-    _check_relations(config)
+    _check_relations([*_relations(config), _init_relation(config)])
     return config
+
+
+def resolve_pretrain(tree: Mapping[str, Json]) -> PretrainConfig:
+    """As `resolve_config`, of a run that learns from video."""
+    refuse_huge(tree, "")
+    _check_command(tree, "video")
+    config = PretrainConfig(**resolve_sections(PretrainConfig, tree))
+    data, weights = config.data, config.data.weights
+    count = len(data.folders)
+    _check_relations(
+        [
+            ("data.folders", None, count > 0, "folders that `reverie data import` has written"),
+            (
+                "data.weights",
+                str(list(weights or ())),
+                weights is None or (len(weights) == count and sum(weights) > 0),
+                f"one for each of the {count} data.folders, some above 0",
+            ),
+            _init_relation(config),
+        ]
+    )
+    return config
+
+
+def resolve_experiment(tree: Mapping[str, Json]) -> TrainConfig | PretrainConfig:
+    """Check a tree of either kind: the algorithm says which."""
+    is_video = _source_of(tree) == "video"
+    return resolve_pretrain(tree) if is_video else resolve_config(tree)
+
+
+def _source_of(tree: Mapping[str, Json]) -> LearnsFrom | None:
+    """What the algorithm of a tree learns from; None where it names none that there is."""
+    raw = tree.get("algorithm")
+    if not isinstance(raw, Mapping) or "name" not in raw:
+        return None
+    try:
+        return registry.learns_from(registry.algorithm(str(raw["name"])))
+    except (KeyError, ImportError, AttributeError):
+        return None  # told with its remedy where the section is resolved
+
+
+def _check_command(tree: Mapping[str, Json], wanted: LearnsFrom) -> None:
+    found = _source_of(tree)
+    if found not in (wanted, None):
+        raw = tree["algorithm"]
+        assert isinstance(raw, Mapping)
+        articles = {"environment": "an environment", "video": "video"}
+        raise ConfigError(
+            f"algorithm.name: {raw['name']} learns from {articles[found]}, not from "
+            f"{articles[wanted]}; run it with: reverie {COMMANDS[found]} CONFIG"
+        )
 
 
 def resolve_sections(kind: type[ExperimentConfig], tree: Mapping[str, Json]) -> dict[str, Any]:
@@ -176,19 +257,22 @@ def _named(where: str, find: Callable[..., T], name: str, *more: Json) -> T:
         raise ConfigError(f"{where}: {name}: {error}") from error
 
 
-def _check_relations(config: TrainConfig) -> None:
+_Relation = tuple[str, float | str | None, bool, str]
+"""Key, its value, whether it fits to the others, and what would."""
+
+
+def _check_relations(relations: Iterable[_Relation]) -> None:
     faults = [
         f"{path}: expected {wanted}, got {value!r}"
-        for path, value, ok, wanted in _relations(config)
+        for path, value, ok, wanted in relations
         if not ok
     ]
     if faults:
         raise ConfigError("\n".join(faults))
 
 
-def _relations(config: TrainConfig) -> list[tuple[str, float | str | None, bool, str]]:
-    """Key, its value, whether it fits to the others, and what would."""
-    replay, learner, init, run = config.replay, config.learner, config.init, config.run
+def _relations(config: TrainConfig) -> list[_Relation]:
+    replay, learner, run = config.replay, config.learner, config.run
     length = getattr(config.algorithm, "batch_length", None) or learner.batch_length
     least = length * config.resources.num_shards
     return [
@@ -199,11 +283,15 @@ def _relations(config: TrainConfig) -> list[tuple[str, float | str | None, bool,
             run.prefill <= run.env_steps,
             f"at most the {run.env_steps} of run.env_steps",
         ),
-        (
-            "init.from",
-            None,
-            init.from_ is not None or init == InitConfig(),
-            f"a run to start from, with init.modules={list(init.modules)} and "
-            f"init.freeze_updates={init.freeze_updates}",
-        ),
     ]
+
+
+def _init_relation(config: ExperimentConfig) -> _Relation:
+    init = config.init
+    return (
+        "init.from",
+        None,
+        init.from_ is not None or init == InitConfig(),
+        f"a run to start from, with init.modules={list(init.modules)} and "
+        f"init.freeze_updates={init.freeze_updates}",
+    )

@@ -14,7 +14,6 @@ from reverie.checkpoint import Checkpoint, CheckpointError
 from reverie.config import TrainConfig, load_run_config
 from reverie.documents import json_text, with_nulls
 from reverie.evaluator import EvalResult
-from reverie.learner import stream_specs
 from reverie.paths import place, short
 from reverie.policy import (
     POLICY_FILE,
@@ -25,6 +24,7 @@ from reverie.policy import (
     make_agent,
     read_spaces,
 )
+from reverie.policy_learner import stream_specs
 from reverie.protocols import Mode, StreamSpec, Videos
 from reverie.seeds import LEARNING, SCORING, derive_seed
 from reverie.types import Counters, JsonTree, Spaces, Window

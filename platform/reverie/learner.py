@@ -1,4 +1,4 @@
-"""The learner: granted batches in, gradient steps, versioned weights out."""
+"""The learner: batches in, gradient steps."""
 
 # torch.from_numpy has no types.
 # pyright: reportUnknownMemberType=false
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -15,28 +15,29 @@ from torch import Tensor
 
 from reverie.allocator import keep_memory
 from reverie.compiling import begin_update, compile_agent
-from reverie.config import TrainConfig
 from reverie.errors import ConfigError, NonFiniteLoss
 from reverie.finite import first_not_finite, first_not_finite_array
 from reverie.group import ALONE, Group
 from reverie.init_from import Source, initialise
-from reverie.links import Batches, Ready, Weights
+from reverie.links import Batches, Ready
 from reverie.metrics import MeanMetrics
 from reverie.policy import make_agent
-from reverie.protocols import Metrics, StreamSpec, Videos
+from reverie.protocols import Metrics, Videos
 from reverie.run_manifest import Device, device_of
 from reverie.seeds import LEARNING, derive_seed
+from reverie.settings import ExperimentConfig
 from reverie.stop_signals import ShouldStop, never
-from reverie.types import Array, Counters, Spaces, Tensors, Version
+from reverie.types import Array, Spaces, Tensors, Version
 
 LOSS_PREFIX = "loss/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was looked at when weights were pinned for an evaluation."""
+    """What a person may look at: pictures and figures of the weights of one moment."""
 
-    env_steps: int
+    at: int
+    """Env steps; updates in pre-training."""
     videos: Videos = field(default_factory=Videos)
     metrics: dict[str, float] = field(default_factory=dict[str, float])
 
@@ -62,24 +63,22 @@ class Learner:
 
     Args:
         batches: what it trains on.
-        weights: link to the weight store, a plain object in one process.
-        incarnation: how many learners this run had before; part of every version it publishes.
+        incarnation: how many learners this run had before; part of its version.
         group: the learners that take every step together.
     """
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: ExperimentConfig,
         spaces: Spaces,
         batches: Batches,
-        weights: Weights,
         *,
         device: str,
         incarnation: int = 0,
         group: Group = ALONE,
     ) -> None:
         self._group = group
-        self._config, self._stream, self._weights = config, batches, weights
+        self._settings, self._stream = config, batches
         self._device, self._incarnation = device, incarnation
         self._computes_on = device_of(device)
         if device == "cpu":
@@ -89,17 +88,13 @@ class Learner:
             config, spaces, seed=seed, training=True, device=device, group=group
         )
         self._uses_graphs = compile_agent(self.agent, config.learner.compile, device)
-        specs = stream_specs(config, self.agent.streams())
-        self._batch_steps = next(iter(specs.values())).trained_steps
+        self._batch_steps = next(iter(self.agent.streams().values())).trained_steps
         self._grad_updates = 0
         self._batches = 0
-        self._published = -1
-        self._next_pin = config.eval.every
         self._bad: dict[str, Tensor] = {}
         self._metrics = MeanMetrics()
         self._reports: list[Report] = []
         self._frozen: tuple[str, ...] = ()
-        self._latest: Ready | None = None
 
     @property
     def version(self) -> Version:
@@ -115,8 +110,7 @@ class Learner:
         """Update until `seconds` have passed, `most` updates are made, no batch is granted or
         `should_stop`, asked before each update, says so.
 
-        Waits for shards, and at most `patience` seconds for the limiter to grant a batch.
-        Before it waits or returns for want of a batch, it publishes what it has learned.
+        Waits for what batches are made of, and at most `patience` seconds for one to be granted.
 
         Raises:
             NonFiniteLoss: a loss became NaN or infinite.
@@ -128,7 +122,7 @@ class Learner:
             asked = time.perf_counter()
             ready = self._stream.next()
             if ready is None:
-                self.publish()
+                self._before_waiting()
                 if not self._stream.wait(patience):
                     waited += time.perf_counter() - asked
                     break
@@ -146,27 +140,29 @@ class Learner:
             ConfigError: a module the agent does not have, or nothing that fits.
         """
         found = initialise(self.agent, source)
-        self._freeze(found.loaded if self._config.init.freeze_updates else ())
+        self._freeze(found.loaded if self._settings.init.freeze_updates else ())
 
-    def publish(self) -> None:
-        """Hand the newest weights to the weight store, if they are newer than the last."""
-        if self._published < self._grad_updates:
-            self._check_finite()
-            self._weights.publish(self.version, self._policy_state())
-            self._published = self._grad_updates
+    def report_on(self, batches: Iterable[Mapping[str, Mapping[str, Tensor]]], at: int) -> Report:
+        """Look at the present weights on batches that are not trained on.
 
-    def publish_first(self) -> None:
-        """Publish the weights as they are, trained or not: workers act with them from now on."""
-        self._published = -1
-        self.publish()
+        Args:
+            batches: each by stream name, [B, T, ...] on the device.
+            at: where the run stands, in env steps or updates.
 
-    def pin(self, env_steps: int) -> None:
-        """Pin the present weights for an evaluation and look at the latest batch."""
+        Returns:
+            Pictures of the first batch, and the mean of each figure over all.
+
+        Raises:
+            NonFiniteLoss: rather than showing what a NaN has spoiled.
+        """
         self._check_finite()
-        self._weights.pin(self.version, env_steps, self._policy_state())
-        if self._latest is not None and self._config.eval.video:
-            videos, metrics = self.agent.report(self._latest.batches)
-            self._reports.append(Report(env_steps=env_steps, videos=videos, metrics=_read(metrics)))
+        videos: Videos | None = None
+        metrics = MeanMetrics()
+        for batch in batches:
+            seen, figures = self.agent.report(batch)
+            videos = seen if videos is None else videos
+            metrics.add(figures)
+        return Report(at=at, videos=videos or {}, metrics=metrics.pop())
 
     def state_dict(self) -> dict[str, Mapping[str, Tensors]]:
         """Everything a resumed learner needs; the policy's weights apart, for `reverie.load`.
@@ -184,7 +180,6 @@ class Learner:
             "agent": agent,
             "grad_updates": self._grad_updates,
             "batches": self._batches,
-            "next_pin": self._next_pin,
             "frozen": list(self._frozen),
         }
         return {"learner": learner, "policy": policy}
@@ -194,9 +189,7 @@ class Learner:
         self.agent.load_state_dict(state["agent"])
         self._grad_updates = int(state["grad_updates"])
         self._batches = int(state["batches"]) if batches is None else batches
-        self._next_pin = int(state["next_pin"])
         self._freeze(tuple(state["frozen"]))
-        self._published = -1
 
     def _update(self, ready: Ready) -> None:
         counters = replace(
@@ -204,7 +197,7 @@ class Learner:
             grad_updates=self._grad_updates,
             trained_steps=self._batches * self._batch_steps,
         )
-        if self._frozen and self._grad_updates >= self._config.init.freeze_updates:
+        if self._frozen and self._grad_updates >= self._settings.init.freeze_updates:
             self._freeze(())
         if self._uses_graphs:
             # What the former update returned is copied by now: summed, or written back.
@@ -215,28 +208,19 @@ class Learner:
         self._watch(metrics)
         self._metrics.add(metrics)
         self._stream.trained(ready.number, feedback)
-        self._latest = ready
-        self._after_update(ready.counters)
+        self._after_update(ready)
 
     def _freeze(self, tensors: tuple[str, ...]) -> None:
         self._frozen = tensors
         self.agent.freeze(tensors)
 
-    def _after_update(self, counters: Counters) -> None:
+    def _before_waiting(self) -> None:
+        """There is no batch now."""
+
+    def _after_update(self, ready: Ready) -> None:
+        """An update on `ready` was made and confirmed."""
         if self._device == "cpu":
             self._check_finite()
-        if self._grad_updates - max(self._published, 0) >= self._publish_every:
-            self.publish()
-        every = self._config.eval.every
-        # The end of the budget has an evaluation of its own, of the last weights.
-        if every and self._next_pin <= counters.env_steps < self._config.run.env_steps:
-            self.pin(counters.env_steps)
-            self._next_pin = (counters.env_steps // every + 1) * every
-
-    @property
-    def _publish_every(self) -> float:
-        lockstep = self._config.run.lockstep
-        return float("inf") if lockstep else self._config.learner.publish_every_updates
 
     def _watch(self, metrics: Metrics) -> None:
         """Remember on the device which losses were ever not finite."""
@@ -281,16 +265,6 @@ class Learner:
         )
 
 
-def stream_specs(config: TrainConfig, specs: dict[str, StreamSpec]) -> dict[str, StreamSpec]:
-    """The agent's streams, with `replay.freshest_first` applied to the uniform ones."""
-    if not config.replay.freshest_first:
-        return specs
-    return {
-        name: replace(spec, sampler="freshest") if spec.sampler == "uniform" else spec
-        for name, spec in specs.items()
-    }
-
-
 def pick_device(wanted: str) -> str:
     """Resolve `resources.device`.
 
@@ -302,7 +276,3 @@ def pick_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
-
-
-def _read(metrics: Metrics) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}

@@ -19,7 +19,8 @@ from reverie.env_worker import EnvWorker
 from reverie.errors import EvaluationStopped
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
-from reverie.learner import Learner, pick_device
+from reverie.learner import pick_device
+from reverie.policy_learner import PolicyLearner
 from reverie.replay.shard import ReplayShard
 from reverie.stop_signals import ShouldStop, never
 from reverie.types import Array, Counters, Spaces, Window
@@ -83,7 +84,7 @@ class LocalRun:
         self._links = [LocalShard(shard) for shard in self.shards]
         device = pick_device(config.resources.device)
         batches = wiring.make_batches(config, specs, self.coordinator, self._links, device)
-        self.learner = Learner(config, spaces, batches, self._weights, device=device)
+        self.learner = PolicyLearner(config, spaces, batches, self._weights, device=device)
         self._faults: list[Fault] = []
         if checkpoint is not None:
             self._load(checkpoint)

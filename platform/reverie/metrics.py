@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from reverie.documents import json_text
 from reverie.names import identifier
@@ -38,6 +38,8 @@ STRIP_FRAMES = 8
 COUNTERS = tuple(field.name for field in fields(Counters))
 RESERVED = frozenset({"time", "event", "nonfinite", *COUNTERS})
 
+Axis = Literal["env_steps", "grad_updates"]
+"""The counter that curves are drawn over: updates in pre-training, which takes no env steps."""
 Row = dict[str, float | str | list[str] | None]
 """One line."""
 _Added = tuple["torch.device", tuple[str, ...]]
@@ -68,6 +70,7 @@ class MetricsLogger:
         tensorboard: also write event files to `<folder>/tensorboard`, if tensorboardX is there.
         wandb: also send to Weights & Biases, as the run whose id `<folder>/wandb_id.txt` keeps.
         config: plain nested dicts, shown by W&B.
+        axis: what TensorBoard and W&B draw curves over.
 
     Raises:
         ImportError: W&B is asked for and not installed.
@@ -82,13 +85,15 @@ class MetricsLogger:
         wandb_project: str = "reverie",
         run_name: str | None = None,
         config: Mapping[str, Json] | None = None,
+        axis: Axis = "env_steps",
     ) -> None:
+        self._axis: Axis = axis
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = _LineFile(folder / METRICS_FILE)
-        self._board = _TensorBoard(folder / "tensorboard") if tensorboard else None
+        self._board = _TensorBoard(folder / "tensorboard", axis) if tensorboard else None
         self._wandb = None
         if wandb:
-            self._wandb = _Wandb(folder, wandb_project, run_name, dict(config or {}))
+            self._wandb = _Wandb(folder, wandb_project, run_name, dict(config or {}), axis)
 
     def write(self, metrics: Mapping[str, float], counters: Counters) -> None:
         """Append one line and pass the figures on.
@@ -115,7 +120,8 @@ class MetricsLogger:
         """
         self._lines.append({"event": "resumed", **asdict(counters)})
         if self._board is not None:
-            self._board.purge_from(counters.env_steps + 1 if counters.env_steps else 0)
+            at = getattr(counters, self._axis)
+            self._board.purge_from(at + 1 if at else 0)
 
     def video(self, name: str, path: Path, frames: Array, counters: Counters) -> None:
         """Show a video, written to `path` already: a filmstrip of `frames` uint8 [T, H, W, 3]."""
@@ -156,10 +162,10 @@ class _LineFile:
 
 
 class _TensorBoard:
-    """Event files with env_steps as the x-axis; nothing but a logged line without tensorboardX."""
+    """Event files over one counter; nothing but a logged line without tensorboardX."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, axis: Axis) -> None:
+        self._folder, self._axis = folder, axis
         self._purge_step: int | None = None
         self._opened: _BoardWriter | None = None
         try:
@@ -168,20 +174,21 @@ class _TensorBoard:
             logger.warning('no TensorBoard files (%s): pip install "reverie[tensorboard]"', error)
             self._module = None
 
-    def purge_from(self, env_steps: int) -> None:
-        """Have TensorBoard hide what an earlier process wrote from `env_steps` on."""
+    def purge_from(self, step: int) -> None:
+        """Have TensorBoard hide what an earlier process wrote from `step` on."""
         self.close()
-        self._purge_step = env_steps
+        self._purge_step = step
 
     def write(self, metrics: Mapping[str, float], counters: Counters) -> None:
         for writer in self._writers():
             for name, value in metrics.items():
-                writer.add_scalar(_tag(name), value, counters.env_steps)
+                writer.add_scalar(_tag(name), value, getattr(counters, self._axis))
 
     def video(self, name: str, path: Path, frames: Array, counters: Counters) -> None:
         for writer in self._writers():
             strip = filmstrip(frames, STRIP_FRAMES)
-            writer.add_image(_tag(name), strip, counters.env_steps, dataformats="HWC")
+            step = getattr(counters, self._axis)
+            writer.add_image(_tag(name), strip, step, dataformats="HWC")
 
     def close(self) -> None:
         if self._opened is not None:
@@ -206,10 +213,10 @@ def _tag(name: str) -> str:
 
 
 class _Wandb:
-    """A W&B run with env_steps as the x-axis; a resumed run goes on under its old id."""
+    """A W&B run over one counter; a resumed run goes on under its old id."""
 
     def __init__(
-        self, folder: Path, project: str, name: str | None, config: dict[str, Json]
+        self, folder: Path, project: str, name: str | None, config: dict[str, Json], axis: Axis
     ) -> None:
         try:
             self._module = importlib.import_module("wandb")
@@ -225,8 +232,8 @@ class _Wandb:
             config=config,
             dir=str(folder),
         )
-        self._run.define_metric("env_steps")
-        self._run.define_metric("*", step_metric="env_steps")
+        self._run.define_metric(axis)
+        self._run.define_metric("*", step_metric=axis)
 
     def write(self, metrics: Mapping[str, float], counters: Counters) -> None:
         self._run.log({**metrics, **asdict(counters)})

@@ -26,7 +26,7 @@ from reverie.paths import place
 from reverie.protocols import Agent, AgentContext, Carry, Mode
 from reverie.ranges import Seed
 from reverie.seeds import SCORING, derive_seed
-from reverie.settings import ExperimentConfig, LearnerConfig
+from reverie.settings import ExperimentConfig, TrainLearnerConfig
 from reverie.storage import Storage
 from reverie.types import FLAG_KEYS, Array, Counters, Spaces
 
@@ -177,7 +177,7 @@ def _acting_config(run: Path) -> ExperimentConfig:
     try:
         return ExperimentConfig(
             algorithm=resolve_algorithm(tree["algorithm"]),
-            learner=build(LearnerConfig, tree["learner"], "learner"),
+            learner=build(TrainLearnerConfig, tree["learner"], "learner"),
             seed=check(Seed, tree.get("seed", 0), "seed"),
         )
     except ConfigError as error:

@@ -18,6 +18,7 @@ Mode = Literal["train", "sample", "mode"]
 """How to act: `train` explores, `sample` draws without extra noise, `mode` takes the best."""
 EvalMode = Literal["sample", "mode"]
 """How evaluations may act."""
+LearnsFrom = Literal["environment", "video"]
 SamplerName = Literal["uniform", "freshest", "episodes"]
 Precision = Literal["float32", "bfloat16"]
 Carry = dict[str, Any]
@@ -105,6 +106,8 @@ class Agent(Protocol):
     """The named values of `algorithm.size`; empty where there is none."""
     VARIANTS: ClassVar[Mapping[str, str]]
     """Published variants by name: what to set, and the paper."""
+    LEARNS_FROM: ClassVar[LearnsFrom]
+    """What its batches are made of; an agent that learns from video has no `act`."""
     COMPILABLE: ClassVar[tuple[str, ...]]
     """Methods that may be replaced by compiled ones: without graph breaks, side effects on
     tensors or draws of randomness."""

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from reverie.protocols import AGENT_NEEDS, SUITE_NEEDS, Agent, Suite
+from reverie.protocols import AGENT_NEEDS, SUITE_NEEDS, Agent, LearnsFrom, Suite
 
 ENVS = {
     "atari100k": "reverie_envs.atari:Atari100k",
@@ -90,6 +90,11 @@ def algorithm(name: str, dialect: str | None = None) -> type[Agent]:
         ImportError: it spells no class.
     """
     return _agent(_find_algorithm(name, dialect))
+
+
+def learns_from(agent: type[Agent]) -> LearnsFrom:
+    """What an algorithm learns from; one that does not say so has an environment."""
+    return getattr(agent, "LEARNS_FROM", "environment")
 
 
 def dialects_of(name: str) -> list[str]:

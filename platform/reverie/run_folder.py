@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from reverie.checkpoint import Checkpoint, CheckpointError, CheckpointStore
-from reverie.config import TrainConfig
 from reverie.documents import json_text
 from reverie.errors import ConfigError
 from reverie.lease import LEASE_FILE, Lease, holder
 from reverie.paths import place, short
 from reverie.policy import CONFIG_FILE
+from reverie.settings import ExperimentConfig
 from reverie.storage import Storage
 from reverie.types import Json
 
@@ -32,7 +32,7 @@ class RunFolder:
         ConfigError: a thousand runs of this name were begun in this second.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: ExperimentConfig) -> None:
         self._config = config
         # Before a fresh name is made.
         self._was_there = config.run.dir is not None and place(config.run.dir).exists()
@@ -86,12 +86,8 @@ class RunFolder:
             if resume == "must":
                 raise self._nothing_to_resume()
             return None
-        had, wanted = len(found.document("replay")), self._config.resources.num_shards
-        if had != wanted:
-            raise ConfigError(
-                f"resources.num_shards: the checkpoint holds {had} shards, got {wanted}; "
-                "the number of shards of a run cannot change"
-            )
+        if "replay.json" in found.parts:
+            self._check_shards(len(found.document("replay")))
         self._say_what_changed(found)
         return found
 
@@ -117,15 +113,22 @@ class RunFolder:
                 record = self.checkpoints.load(newest, ["record.json"]).document("record")
             except CheckpointError:
                 continue  # it is known as broken now
-            steps = record["progress"]["env_steps"]
             return (
-                f"{what}; checkpoint {newest} stands ({steps:,} env steps), resume it with: "
-                f"reverie resume {self.shown}"
+                f"{what}; checkpoint {newest} stands ({_steps(record['progress'])}), "
+                f"resume it with: reverie resume {self.shown}"
             )
         return (
             f"{what}; no checkpoint stands yet: start again with the same command and"
             f" run.dir={self.shown} --resume=auto"
         )
+
+    def _check_shards(self, had: int) -> None:
+        wanted = getattr(self._config.resources, "num_shards", had)
+        if had != wanted:
+            raise ConfigError(
+                f"resources.num_shards: the checkpoint holds {had} shards, got {wanted}; "
+                "the number of shards of a run cannot change"
+            )
 
     def _exists(self) -> ConfigError:
         owner = holder(self.path) if (self.path / LEASE_FILE).exists() else None
@@ -154,6 +157,13 @@ class RunFolder:
                     checkpoint.number,
                     json_text(told.get(key)),
                 )
+
+
+def _steps(progress: Mapping[str, int]) -> str:
+    """How far a record is; pre-training takes no env steps."""
+    if "env_steps" in progress:
+        return f"{progress['env_steps']:,} env steps"
+    return f"{progress['grad_updates']:,} updates"
 
 
 def _is_empty(folder: Path) -> bool:
@@ -187,11 +197,11 @@ def _flat(tree: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
     return flat
 
 
-def run_folder(config: TrainConfig) -> Path:
+def run_folder(config: ExperimentConfig) -> Path:
     """The run's folder: the configured one, or a fresh name under runs/."""
     if config.run.dir is not None:
         return place(config.run.dir)
-    task = config.env.task.replace(":", "-").replace("/", "-").split("\\")[-1]
+    task = config.subject.replace(":", "-").replace("/", "-").split("\\")[-1]
     harmony = getattr(getattr(config.algorithm, "harmony", None), "mode", "off")
     name = config.algorithm.name.split(":")[-1] + ("" if harmony == "off" else "-harmony")
     stem = f"{name}-{task}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -20,9 +20,9 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from reverie.config import TrainConfig
 from reverie.documents import json_text, parse, read_json
 from reverie.errors import DocumentError
+from reverie.settings import ExperimentConfig
 from reverie.storage import Storage
 from reverie.types import JsonTree, Spaces
 
@@ -66,7 +66,7 @@ class _Earlier:
 
 def write_run_manifest(
     folder: Path,
-    config: TrainConfig,
+    config: ExperimentConfig,
     spaces: Spaces,
     protocol_id: str,
     argv: Sequence[str],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -16,44 +18,58 @@ from reverie.checkpoint import Checkpoint
 from reverie.config import TrainConfig
 from reverie.documents import parse
 from reverie.evaluator import EvalResult
+from reverie.learner import TrainStats
+from reverie.metrics import Axis
 from reverie.run_manifest import Device
 from reverie.types import Counters, EpisodeResult, JsonTree
 from reverie.wiring import Events, Fault
 
-_PROGRESS = ("env_steps", "grad_updates", "trained_steps", "episodes", "faults", "longest_episode")
-_TIMES = ("worker_waited", "worker_worked", "learner_waited", "learner_worked")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+SummaryT = TypeVar("SummaryT", bound="DataclassInstance", covariant=True)
 
 
 @dataclass(slots=True)
-class Progress:
-    """How far a run is, and how it is doing; for the live line."""
+class UpdateProgress:
+    """How far the updates of a run are; for the live line."""
 
     budget: int
-    env_steps: int = 0
+    """Env steps; updates in pre-training."""
     grad_updates: int = 0
     trained_steps: int = 0
-    episodes: int = 0
     started: float = field(default_factory=time.perf_counter)
-    steps_at_start: int = 0
     updates_at_start: int = 0
-    returns: deque[float] = field(default_factory=lambda: deque[float](maxlen=20))
-    last_eval: EvalResult | None = None
     faults: int = 0
-    longest_episode: int = 0
-    """Decisions."""
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
     @property
+    def updates_per_s(self) -> float:
+        return (self.grad_updates - self.updates_at_start) / max(self.seconds, 1e-9)
+
+
+ProgressT = TypeVar("ProgressT", bound=UpdateProgress)
+
+
+@dataclass(slots=True)
+class Progress(UpdateProgress):
+    """How far a run is, and how it is doing; for the live line."""
+
+    env_steps: int = 0
+    episodes: int = 0
+    steps_at_start: int = 0
+    returns: deque[float] = field(default_factory=lambda: deque[float](maxlen=20))
+    last_eval: EvalResult | None = None
+    longest_episode: int = 0
+    """Decisions."""
+
+    @property
     def env_fps(self) -> float:
         """Env steps per second since this process started the run."""
         return (self.env_steps - self.steps_at_start) / max(self.seconds, 1e-9)
-
-    @property
-    def updates_per_s(self) -> float:
-        return (self.grad_updates - self.updates_at_start) / max(self.seconds, 1e-9)
 
     @property
     def eta_s(self) -> float | None:
@@ -120,35 +136,141 @@ class _Saved:
     log_sums: dict[str, float] = field(default_factory=dict[str, float])
 
 
-class RunRecord:
-    """Adds up what happens in a run, across resumes."""
+class RunRecord(ABC, Generic[ProgressT, SummaryT]):
+    """Adds up what happens in a run of any kind, across resumes.
 
-    def __init__(self, config: TrainConfig, checkpoint: Checkpoint | None) -> None:
+    Args:
+        progress: how far the run is; what `KEPT` names is taken from the checkpoint.
+    """
+
+    KEPT: ClassVar[tuple[str, ...]] = ("grad_updates", "trained_steps", "faults")
+    """Fields of the progress that a checkpoint keeps."""
+    axis: ClassVar[Axis]
+    """What curves are drawn over."""
+
+    def __init__(self, progress: ProgressT, checkpoint: Checkpoint | None) -> None:
         old = parse(_Saved, checkpoint.document("record"), "record") if checkpoint else _Saved()
-        self._config = config
-        self.action_repeat = evaluator.action_repeat_of(config)
-        self.progress = Progress(config.run.env_steps)
-        for key in _PROGRESS:
-            setattr(self.progress, key, old.progress.get(key, 0))
-        self.progress.steps_at_start = self.progress.env_steps
-        self.progress.updates_at_start = self.progress.grad_updates
+        self._old = old
+        self.progress = progress
+        for key in self.KEPT:
+            setattr(progress, key, old.progress.get(key, 0))
+        progress.updates_at_start = progress.grad_updates
         self.videos, self._seconds_before = old.videos, old.seconds
-        # Earlier versions kept what is not finite, too.
-        self._scores = [score for score in old.scores if math.isfinite(score)]
-        self._log_sums = {k: total for k, total in old.log_sums.items() if math.isfinite(total)}
         self._restarts = old.restarts
         self._lost = {"rows": 0, "updates": 0} | old.lost
-        self._time = dict.fromkeys(_TIMES, 0.0) | old.time
-        self._window: dict[str, list[float]] = {}
+        self._time: dict[str, float] = {"learner_waited": 0.0, "learner_worked": 0.0} | old.time
         self._train: dict[str, float] = {}
         self.learner_device: Device | None = None
         """None before it has reported."""
-        self._mark = (time.perf_counter(), self.progress.env_steps, self.progress.grad_updates)
+        self._marked_at, self._marked_updates = time.perf_counter(), progress.grad_updates
 
     @property
     def learner_seconds(self) -> float:
         """Seconds the learner has worked, across resumes."""
         return self._time["learner_worked"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the run, across resumes."""
+        return self._seconds_before + self.progress.seconds
+
+    @abstractmethod
+    def counters(self) -> Counters: ...
+
+    @abstractmethod
+    def summary(
+        self, facts: Mapping[str, int | float], folder: Path, checkpoint: int
+    ) -> SummaryT: ...
+
+    def counters_at(self, at: int) -> Counters:
+        """The counters beside a learner's report of that moment."""
+        return self.counters()
+
+    def take(self, events: Events) -> None:
+        """Count in what happened."""
+        for stats in events.trained:
+            self._take_trained(stats)
+        for fault in events.faults:
+            self._take_fault(fault)
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Figures since the last call: the newest of training, rates, idle shares."""
+        now, updates = time.perf_counter(), self.progress.grad_updates
+        rate = (updates - self._marked_updates) / max(now - self._marked_at, 1e-9)
+        metrics = {f"train/{k}": v for k, v in self._train.items()}
+        metrics |= {"fps/updates": rate, "idle/learner": self._idle("learner")}
+        metrics |= {f"faults/{role}_restarts": float(n) for role, n in self._restarts.items()}
+        self._marked_at, self._marked_updates, self._train = now, updates, {}
+        return metrics
+
+    def to_json(self) -> JsonTree:
+        """What a resumed run has to know."""
+        return {
+            "progress": {key: getattr(self.progress, key) for key in self.KEPT},
+            "videos": self.videos,
+            "seconds": self.seconds,
+            "restarts": self._restarts,
+            "lost": self._lost,
+            "time": self._time,
+        }
+
+    def _idle(self, role: str) -> float:
+        waited, worked = self._time[f"{role}_waited"], self._time[f"{role}_worked"]
+        return waited / (waited + worked) if waited + worked else 0.0
+
+    def _ends(self, folder: Path, checkpoint: int) -> dict[str, Any]:
+        """Fields of every summary."""
+        board = folder / "tensorboard"
+        counters = self.counters()
+        return {
+            "run": str(folder),
+            "grad_updates": counters.grad_updates,
+            "trained_steps": counters.trained_steps,
+            "seconds": self.seconds,
+            "learner_idle_share": self._idle("learner"),
+            "restarts": self._restarts,
+            "lost_updates": self._lost["updates"],
+            "checkpoint": str(folder / "checkpoints" / f"{checkpoint:08d}"),
+            "tensorboard": str(board) if board.is_dir() else None,
+            "videos": self.videos,
+        }
+
+    def _take_trained(self, stats: TrainStats) -> None:
+        self.progress.grad_updates = stats.grad_updates
+        self.progress.trained_steps = stats.trained_steps
+        self._time["learner_waited"] += stats.waited_s
+        self._time["learner_worked"] += stats.worked_s
+        self._train |= stats.metrics
+        self.learner_device = stats.device or self.learner_device
+
+    def _take_fault(self, fault: Fault) -> None:
+        self.progress.faults += 1
+        if fault.restarted:
+            self._restarts[fault.role] = self._restarts.get(fault.role, 0) + 1
+        self._lost["updates"] += fault.lost_updates
+
+
+class TrainRecord(RunRecord[Progress, Summary]):
+    """Adds up what happens in a run that learns from an environment."""
+
+    KEPT = (
+        *("env_steps", "grad_updates", "trained_steps", "episodes", "faults"),
+        "longest_episode",
+    )
+    axis = "env_steps"
+
+    def __init__(self, config: TrainConfig, checkpoint: Checkpoint | None) -> None:
+        super().__init__(Progress(config.run.env_steps), checkpoint)
+        self._config = config
+        self.action_repeat = evaluator.action_repeat_of(config)
+        self.progress.steps_at_start = self.progress.env_steps
+        # Earlier versions kept what is not finite, too.
+        self._scores = [score for score in self._old.scores if math.isfinite(score)]
+        sums = self._old.log_sums
+        self._log_sums = {k: total for k, total in sums.items() if math.isfinite(total)}
+        self._time = {"worker_waited": 0.0, "worker_worked": 0.0} | self._time
+        self._window: dict[str, list[float]] = {}
+        self._marked_steps = self.progress.env_steps
 
     def take(self, events: Events) -> None:
         progress = self.progress
@@ -160,18 +282,10 @@ class RunRecord:
             self._time["worker_worked"] += stats.worked_s
             for episode in stats.episodes:
                 self._take_episode(episode)
-        for stats in events.trained:
-            progress.grad_updates = stats.grad_updates
-            progress.trained_steps = stats.trained_steps
-            self._time["learner_waited"] += stats.waited_s
-            self._time["learner_worked"] += stats.worked_s
-            self._train |= stats.metrics
-            self.learner_device = stats.device or self.learner_device
         for result in events.evaluated:
             progress.last_eval = result
             self._scores.append(result.score)
-        for fault in events.faults:
-            self._take_fault(fault)
+        super().take(events)
 
     def counters(self) -> Counters:
         progress = self.progress
@@ -184,51 +298,28 @@ class RunRecord:
         )
 
     def pop_metrics(self) -> dict[str, float]:
-        """Figures since the last call: means of episodes, the newest training metrics, rates."""
-        now, progress = time.perf_counter(), self.progress
-        seconds = max(now - self._mark[0], 1e-9)
+        """Means of the episodes since the last call, besides."""
+        steps = self.progress.env_steps
+        seconds = max(time.perf_counter() - self._marked_at, 1e-9)
         metrics = {f"episode/{k}": float(np.mean(v)) for k, v in self._window.items()}
         if metrics:
             metrics |= self._training_scores()
-        metrics |= {f"train/{k}": v for k, v in self._train.items()}
-        metrics["fps/env"] = (progress.env_steps - self._mark[1]) / seconds
-        metrics["fps/updates"] = (progress.grad_updates - self._mark[2]) / seconds
-        metrics["idle/learner"], metrics["idle/workers"] = (
-            self._idle("learner"),
-            self._idle("worker"),
-        )
-        metrics |= {f"faults/{role}_restarts": float(n) for role, n in self._restarts.items()}
-        self._mark = (now, progress.env_steps, progress.grad_updates)
-        self._window, self._train = {}, {}
-        return metrics
+        metrics["fps/env"] = (steps - self._marked_steps) / seconds
+        metrics["idle/workers"] = self._idle("worker")
+        self._window, self._marked_steps = {}, steps
+        return metrics | super().pop_metrics()
 
     def to_json(self) -> JsonTree:
-        """What a resumed run has to know."""
-        progress = self.progress
-        return {
-            "progress": {key: getattr(progress, key) for key in _PROGRESS},
-            "videos": self.videos,
-            "seconds": self._seconds_before + progress.seconds,
-            "restarts": self._restarts,
-            "lost": self._lost,
-            "time": self._time,
-            "scores": self._scores,
-            "log_sums": self._log_sums,
-        }
+        return super().to_json() | {"scores": self._scores, "log_sums": self._log_sums}
 
     def summary(self, facts: Mapping[str, int | float], folder: Path, checkpoint: int) -> Summary:
         progress, last = self.progress, self.progress.last_eval
         env_steps = int(facts["env_steps"])
-        counters = self.counters()
-        board = folder / "tensorboard"
         return Summary(
-            run=str(folder),
+            **self._ends(folder, checkpoint),
             env_steps=env_steps,
             env_frames=env_steps * self.action_repeat,
-            grad_updates=counters.grad_updates,
-            trained_steps=counters.trained_steps,
-            episodes=counters.episodes,
-            seconds=self._seconds_before + progress.seconds,
+            episodes=progress.episodes,
             score=last.score if last else None,
             human_normalised=last.normalised if last else None,
             best_score=max(self._scores, default=None),
@@ -236,16 +327,10 @@ class RunRecord:
             eval_episodes=len(last.episodes) if last else 0,
             train_return=float(np.mean(progress.returns)) if progress.returns else None,
             train_episodes=len(progress.returns),
-            learner_idle_share=self._idle("learner"),
             worker_idle_share=self._idle("worker"),
-            restarts=self._restarts,
             lost_steps=int(facts["lost_steps"]),
             lost_rows=self._lost["rows"],
-            lost_updates=self._lost["updates"],
             uncounted_steps=int(facts["uncounted_steps"]),
-            checkpoint=str(folder / "checkpoints" / f"{checkpoint:08d}"),
-            tensorboard=str(board) if board.is_dir() else None,
-            videos=self.videos,
             cut_episodes=last.cut_episodes if last else 0,
             suite_scores=self._training_scores() | _evaluation_scores(last),
         )
@@ -255,10 +340,6 @@ class RunRecord:
         means = {k: total / self.progress.episodes for k, total in self._log_sums.items()}
         scores = evaluator.suite_scores(self._config, means)
         return {f"episode/{name}": value for name, value in scores.items()}
-
-    def _idle(self, role: str) -> float:
-        waited, worked = self._time[f"{role}_waited"], self._time[f"{role}_worked"]
-        return waited / (waited + worked) if waited + worked else 0.0
 
     def _take_episode(self, episode: EpisodeResult) -> None:
         self.progress.returns.append(episode.ret)
@@ -271,12 +352,9 @@ class RunRecord:
                 self._log_sums[name] = self._log_sums.get(name, 0.0) + value
 
     def _take_fault(self, fault: Fault) -> None:
-        self.progress.faults += 1
+        super()._take_fault(fault)
         if fault.role == "env_worker":
             self.progress.env_steps += fault.lost_steps
-        if fault.restarted:
-            self._restarts[fault.role] = self._restarts.get(fault.role, 0) + 1
-        self._lost["updates"] += fault.lost_updates
         if fault.role == "replay_shard":
             self._lost["rows"] += fault.lost_steps
 

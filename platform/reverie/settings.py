@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import Interval
@@ -80,14 +81,10 @@ class LearnerConfig:
     """How batches become gradient steps."""
 
     __pydantic_config__: ClassVar = STRICT
-    training_ratio: NotNegative = 1024.0
-    """Trained steps (`batch_size` x `batch_length` per update) per env step."""
     batch_size: Batch = 16
     """Windows per batch."""
     batch_length: Batch = 64
     """Rows per window."""
-    pretrain: CountOrNone = 0
-    """Updates owed at once when the prefill ends."""
     precision: Precision = "float32"
     """Arithmetic of the networks; losses and optimizers stay in float32."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -95,6 +92,16 @@ class LearnerConfig:
     on a CPU it costs minutes and gains nothing."""
     prefetch: Annotated[int, Interval(ge=1, le=1024)] = 2
     """Batches under way at once: the next one and those requested ahead of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainLearnerConfig(LearnerConfig):
+    """How batches become gradient steps, and how many of them an env step is worth."""
+
+    training_ratio: NotNegative = 1024.0
+    """Trained steps (`batch_size` x `batch_length` per update) per env step."""
+    pretrain: CountOrNone = 0
+    """Updates owed at once when the prefill ends."""
     publish_every_updates: Count = 16
     """Updates between two publications of weights to the environment workers."""
 
@@ -104,26 +111,56 @@ class ResourcesConfig:
     """Who runs where."""
 
     __pydantic_config__: ClassVar = STRICT
-    num_env_workers: Few = 1
-    """Actors that step environments."""
-    envs_per_worker: Few = 1
-    """Environments each of them steps together."""
-    num_shards: Few = 1
-    """Replay shards."""
     num_learners: Literal[1] = 1
     """Learner actors; only 1 in this version."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the learner trains; `auto` takes a GPU if torch sees one."""
-    num_cpus_per_env_worker: NotNegative = 1.0
-    """CPUs Ray reserves for each env worker, scaled down where the cluster has fewer."""
     num_cpus_per_learner: NotNegative = 1.0
     """CPUs Ray reserves for the learner."""
     num_gpus_per_learner: NotNegative = 1.0
     """GPUs Ray reserves for the learner when it trains on CUDA; below 1 shares one."""
     learner_threads: ThreadsOrAll = 0
     """Threads of the learner's CPU arithmetic; 0 takes every core."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResourcesConfig(ResourcesConfig):
+    """Who runs where."""
+
+    num_env_workers: Few = 1
+    """Actors that step environments."""
+    envs_per_worker: Few = 1
+    """Environments each of them steps together."""
+    num_shards: Few = 1
+    """Replay shards."""
+    num_cpus_per_env_worker: NotNegative = 1.0
+    """CPUs Ray reserves for each env worker, scaled down where the cluster has fewer."""
     worker_threads: Threads = 1
     """Threads of each acting process."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainResourcesConfig(ResourcesConfig):
+    """Who runs where."""
+
+    num_loaders: Few = 1
+    """Actors that read video; each brings its share of every batch. The number changes no frame."""
+    num_cpus_per_loader: NotNegative = 1.0
+    """CPUs Ray reserves for each loader, scaled down where the cluster has fewer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which video is learned from."""
+
+    __pydantic_config__: ClassVar = STRICT
+    folders: tuple[str, ...] = ()
+    """Data sets as `reverie data import` writes them. More than one make a mixture: each window
+    draws its data set first."""
+    weights: tuple[NotNegative, ...] | None = None
+    """Share of each data set in a mixture, in any unit; null: equal shares."""
+    holdout: Annotated[float, Interval(ge=0, lt=1)] = 0.02
+    """Share of clips that is never trained on, by hash of the clip's name; at least one clip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +227,27 @@ class TrainRunConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainRunConfig(RunConfig):
+    """Budget, safety and housekeeping of one pre-training run."""
+
+    updates: Count = 1_200_000
+    """Budget in gradient steps; met exactly."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainEvalConfig:
+    """Looks at clips that were held out."""
+
+    __pydantic_config__: ClassVar = STRICT
+    every: CountOrNone = 5_000
+    """Updates between two looks; 0: only at the end."""
+    batches: Few = 4
+    """Batches of held-out clips that losses are averaged over, the same ones each time."""
+    video: bool = True
+    """Write an mp4 of imagined beside real futures with each look."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InitConfig:
     """Start from parts of another run; environment, replay and optimizers are new (no resume)."""
 
@@ -235,15 +293,26 @@ class ExperimentConfig:
     def to_yaml(self) -> str:
         return write_yaml(self.to_dict())
 
+    @property
+    def subject(self) -> str:
+        """What is learned from, as a run folder's name says it."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig(ExperimentConfig):
     """A run that learns from an environment."""
 
     env: EnvConfig
+    learner: TrainLearnerConfig = field(default_factory=TrainLearnerConfig)
+    resources: TrainResourcesConfig = field(default_factory=TrainResourcesConfig)
     run: TrainRunConfig = field(default_factory=TrainRunConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    @property
+    def subject(self) -> str:
+        return self.env.task
 
     @property
     def num_streams(self) -> int:
@@ -277,6 +346,20 @@ class TrainConfig(ExperimentConfig):
             del env["suite"], env["task"]
         tree["env"] = {**{k: v for k, v in env.items() if v is not None}, **(options or {})}
         return tree
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig(ExperimentConfig):
+    """A run that learns from video."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    resources: PretrainResourcesConfig = field(default_factory=PretrainResourcesConfig)
+    run: PretrainRunConfig = field(default_factory=PretrainRunConfig)
+    eval: PretrainEvalConfig = field(default_factory=PretrainEvalConfig)
+
+    @property
+    def subject(self) -> str:
+        return "+".join(Path(folder).name for folder in self.data.folders)
 
 
 def sections_of(kind: type[ExperimentConfig]) -> dict[str, type]:

@@ -19,9 +19,10 @@ from reverie.env_worker import CollectStats
 from reverie.errors import ConfigError
 from reverie.evaluator import EvalResult
 from reverie.init_from import Source, initialise
-from reverie.learner import TrainStats, stream_specs
+from reverie.learner import TrainStats
 from reverie.links import Batches, Grants, Shards
 from reverie.policy import load_learner, make_agent
+from reverie.policy_learner import stream_specs
 from reverie.protocols import Initialised, StreamSpec
 from reverie.replay.coordinator import ReplayCoordinator
 from reverie.replay.shard import Damage, ReplayShard

@@ -18,8 +18,9 @@ from reverie.cluster import actors
 from reverie.config import resolve_config
 from reverie.config_tree import apply_overrides
 from reverie.metrics import read_metrics
+from reverie.run_loop import Interrupted
 from reverie.storage import Storage
-from reverie.trainer import Interrupted, Trainer
+from reverie.trainer import Trainer
 from tests.conftest import ROOT
 from tests.distributed.test_faults import make, process_of
 from tests.fakes import tree

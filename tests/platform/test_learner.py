@@ -12,8 +12,9 @@ from reverie.config import resolve_config
 from reverie.env_factory import spaces_of
 from reverie.errors import NonFiniteLoss
 from reverie.group import Alone
-from reverie.learner import Learner, pick_device, stream_specs
+from reverie.learner import pick_device
 from reverie.local_run import LocalRun
+from reverie.policy_learner import PolicyLearner, stream_specs
 from reverie.protocols import StreamSpec
 from reverie.types import Version
 from tests.fakes import tree
@@ -103,7 +104,7 @@ def test_a_pin_looks_at_the_latest_batch(tmp_path: Path) -> None:
     run.learner.train(most=1)
     run.learner.pin(60)
     (report,) = run.learner.train(most=1).reports
-    assert report.env_steps == 60
+    assert report.at == 60
     assert report.metrics == {"rows": 5.0}
     assert report.videos["batch"].shape == (5, 8, 8, 3)
     assert run.learner.train(most=1).reports == []
@@ -176,7 +177,7 @@ def test_a_learner_s_agent_knows_the_group_and_stops_where_another_learner_must(
     run, group = owing(tmp_path), Spoiled()
     config, spaces = run.learner._config, spaces_of(run.learner._config.env)
     parts = run.learner._stream, run.learner._weights
-    learner = Learner(config, spaces, *parts, device="cpu", group=group)
+    learner = PolicyLearner(config, spaces, *parts, device="cpu", group=group)
     assert learner.agent.context.group is group
     with pytest.raises(NonFiniteLoss, match="loss/plain"):
         learner.train()

@@ -21,7 +21,7 @@ from reverie.config import TrainConfig
 from reverie.env_worker import CollectStats, EnvWorker
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
-from reverie.learner import Learner
+from reverie.policy_learner import PolicyLearner
 from reverie.stop_signals import ShouldStop, never
 from reverie.types import Spaces, Tensors
 
@@ -61,7 +61,7 @@ class EnvWorkerActor(EnvWorker):
         return replace(stats, untold=self._link.known().report)
 
 
-class LearnerActor(Learner):
+class LearnerActor(PolicyLearner):
     """The learner as an actor."""
 
     def __init__(
