@@ -1,0 +1,1 @@
+"""Formats of video that can be imported, one file each."""
