@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from reverie.errors import ReplayLost
-from reverie.links import Grants, Ready, Shards
+from reverie.links import Draws, Grants, Ready
 from reverie.protocols import Feedback, StreamSpec
 from reverie.replay.coordinator import Grant, Part
 from reverie.types import LOG_PREFIX, STEP_ID, Array, Window, step_ids
@@ -105,7 +105,7 @@ class BatchStream:
         self,
         specs: dict[str, StreamSpec],
         source: Grants,
-        shards: Shards,
+        shards: Sequence[Draws],
         *,
         device: str,
         prefetch: int,

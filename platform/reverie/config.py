@@ -135,11 +135,11 @@ def resolve_pretrain(tree: Mapping[str, Json]) -> PretrainConfig:
 
 def resolve_experiment(tree: Mapping[str, Json]) -> TrainConfig | PretrainConfig:
     """Check a tree of either kind: the algorithm says which."""
-    is_video = _source_of(tree) == "video"
+    is_video = source_of(tree) == "video"
     return resolve_pretrain(tree) if is_video else resolve_config(tree)
 
 
-def _source_of(tree: Mapping[str, Json]) -> LearnsFrom | None:
+def source_of(tree: Mapping[str, Json]) -> LearnsFrom | None:
     """What the algorithm of a tree learns from; None where it names none that there is."""
     raw = tree.get("algorithm")
     if not isinstance(raw, Mapping) or "name" not in raw:
@@ -151,7 +151,7 @@ def _source_of(tree: Mapping[str, Json]) -> LearnsFrom | None:
 
 
 def _check_command(tree: Mapping[str, Json], wanted: LearnsFrom) -> None:
-    found = _source_of(tree)
+    found = source_of(tree)
     if found not in (wanted, None):
         raw = tree["algorithm"]
         assert isinstance(raw, Mapping)

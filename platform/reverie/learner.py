@@ -142,6 +142,20 @@ class Learner:
         found = initialise(self.agent, source)
         self._freeze(found.loaded if self._settings.init.freeze_updates else ())
 
+    def start(
+        self, state: Mapping[str, Tensors] | None, batches: int, source: Source | None
+    ) -> None:
+        """Load `state`, or else start from `source`.
+
+        `batches` is the limiter's count: what a learner that died had trained stays counted.
+        """
+        if state is not None:
+            self.load_state_dict(state, batches=batches)
+        else:
+            self._batches = batches
+            if source is not None:
+                self.initialise(source)
+
     def report_on(self, batches: Iterable[Mapping[str, Mapping[str, Tensor]]], at: int) -> Report:
         """Look at the present weights on batches that are not trained on.
 

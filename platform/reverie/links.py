@@ -86,17 +86,8 @@ class Coordinator(Quotas, Grants, Protocol):
     """The coordinator as all of them see it."""
 
 
-class Shard(Protocol):
-    """One shard of the replay, wherever it lives."""
-
-    def insert(self, chunks: list[Chunk], side: Sequence[SideRows] = ()) -> dict[str, float]:
-        """Keep chunks, with what stands beside their rows, and return the masses; repeated without
-        harm.
-
-        Raises:
-            ReplayLost: the shard did not come back in time.
-        """
-        ...
+class Draws(Protocol):
+    """Where windows come from: a shard of the replay or a loader of video, wherever it lives."""
 
     def sample(
         self,
@@ -108,11 +99,24 @@ class Shard(Protocol):
     ) -> Callable[[], list[Window]]:
         """Ask for windows as `ReplayShard.sample` draws them; the returned call waits for them.
 
-        Raises (from the returned call): ReplayLost, if the shard is gone.
+        Raises (from the returned call): ReplayLost, if whoever draws is gone.
         """
         ...
 
     def write_back(self, ids: Array, values: Mapping[str, Array]) -> None: ...
+
+
+class Shard(Draws, Protocol):
+    """One shard of the replay, wherever it lives."""
+
+    def insert(self, chunks: list[Chunk], side: Sequence[SideRows] = ()) -> dict[str, float]:
+        """Keep chunks, with what stands beside their rows, and return the masses; repeated without
+        harm.
+
+        Raises:
+            ReplayLost: the shard did not come back in time.
+        """
+        ...
 
 
 Shards = Sequence[Shard]

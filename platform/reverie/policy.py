@@ -14,7 +14,7 @@ import numpy as np
 
 from reverie import registry
 from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.config import algorithm_fault, resolve_algorithm
+from reverie.config import algorithm_fault, resolve_algorithm, source_of
 from reverie.config_check import build, check
 from reverie.config_tree import read_one_yaml, read_yaml
 from reverie.documents import read_json
@@ -175,8 +175,14 @@ def _acting_config(run: Path) -> ExperimentConfig:
         if section not in tree:
             raise ConfigError(f"{path}: expected a section {section!r}, got {sorted(tree)}")
     try:
+        algorithm = resolve_algorithm(tree["algorithm"])
+        if source_of(tree) == "video":
+            raise ConfigError(
+                "algorithm.name: it learns from video and chooses no actions; train an agent that"
+                f" starts from it: reverie train CONFIG init.from={run}"
+            )
         return ExperimentConfig(
-            algorithm=resolve_algorithm(tree["algorithm"]),
+            algorithm=algorithm,
             learner=build(TrainLearnerConfig, tree["learner"], "learner"),
             seed=check(Seed, tree.get("seed", 0), "seed"),
         )

@@ -35,6 +35,7 @@ ALGORITHMS = {
     "dreamerv3/2023": "reverie_algorithms.dreamer_v3_2023.agent:DreamerV32023",
     "dreamerv3/2025": "reverie_algorithms.dreamer_v3_2025.agent:DreamerV32025",
     "drqv2": "reverie_algorithms.drq_v2.agent:DrQV2",
+    "ipv": "reverie_algorithms.ipv.agent:IPV",
 }
 """By name, or name and dialect; the first dialect is the default."""
 VECTOR_ENV = "reverie_envs.vector:SyncVectorEnv"

@@ -31,7 +31,7 @@ from reverie.settings import ExperimentConfig
 from reverie.starvation import NeverTrained
 from reverie.stop_signals import StopSignals, exit_code
 from reverie.storage import Storage
-from reverie.types import Spaces
+from reverie.types import JsonTree, Spaces
 from reverie.video import IMAGINED_FPS, can_film, write_run_video
 from reverie.wiring import Events
 
@@ -127,6 +127,10 @@ class RunLoop(ABC, Generic[ConfigT, ProgressT, SummaryT]):
     def _make_backend(self, local: bool, address: str | None, source: Source | None) -> Backend:
         """The parts of the run, at work from now on."""
 
+    def _documents(self) -> JsonTree:
+        """What else a checkpoint keeps, by name."""
+        return {}
+
     def _show(self, events: Events) -> None:
         """Log what came to pass besides faults."""
 
@@ -207,6 +211,7 @@ class RunLoop(ABC, Generic[ConfigT, ProgressT, SummaryT]):
         saved = self._backend.save(go_on=go_on)
         documents = {
             **saved.documents,
+            **self._documents(),
             "record": self._record.to_json(),
             "config": self.config.to_dict(),
         }
@@ -314,7 +319,7 @@ class RunLoop(ABC, Generic[ConfigT, ProgressT, SummaryT]):
         # Before anything is written: a refused start must leave a run as it was.
         source = None if self._checkpoint else read_source(self.config.init)
         start = self._prepare(source)
-        self.spaces, self._protocol = start.spaces, start.protocol
+        self.spaces, self._start = start.spaces, start
         self._write_files(start)
         if source is not None and start.taken is not None:
             self._note_start(source, start.taken)

@@ -43,6 +43,11 @@ class UpdateProgress:
     faults: int = 0
 
     @property
+    def done(self) -> int:
+        """How much of the budget."""
+        return self.grad_updates
+
+    @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
@@ -65,6 +70,10 @@ class Progress(UpdateProgress):
     last_eval: EvalResult | None = None
     longest_episode: int = 0
     """Decisions."""
+
+    @property
+    def done(self) -> int:
+        return self.env_steps
 
     @property
     def env_fps(self) -> float:

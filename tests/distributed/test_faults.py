@@ -15,7 +15,7 @@ import torch
 
 from reverie.checkpoint import CheckpointStore
 from reverie.cluster.fleet import Key
-from reverie.cluster.roles import COORDINATOR
+from reverie.cluster.role import COORDINATOR
 from reverie.config import resolve_config
 from reverie.errors import EnvFailed, NonFiniteLoss, WorkerLost
 from reverie.lease import FolderTaken

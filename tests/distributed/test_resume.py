@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from reverie.checkpoint import CheckpointStore
-from reverie.cluster.roles import LEARNER
+from reverie.cluster.role import LEARNER
 from reverie.config import resolve_config
 from reverie.env_factory import spaces_of
 from reverie.errors import ConfigError

@@ -15,7 +15,8 @@ import ray
 
 from reverie.cluster import supervisor
 from reverie.cluster.fleet import Ask, Key, Steps
-from reverie.cluster.roles import COORDINATOR, LEARNER, ROLES, Role, Site
+from reverie.cluster.role import COORDINATOR, LEARNER, Role, Site
+from reverie.cluster.roles import ROLES
 from reverie.cluster.run import RayRun
 from reverie.config import resolve_config
 from reverie.env_factory import spaces_of

@@ -41,6 +41,8 @@ class AdamGroup:
     """Largest gradient norm of the group; None leaves it alone."""
     weight_decay: float = 0.0
     """L2 penalty: this times the parameter is added to its gradient, after clipping."""
+    shrink: float = 0.0
+    """Share of the parameter that is taken off before each step, whatever the learning rate."""
 
 
 class Adam:
@@ -99,6 +101,8 @@ class Adam:
         states = [self._state[name] for name in moved]
         if not moved:
             return
+        if group.shrink:
+            torch._foreach_mul_([*moved.values()], 1 - group.shrink)  # pyright: ignore[reportPrivateImportUsage]
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
         torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from reverie.protocols import AgentContext, Initialised, Mode
+from reverie.protocols import AgentContext, Initialised, LearnsFrom, Mode
 from reverie.types import Array, Spaces
 from reverie_algorithms import fast
 from reverie_algorithms.common.initialise import freeze, split_state, take
@@ -37,6 +37,7 @@ class SavedAgent:
     """
 
     PAPER: ClassVar[str] = ""
+    LEARNS_FROM: ClassVar[LearnsFrom] = "environment"
     COMPILABLE: ClassVar[tuple[str, ...]] = ()
     SIZES: ClassVar[Mapping[str, Any]] = {}
     VARIANTS: ClassVar[Mapping[str, str]] = {}
@@ -74,7 +75,7 @@ class SavedAgent:
     def _acts_with(self, **parts: nn.Module) -> None:
         """Declare what acting needs; nothing else exists in agents that only act."""
         self.policy_parts = nn.ModuleDict(parts)
-        if self.context.training:
+        if self.context.training or not parts:
             return
         narrow = fast.enabled("narrow_weights", next(self.policy_parts.parameters()))
         if self._bfloat16 and narrow:

@@ -1,4 +1,4 @@
-"""The command line: `reverie train|resume|eval|export|describe|algorithms|doctor`.
+"""The command line: `reverie train|pretrain|resume|eval|export|describe|algorithms|doctor`.
 
 Commands about environments stand in `env_commands`, `report` in `report_commands`, `sweep` in
 `sweep_commands`.
@@ -13,14 +13,19 @@ import os
 import select
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, at_least_one
 from reverie.cli.env_commands import add_env_commands
 from reverie.cli.json_output import print_json
 from reverie.cli.report_commands import add_report
 from reverie.cli.sweep_commands import add_sweep
-from reverie.config import load_config, load_run_config
+from reverie.config import (
+    load_config,
+    load_experiment,
+    load_pretrain_config,
+    load_run_experiment,
+)
 from reverie.errors import ConfigError, RunError
 from reverie.paths import place, short
 from reverie.repeated_log import OncePerWindow
@@ -28,11 +33,23 @@ from reverie.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from reverie.run_folder import Resume
-    from reverie.settings import TrainConfig
+    from reverie.settings import PretrainConfig, TrainConfig
     from reverie.types import JsonTree
+
+
+class Options(TypedDict):
+    """How a run is run, as `RunLoop` takes it."""
+
+    local: bool
+    address: str | None
+    resume: Resume
+    checkpoint: int | None
+    signals: StopSignals
+
 
 CONFIG_HELP = "YAML file, or the name of a preset, e.g. dreamerv3/catch"
 TRAIN_EXAMPLE = "train dreamerv3/catch"
+PRETRAIN_EXAMPLE = "pretrain ipv/ssv2 data.folders=[data/ssv2]"
 TRAIN_EXAMPLES = """\
 examples:
   reverie train harmonydream/atari100k env.task=boxing seed=3
@@ -110,6 +127,7 @@ def make_parser() -> Parser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_pretrain(commands)
     _add_resume(commands)
     _add_eval(commands)
     _add_export(commands)
@@ -130,13 +148,17 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
     add_overrides(parser)
     _add_where(parser)
-    parser.add_argument(
-        "--resume",
-        choices=["never", "auto"],
-        default="never",
-        help="auto: resume if run.dir has a checkpoint, otherwise start a new run there"
-        " (default: never)",
-    )
+    _add_new_or_resumed(parser)
+
+
+def _add_pretrain(commands: Commands) -> None:
+    text = "pre-train a world model on video"
+    parser = add_command(commands, "pretrain", _pretrain, text, PRETRAIN_EXAMPLE)
+    named = CONFIG_HELP.replace("dreamerv3/catch", "ipv/ssv2")
+    parser.add_argument("config", metavar="CONFIG", help=named)
+    add_overrides(parser)
+    _add_where(parser)
+    _add_new_or_resumed(parser)
 
 
 def _add_resume(commands: Commands) -> None:
@@ -203,14 +225,33 @@ def _add_where(parser: Parser) -> None:
     parser.add_argument("--address", help="Ray cluster to join (auto or host:port)")
 
 
+def _add_new_or_resumed(parser: Parser) -> None:
+    parser.add_argument(
+        "--resume",
+        choices=["never", "auto"],
+        default="never",
+        help="auto: resume if run.dir has a checkpoint, otherwise start a new run there"
+        " (default: never)",
+    )
+
+
 def _train(arguments: argparse.Namespace) -> int:
-    if "=" in arguments.config and not place(arguments.config).exists():
-        raise ConfigError(
-            f"missing CONFIG before {arguments.config}, e.g. `reverie {TRAIN_EXAMPLE}`"
-        )
+    _check_config_is_there(arguments, TRAIN_EXAMPLE)
     with StopSignals() as signals:
         config = load_config(arguments.config, arguments.overrides)
         return _run(config, arguments, signals, arguments.resume)
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    _check_config_is_there(arguments, PRETRAIN_EXAMPLE)
+    with StopSignals() as signals:
+        config = load_pretrain_config(arguments.config, arguments.overrides)
+        return _run(config, arguments, signals, arguments.resume)
+
+
+def _check_config_is_there(arguments: argparse.Namespace, example: str) -> None:
+    if "=" in arguments.config and not place(arguments.config).exists():
+        raise ConfigError(f"missing CONFIG before {arguments.config}, e.g. `reverie {example}`")
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -218,31 +259,38 @@ def _resume(arguments: argparse.Namespace) -> int:
 
     overrides = [*arguments.overrides, f"run.dir={arguments.run}"]
     with StopSignals() as signals:
-        config = load_run_config(config_file(arguments.run), overrides)
+        config = load_run_experiment(config_file(arguments.run), overrides)
         return _run(config, arguments, signals, "must", arguments.checkpoint)
 
 
 def _run(
-    config: TrainConfig,
+    config: TrainConfig | PretrainConfig,
     arguments: argparse.Namespace,
     signals: StopSignals,
     resume: Resume,
     checkpoint: int | None = None,
 ) -> int:
     from reverie.cli.progress import ProgressLine, summary_text
-    from reverie.trainer import Trainer
+    from reverie.settings import TrainConfig
 
-    trainer = Trainer(
-        config,
-        local=arguments.local,
-        address=arguments.address,
-        resume=resume,
-        checkpoint=checkpoint,
-        signals=signals,
-    )
-    print(f"run folder: {short(trainer.folder)}", flush=True)
+    options: Options = {
+        "local": arguments.local,
+        "address": arguments.address,
+        "resume": resume,
+        "checkpoint": checkpoint,
+        "signals": signals,
+    }
+    if isinstance(config, TrainConfig):
+        from reverie.trainer import Trainer
+
+        loop = Trainer(config, **options)
+    else:
+        from reverie.pretrainer import Pretrainer
+
+        loop = Pretrainer(config, **options)
+    print(f"run folder: {short(loop.folder)}", flush=True)
     with ProgressLine() as line:
-        summary = trainer.run(line.show)
+        summary = loop.run(line.show)
     print(summary_text(summary), flush=True)
     return 0
 
@@ -280,10 +328,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _describe(arguments: argparse.Namespace) -> int:
-    from reverie.cli.describe import Description, describe, describe_text
+    from reverie.cli.describe import Description, PretrainDescription, describe, describe_text
 
-    def found() -> Description:
-        return describe(load_config(arguments.config, arguments.overrides))
+    def found() -> Description | PretrainDescription:
+        return describe(load_experiment(arguments.config, arguments.overrides))
 
     if arguments.json:
         print_json(found)

@@ -10,7 +10,13 @@ from typing import TypedDict
 from reverie import env_factory, evaluator, registry
 from reverie.cli.list_suites import first_line, terminal_width
 from reverie.config import TrainConfig
+from reverie.data.video_loader import HELD_OUT, make_samplers, open_data
+from reverie.data.video_sampler import VideoSampler
+from reverie.paths import short
 from reverie.policy import make_agent
+from reverie.pretrain_wiring import video_spaces
+from reverie.protocols import StreamSpec
+from reverie.settings import PretrainConfig
 
 Figures = Mapping[str, str | float]
 
@@ -41,8 +47,80 @@ class Description(TypedDict):
     evaluation: Figures
 
 
-def describe(config: TrainConfig) -> Description:
+class PretrainDescription(TypedDict):
+    """What a configuration of a run that learns from video stands for."""
+
+    algorithm: str
+    data: dict[str, Figures]
+    modules: dict[str, int]
+    """Trainable parameters."""
+    total: int
+    observations: Figures
+    streams: dict[str, Figures]
+    budget: Figures
+    evaluation: Figures
+
+
+def describe(config: TrainConfig | PretrainConfig) -> Description | PretrainDescription:
     """Networks with their trainable parameters, spaces, budgets and ratios; JSON-able."""
+    if isinstance(config, PretrainConfig):
+        return _describe_pretrain(config)
+    return _describe_train(config)
+
+
+def _describe_pretrain(config: PretrainConfig) -> PretrainDescription:
+    datasets = open_data(config.data)
+    spaces = video_spaces(datasets)
+    agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
+    modules, _ = agent.module_sizes()
+    streams = agent.streams()
+    samplers = make_samplers(config.data, streams, datasets, config.seed)
+    steps = next(iter(streams.values())).trained_steps
+    return {
+        "algorithm": config.algorithm.name,
+        "data": {
+            str(short(dataset.folder)): {
+                "clips": len(dataset.clips),
+                "frames": sum(clip.frames for clip in dataset.clips),
+            }
+            for dataset in datasets
+        },
+        "modules": modules,
+        "total": sum(modules.values()),
+        "observations": {k: f"{v.dtype} {list(v.shape)}" for k, v in spaces.obs.items()},
+        "streams": _streams(streams),
+        "budget": {
+            "updates": config.run.updates,
+            "frames": config.run.updates * steps,
+            "clips_trained_on": _clips(samplers, next(iter(streams))),
+        },
+        "evaluation": {
+            "every_updates": config.eval.every,
+            "batches": config.eval.batches,
+            "clips_held_out": _clips(samplers, HELD_OUT + next(iter(streams))),
+        },
+    }
+
+
+def _clips(samplers: Mapping[str, VideoSampler], name: str) -> int:
+    sampler = samplers[name]
+    return sum(sampler.count(index) for index in range(len(sampler.datasets)))
+
+
+def _streams(specs: Mapping[str, StreamSpec]) -> dict[str, Figures]:
+    return {
+        name: {
+            "batch_size": spec.batch_size,
+            "batch_length": spec.batch_length,
+            "context": spec.context,
+            "sampler": spec.sampler,
+            "every": spec.every,
+        }
+        for name, spec in specs.items()
+    }
+
+
+def _describe_train(config: TrainConfig) -> Description:
     spaces = env_factory.spaces_of(config.env)
     agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
     modules, targets = agent.module_sizes()
@@ -61,16 +139,7 @@ def describe(config: TrainConfig) -> Description:
         "targets": targets,
         "observations": {k: f"{v.dtype} {list(v.shape)}" for k, v in spaces.obs.items()},
         "action": f"{spaces.action.kind} {list(spaces.action.num) or spaces.action.width}",
-        "streams": {
-            name: {
-                "batch_size": spec.batch_size,
-                "batch_length": spec.batch_length,
-                "context": spec.context,
-                "sampler": spec.sampler,
-                "every": spec.every,
-            }
-            for name, spec in streams.items()
-        },
+        "streams": _streams(streams),
         "budget": {
             "env_steps": run.env_steps,
             "env_frames": run.env_steps * repeat,
@@ -92,8 +161,28 @@ def describe(config: TrainConfig) -> Description:
     }
 
 
-def describe_text(found: Description) -> str:
+def describe_text(found: Description | PretrainDescription) -> str:
     """`describe` for a terminal."""
+    if "data" in found:
+        return _pretrain_text(found)
+    return _train_text(found)
+
+
+def _pretrain_text(found: PretrainDescription) -> str:
+    lines = [f"{found['algorithm']} on {', '.join(found['data'])}", "", "trainable parameters"]
+    lines += [f"  {name:12} {count:>14,}" for name, count in found["modules"].items()]
+    lines += [f"  {'total':12} {found['total']:>14,}", "", "data"]
+    lines += [
+        f"  {name:28} {counts['clips']:,} clips, {counts['frames']:,} frames"
+        for name, counts in found["data"].items()
+    ]
+    for section in ("observations", "budget", "evaluation"):
+        lines += ["", section]
+        lines += [f"  {key:28} {_figure(value)}" for key, value in found[section].items()]
+    return "\n".join(lines)
+
+
+def _train_text(found: Description) -> str:
     dialect = f" ({found['dialect']})" if found["dialect"] else ""
     lines = [f"{found['algorithm']}{dialect} on {found['env']}", "", "trainable parameters"]
     lines += [f"  {name:12} {count:>14,}" for name, count in found["modules"].items()]

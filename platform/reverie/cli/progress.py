@@ -6,11 +6,13 @@ import logging
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 import numpy as np
 
+from reverie.pretrain_record import PretrainProgress, PretrainSummary, losses
 from reverie.run_record import Progress, Summary
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class ProgressLine:
             self._live.stop()
             move_log(above, sys.stderr)
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: Progress | PretrainProgress) -> None:
         """Show how far the run is; cheap enough to call at every step."""
         if self._live is not None:
             self._live.update(_live_text(progress))
@@ -61,8 +63,10 @@ class ProgressLine:
             print(progress_text(progress), flush=True)
 
 
-def progress_text(progress: Progress) -> str:
-    """One line: share, env steps, time left, rates, last return and score."""
+def progress_text(progress: Progress | PretrainProgress) -> str:
+    """One line: share, how far it is, time left, rates, what it is worth so far."""
+    if isinstance(progress, PretrainProgress):
+        return _pretrain_text(progress)
     share = progress.env_steps / progress.budget
     parts = [
         f"{share:4.0%}  {progress.env_steps:,}/{progress.budget:,} env steps",
@@ -80,8 +84,54 @@ def progress_text(progress: Progress) -> str:
     return " | ".join(parts)
 
 
-def summary_text(summary: Summary) -> str:
+def _pretrain_text(progress: PretrainProgress) -> str:
+    share = progress.grad_updates / progress.budget
+    parts = [
+        f"{share:4.0%}  {progress.grad_updates:,}/{progress.budget:,} updates",
+        *([f"eta {_duration(progress.eta_s)}"] if progress.eta_s is not None else []),
+        f"{progress.updates_per_s:.2f} updates/s",
+        *(f"{name} {value:.2f}" for name, value in progress.losses.items()),
+        *(f"held-out {name} {value:.2f}" for name, value in losses(progress.held_out).items()),
+    ]
+    if progress.faults:
+        parts.append(f"recovered from {counted(progress.faults, 'fault')}")
+    return " | ".join(parts)
+
+
+def summary_text(summary: Summary | PretrainSummary) -> str:
     """The end of a run, for a terminal."""
+    if isinstance(summary, PretrainSummary):
+        return _rows_text(_pretrain_rows(summary))
+    return _rows_text(_train_rows(summary))
+
+
+def _pretrain_rows(summary: PretrainSummary) -> dict[str, str]:
+    run = shlex.quote(summary.run)
+    return {
+        **{f"held-out {k}": f"{value:.2f}" for k, value in losses(summary.held_out).items()},
+        "updates": f"{summary.grad_updates:,} ({counted(summary.trained_steps, 'frame')})",
+        "time": _duration(summary.seconds),
+        "idle": f"learner {summary.learner_idle_share:.0%}",
+        "recovered faults": _pretrain_faults(summary),
+        "checkpoint": summary.checkpoint,
+        "TensorBoard": _board(summary.tensorboard),
+        "imagined | real": summary.videos[-1] if summary.videos else "no video",
+        "next": f"reverie train CONFIG init.from={run}",
+    }
+
+
+def _pretrain_faults(summary: PretrainSummary) -> str:
+    if not summary.restarts:
+        return "none"
+    counts = ", ".join(f"{role} {count}" for role, count in sorted(summary.restarts.items()))
+    return f"{counts}; {counted(summary.lost_updates, 'update')} made again"
+
+
+def _board(folder: str | None) -> str:
+    return f"tensorboard --logdir {shlex.quote(folder)}" if folder else "no files"
+
+
+def _train_rows(summary: Summary) -> dict[str, str]:
     rows = {
         "score": _score(summary),
         "training return": _training(summary),
@@ -94,9 +144,7 @@ def summary_text(summary: Summary) -> str:
         f"workers {summary.worker_idle_share:.0%}",
         "recovered faults": _faults(summary),
         "checkpoint": summary.checkpoint,
-        "TensorBoard": f"tensorboard --logdir {shlex.quote(summary.tensorboard)}"
-        if summary.tensorboard
-        else "no files",
+        "TensorBoard": _board(summary.tensorboard),
         "imagined | real": summary.videos[-1] if summary.videos else "no video",
         "next": f"reverie eval {shlex.quote(summary.run)} --video",
     }
@@ -106,6 +154,10 @@ def summary_text(summary: Summary) -> str:
             f"toy/catch took {few:,} to {many:,} updates to learn; see it in four minutes:"
         )
         rows[""] = LEARNS_SOON
+    return rows
+
+
+def _rows_text(rows: Mapping[str, str]) -> str:
     width = max(map(len, rows))
     return "\n".join(["", *(f"  {key:{width}}  {value}" for key, value in rows.items())])
 
@@ -179,18 +231,18 @@ def _make_live() -> Live | None:
         from rich.live import Live
     except ImportError:
         return None
-    live = Live("starting: environments, replay, learner ...", refresh_per_second=4)
+    live = Live("starting ...", refresh_per_second=4)
     live.start()
     return live
 
 
-def _live_text(progress: Progress) -> Table:
+def _live_text(progress: Progress | PretrainProgress) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=24)
     grid.add_column()
-    bar = ProgressBar(total=progress.budget, completed=progress.env_steps, width=24)
+    bar = ProgressBar(total=progress.budget, completed=progress.done, width=24)
     grid.add_row(bar, progress_text(progress))
     return grid

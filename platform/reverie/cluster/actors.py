@@ -13,15 +13,17 @@ from dataclasses import replace
 
 import torch
 
-from reverie import wiring
+from reverie import pretrain_wiring, wiring
 from reverie.allocator import keep_memory
-from reverie.cluster.links import CoordinatorLink, WeightStoreLink, shard_links
+from reverie.cluster.links import CoordinatorLink, LoaderLink, WeightStoreLink, shard_links
 from reverie.cluster.takeover import Known
 from reverie.config import TrainConfig
 from reverie.env_worker import CollectStats, EnvWorker
 from reverie.evaluator import Evaluator
 from reverie.init_from import Source
 from reverie.policy_learner import PolicyLearner
+from reverie.pretrain_learner import PretrainLearner
+from reverie.settings import PretrainConfig
 from reverie.stop_signals import ShouldStop, never
 from reverie.types import Spaces, Tensors
 
@@ -95,17 +97,48 @@ class LearnerActor(PolicyLearner):
     def begin(
         self, state: Mapping[str, Tensors] | None, batches: int, source: Source | None
     ) -> int:
-        """Load `state`, or else start from `source`; publish; return the updates so far.
-
-        `batches` is the limiter's count: what a learner that died had trained stays counted.
-        """
-        if state is not None:
-            self.load_state_dict(state, batches=batches)
-        else:
-            self._batches = batches
-            if source is not None:
-                self.initialise(source)
+        """As `Learner.start`; publishes besides. Returns the updates so far."""
+        self.start(state, batches, source)
         self.publish_first()
+        return self.version.grad_updates
+
+
+class PretrainLearnerActor(PretrainLearner):
+    """The learner of a run that learns from video, as an actor."""
+
+    def __init__(
+        self,
+        run_id: str,
+        config: PretrainConfig,
+        spaces: Spaces,
+        device: str,
+        threads: int,
+        incarnation: int,
+    ) -> None:
+        _pin_threads(threads)
+        specs = pretrain_wiring.agent_streams(config, spaces)
+        self._link = CoordinatorLink(run_id, incarnation)
+        loaders = [LoaderLink(run_id, index) for index in range(config.resources.num_loaders)]
+        super().__init__(
+            config,
+            spaces,
+            pretrain_wiring.make_batches(config, specs, self._link, loaders, device),
+            pretrain_wiring.make_held_out(config, specs, loaders, device),
+            device=device,
+            incarnation=incarnation,
+        )
+
+    def __repr__(self) -> str:
+        return f"Learner({self.__dict__.get('_device', 'starting')})"
+
+    def known(self) -> Known:
+        return self._link.known()
+
+    def begin(
+        self, state: Mapping[str, Tensors] | None, batches: int, source: Source | None
+    ) -> int:
+        """As `Learner.start`; returns the updates so far."""
+        self.start(state, batches, source)
         return self.version.grad_updates
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from reverie.cluster.takeover import Known, Look, Snapshot, Told
 from reverie.links import Masses, Report
+from reverie.pretrain_source import PretrainSource
 from reverie.replay.coordinator import Grant, Quota, ReplayCoordinator, StreamTicket
 from reverie.types import Counters, JsonTree
 
@@ -275,3 +276,16 @@ class CoordinatorActor:
                     await asyncio.wait_for(self._changed.wait(), left)
                 except TimeoutError:
                     return ask()
+
+
+class SourceActor(CoordinatorActor):
+    """The source of a run that learns from video, as an actor."""
+
+    def __init__(self, plain: PretrainSource, life: int) -> None:
+        super().__init__(plain, life)
+        self._source = plain
+
+    async def rewind(self, batches: int) -> None:
+        """As `PretrainSource.rewind`."""
+        self._source.rewind(batches)
+        await self._wake()

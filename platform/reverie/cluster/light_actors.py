@@ -1,4 +1,4 @@
-"""The actors that hold data: shards and weight store.
+"""The actors that hold data: shards, loaders of video, weight store.
 
 They import no torch, which would cost each of their processes 200 MB and seconds at the start.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reverie.data.video_loader import VideoLoader
 from reverie.replay.shard import Damage, ReplayShard
 from reverie.types import Array, Chunk, Json, JsonTree, SideRows, Version, Window
 from reverie.weight_store import State, WeightStore
@@ -55,6 +56,13 @@ class ShardActor:
 
     def save(self, folder: str) -> JsonTree:
         return self._shard.save(folder)
+
+
+class VideoLoaderActor(VideoLoader):
+    """A loader of video as an actor; it opens the data sets on its own machine."""
+
+    def __repr__(self) -> str:
+        return f"VideoLoader({self.__dict__.get('index', 'starting')})"
 
 
 class WeightStoreActor(WeightStore):

@@ -209,7 +209,35 @@ def give_signs_of_life(actor: object, run_id: str, role: str, index: int) -> Non
     threading.Thread(target=go_on, name="signs of life", daemon=True).start()
 
 
-class ShardActorLink(ActorLink):
+class DrawsLink(ActorLink):
+    """Whoever draws windows as the learner sees it: a shard, or a loader of video."""
+
+    def sample(
+        self,
+        name: str,
+        count: int,
+        batch_number: int,
+        trained_batches: int,
+        slots: range | None = None,
+    ) -> Callable[[], list[Window]]:
+        try:
+            ref = self.handle().sample.remote(name, count, batch_number, trained_batches, slots)
+        except GONE as error:
+            return lambda failed=error: self._fail(failed)
+        return lambda: self._wait(ref)
+
+    def _wait(self, ref: Any) -> list[Window]:
+        try:
+            return ray.get(ref)
+        except (RayActorError, ObjectLostError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        self.forget()
+        raise ReplayLost(f"{self._name}: {str(error).splitlines()[0]}") from error
+
+
+class ShardActorLink(DrawsLink):
     """One shard as workers and the learner see it."""
 
     def __init__(self, run_id: str, index: int, *, wait_for_feedback: bool) -> None:
@@ -227,20 +255,6 @@ class ShardActorLink(ActorLink):
         except GONE as error:
             raise ReplayLost(f"{self._name}: {error}") from error
 
-    def sample(
-        self,
-        name: str,
-        count: int,
-        batch_number: int,
-        trained_batches: int,
-        slots: range | None = None,
-    ) -> Callable[[], list[Window]]:
-        try:
-            ref = self.handle().sample.remote(name, count, batch_number, trained_batches, slots)
-        except GONE as error:
-            return lambda failed=error: self._fail(failed)
-        return lambda: self._wait(ref)
-
     def write_back(self, ids: Array, values: Mapping[str, Array]) -> None:
         try:
             ref = self.handle().write_back.remote(ids, dict(values))
@@ -250,15 +264,15 @@ class ShardActorLink(ActorLink):
             ray.get(ref)
         return None
 
-    def _wait(self, ref: Any) -> list[Window]:
-        try:
-            return ray.get(ref)
-        except (RayActorError, ObjectLostError) as error:
-            self._fail(error)
 
-    def _fail(self, error: Exception) -> NoReturn:
-        self.forget()
-        raise ReplayLost(f"{self._name}: {str(error).splitlines()[0]}") from error
+class LoaderLink(DrawsLink):
+    """One loader of video as the learner sees it."""
+
+    def __init__(self, run_id: str, index: int) -> None:
+        super().__init__(run_id, "video_loader", index)
+
+    def write_back(self, ids: Array, values: Mapping[str, Array]) -> None:
+        raise ValueError(f"feedback: a data set keeps nothing, got {sorted(values)}")
 
 
 class WeightStoreLink(ActorLink):

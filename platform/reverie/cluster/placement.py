@@ -14,8 +14,8 @@ from ray.util import get_current_placement_group
 from ray.util.placement_group import placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from reverie.config import TrainConfig
 from reverie.errors import PlacementError
+from reverie.settings import ExperimentConfig
 
 Resources = Mapping[str, float]
 """Amounts by Ray's names: `CPU`, `GPU`, or one that a cluster defines itself."""
@@ -77,7 +77,7 @@ def find_room() -> Room:
     return Room("the placement group", held, {"scheduling_strategy": strategy})
 
 
-def choose_device(config: TrainConfig, room: Room) -> str:
+def choose_device(config: ExperimentConfig, room: Room) -> str:
     """Where the learner trains: `auto` takes a GPU where the room has one."""
     wanted = config.resources.device
     if wanted == "auto":

@@ -1,55 +1,30 @@
-"""A training run on a Ray cluster, as the trainer sees it.
-
-What the parts are, their rows in `reverie.cluster.roles` say; `reverie.cluster.supervisor` keeps
-them at work. Actors are named `<run id>/<role>/<index>` in namespace `reverie`, so that several
-runs share a cluster without seeing each other.
-"""
-
-# Ray is partly untyped.
-# pyright: reportUnknownMemberType=false
+"""A training run on a Ray cluster, as the trainer sees it."""
 
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import ray
 
 from reverie import wiring
-from reverie.checkpoint import Checkpoint, CheckpointStore
-from reverie.cluster.connection import connect, end_lost_ray
-from reverie.cluster.fleet import Ask, Fleet, Key
-from reverie.cluster.placement import find_room
-from reverie.cluster.roles import (
-    COORDINATOR,
-    ENV_WORKER,
-    EVALUATOR,
-    LEARNER,
-    ROLES,
-    SHARD,
-    WEIGHT_STORE,
-    Role,
-    Site,
-    place_roles,
-)
-from reverie.cluster.supervisor import Supervisor
+from reverie.checkpoint import Checkpoint
+from reverie.cluster.backend import RayBackend
+from reverie.cluster.fleet import Ask, Key
+from reverie.cluster.role import LEARNER
+from reverie.cluster.roles import ENV_WORKER, EVALUATOR, ROLES, SHARD, WEIGHT_STORE, TrainRole
 from reverie.config import TrainConfig
 from reverie.errors import PartLost
 from reverie.init_from import Source
 from reverie.learner import TrainStats
 from reverie.stop_signals import ShouldStop, never
-from reverie.storage import Storage
-from reverie.types import Counters, Spaces
+from reverie.types import Spaces
 from reverie.weight_store import Pinned
 from reverie.wiring import Events, Saved
 
 log = logging.getLogger(__name__)
 
 
-class RayRun:
+class RayRun(RayBackend[TrainConfig]):
     """One run on a Ray cluster.
 
     Args:
@@ -72,31 +47,23 @@ class RayRun:
         source: Source | None = None,
         *,
         address: str | None = None,
-        roles: Sequence[Role] = ROLES,
+        roles: Sequence[TrainRole] = ROLES,
         should_stop: ShouldStop = never,
     ) -> None:
-        self._config, self._should_stop = config, should_stop
         self._scored: set[int] = set()
-        root = folder.resolve()
-        self._started_ray = connect(config, address)
-        placement = place_roles(config, roles, find_room())
-        self.run_id = f"{folder.name}-{uuid.uuid4().hex[:6]}"
-        self.fleet = Fleet(self.run_id)
-        self._site = Site(
-            config=config,
-            spaces=spaces,
-            specs=wiring.agent_streams(config, spaces),
-            run_id=self.run_id,
-            source=source,
-            replay_folder=str(root / wiring.REPLAY_FOLDER),
-            checkpoints=CheckpointStore(Storage(str(root)), config.run.keep_checkpoints),
-            checkpoint=checkpoint,
-            placement=placement,
-            fleet=self.fleet,
-        )
-        self.parts = Supervisor(self._site, roles, feeds=not config.run.lockstep)
         self._turn = 0
-        self.parts.start()
+        super().__init__(
+            config,
+            spaces,
+            folder,
+            wiring.agent_streams(config, spaces),
+            roles,
+            checkpoint,
+            source,
+            address=address,
+            feeds=not config.run.lockstep,
+            should_stop=should_stop,
+        )
 
     def step(self) -> Events:
         """Wait for the next results, at most about a second, and send their actors on."""
@@ -110,11 +77,6 @@ class RayRun:
         events = self._pop_events()
         events.finished = finished
         return events
-
-    def quiesce(self) -> Events:
-        """Hold quotas and training back and wait until everything granted has arrived."""
-        self._rest()
-        return self._pop_events()
 
     def save(self, *, go_on: bool = True) -> Saved:
         """Cut the state of every part (after `quiesce`) and let the run go on, or not.
@@ -170,35 +132,9 @@ class RayRun:
         return events
 
     def _pop_events(self) -> Events:
-        events = self.parts.pop_events()
+        events = super()._pop_events()
         self._scored |= {result.env_steps for result in events.evaluated}
         return events
-
-    def counters(self) -> Counters:
-        return self._ask_coordinator("counters")
-
-    def facts(self) -> dict[str, int | float]:
-        """What the coordinator counted, for the summary."""
-        return self._ask_coordinator("facts")
-
-    def close(self) -> None:
-        """End this run's actors, and the cluster if this run started it."""
-        if not ray.is_initialized():
-            return
-        if self.parts.cluster_is_lost:
-            if self._started_ray:
-                end_lost_ray()
-            return
-        self.parts.close()
-        if self._started_ray:
-            ray.shutdown()
-
-    def _rest(self) -> None:
-        self._site.quiet = True
-        self._ask_coordinator("pause")
-        # A part that was given up never reports what it was granted.
-        while self.parts.is_busy() or (self.parts.is_whole() and self._outstanding()):
-            self.parts.pump(0.2)
 
     def _lockstep_step(self) -> Events:
         """One worker's quota, all due updates, pinned evaluations, one after the other."""
@@ -238,13 +174,3 @@ class RayRun:
         pins = self.parts.ask(WEIGHT_STORE, "pins")
         asks = [Ask(WEIGHT_STORE, "pinned", (at,)) for at in pins]
         return [pinned for pinned in self.parts.ask_all(asks) if pinned is not None]
-
-    def _outstanding(self) -> int:
-        return self._ask_coordinator("outstanding")
-
-    def _ask_coordinator(self, method: str) -> Any:
-        while True:
-            try:
-                return self.parts.ask(COORDINATOR, method)
-            except PartLost as error:
-                log.warning("%s is asked again: %s", COORDINATOR, error)

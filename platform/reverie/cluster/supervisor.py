@@ -30,7 +30,7 @@ from ray.exceptions import (
 from reverie.cluster.connection import lost_process
 from reverie.cluster.fleet import Ask, Key, Steps, fetch
 from reverie.cluster.links import GONE
-from reverie.cluster.roles import Role, Site
+from reverie.cluster.role import Role, Site
 from reverie.errors import ClusterLost, PartLost, WorkerLost
 from reverie.wiring import Events, Fault
 
@@ -90,7 +90,7 @@ class Supervisor:
         feeds: give parts their work as soon as they have none; otherwise they are only asked.
     """
 
-    def __init__(self, site: Site, roles: Sequence[Role], *, feeds: bool) -> None:
+    def __init__(self, site: Site[Any], roles: Sequence[Role[Any]], *, feeds: bool) -> None:
         self._site, self._fleet, self._feeds = site, site.fleet, feeds
         self._roles = {role.name: role for role in roles}
         self._under_way: dict[ray.ObjectRef[Any], Call] = {}

@@ -1,0 +1,1 @@
+"""World models of video without actions: what APV, ContextWM and IPV share."""
