@@ -124,7 +124,7 @@ def make_options(preset: str | None = None, **given: Any) -> ImportOptions:
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"preset: expected one of {sorted(PRESETS)}, got {preset!r}")
-    base = PRESETS[preset] if preset else {}
+    base: Mapping[str, Any] = PRESETS[preset] if preset else {}
     return ImportOptions(**{**base, **{k: v for k, v in given.items() if v is not None}})
 
 
