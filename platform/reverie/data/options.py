@@ -55,8 +55,8 @@ class ImportOptions:
     action_key: str = "action"
     reward_key: str | None = None
     """Where there is a reward; None means `reward` of npz episodes, and none of LeRobot."""
-    stacked_upside_down: bool = False
-    """Images are stacks of frames, channel first, upside down: uint8 [T, 3 * n, H, W]."""
+    stacked: bool = False
+    """Images are stacks of frames, the newest last, channel first: uint8 [T, 3 * n, H, W]."""
     action_leads_here: bool = False
     """A row's action led to its image; it is moved to the row in which it was chosen."""
 
@@ -106,7 +106,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "ivideogpt_demos": {
         "kind": "npz",
         "image_key": "observation",
-        "stacked_upside_down": True,
+        "stacked": True,
         "action_leads_here": True,
     },
 }

@@ -21,7 +21,7 @@ from reverie.data.sources.source import BrokenSource, Recording, Source, Stat
 from reverie.documents import from_json, json_text, parse
 from reverie.errors import DocumentError, RunError
 from reverie.stop_signals import ShouldStop, never
-from reverie.storage import Storage, whole_file
+from reverie.storage import TMP_SUFFIX, Storage, whole_file
 from reverie.types import Array, Rows
 
 SHARD_BYTES = 256 << 20
@@ -123,6 +123,8 @@ def import_group(target: str, group: Group, should_stop: ShouldStop = never) -> 
         OSError: it cannot be written there; its finished shards stay and are written over.
     """
     storage = Storage(target)
+    for left in Path(target, SHARDS).glob(f".{group.id}-*{TMP_SUFFIX}"):
+        left.unlink(missing_ok=True)  # of a process that was killed
     part = Part(group=group.id, generation=group.generation, order=group.order)
     writer = _GroupWriter(Path(target) / SHARDS, group, part)
     with writer.stack:

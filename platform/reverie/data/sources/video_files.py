@@ -56,7 +56,7 @@ class VideoSource(FileSource):
         with opened(self.path) as container:
             stream = container.streams.video[0]
             scale = scaler(options)
-            decoded = _counted(container.decode(stream), stream.frames)
+            decoded = _counted(container.decode(stream), _promised(container, stream))
             shown = decoded if options.fps is None else _resampled(decoded, options)
             for position, frame in enumerate(shown):
                 if count == self.frames:
@@ -114,6 +114,17 @@ def _turned(picture: Array, frame: Any) -> Array:
     return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters else picture
 
 
+def _promised(container: Any, stream: Any) -> int:
+    """Frames that the header of the file names or that fill its duration; 0 where neither is known.
+
+    The duration of a file with sound may be that of its sound.
+    """
+    if stream.frames or container.streams.audio or not container.duration:
+        return stream.frames
+    rate = stream.average_rate or 0
+    return int(container.duration * rate / 1_000_000)
+
+
 def _counted(frames: Iterator[Any], promised: int) -> Iterator[Any]:
     """The frames; broken if there are fewer than the header of the file names (0: it does not)."""
     count = 0
@@ -121,7 +132,7 @@ def _counted(frames: Iterator[Any], promised: int) -> Iterator[Any]:
         count += 1
         yield frame
     if count < promised - max(MISSING_FRAMES, MISSING_SHARE * promised):
-        raise BrokenSource(f"cut off: expected {promised} frames as its header has, got {count}")
+        raise BrokenSource(f"cut off: expected {promised} frames by its header, got {count}")
 
 
 def _resampled(frames: Iterator[Any], options: ImportOptions) -> Iterator[Any]:
