@@ -1,7 +1,7 @@
 """The command line: `reverie train|pretrain|resume|eval|export|describe|algorithms|doctor`.
 
 Commands about environments stand in `env_commands`, `report` in `report_commands`, `sweep` in
-`sweep_commands`.
+`sweep_commands`, `data` in `data_commands`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from reverie.cli.arguments import Commands, Parser, add_command, add_overrides, at_least_one
+from reverie.cli.data_commands import add_data
 from reverie.cli.env_commands import add_env_commands
 from reverie.cli.json_output import print_json
 from reverie.cli.report_commands import add_report
@@ -133,6 +134,7 @@ def make_parser() -> Parser:
     _add_export(commands)
     add_report(commands)
     add_sweep(commands)
+    add_data(commands)
     _add_describe(commands)
     add_env_commands(commands)
     add_command(commands, "algorithms", _algorithms, "list algorithms, sizes and dialects")

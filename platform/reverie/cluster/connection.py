@@ -42,7 +42,7 @@ TOO_SLOW = ("timed out during startup", "Timed out waiting for file", RAYLET_WAI
 """How Ray words that one of its processes did not come up in time."""
 
 
-def connect(config: ExperimentConfig, address: str | None) -> bool:
+def connect(config: ExperimentConfig | None, address: str | None) -> bool:
     """Join the cluster at `address`, or start one here; returns whether one was started.
 
     A process that has joined a cluster already stays with it. One that is started here can be
@@ -182,12 +182,12 @@ def _extend_pythonpath(folder: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
 
 
-def _runtime_env(config: ExperimentConfig) -> JsonTree:
+def _runtime_env(config: ExperimentConfig | None) -> JsonTree:
     """Environment of the actors on a cluster; ships the module of `env.factory` along, and that of
     `gym/module:Id` where it lies in the current folder.
     """
     runtime_env: JsonTree = {"env_vars": PROCESS_ENV}
-    if not isinstance(config, TrainConfig):
+    if not isinstance(config, TrainConfig):  # nothing of an environment runs there
         return runtime_env
     module, colon, _ = (config.env.factory or config.env.task).partition(":")
     if config.env.factory is not None or (colon and _is_here(module)):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
@@ -21,9 +21,6 @@ from reverie.errors import ConfigError
 from reverie.extras import load_extra
 from reverie.types import Array
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
 pa: ModuleType = pyarrow
 
 CODECS = ("raw", "lz4", "jpeg")
@@ -31,12 +28,12 @@ JPEG_QUALITY = 90
 """Of 100. A JPEG of 64 x 64 at 90 takes about 3 kB."""
 EXTRA = "video"
 
-Encode = Callable[[Array], "Buffer"]
-Decode = Callable[["Buffer", Array], None]
+Encode = Callable[[Array], bytes]
+Decode = Callable[[Array, Array], None]
 
 
 class Codec(NamedTuple):
-    """How to get a frame [H, W, 3] into bytes, and out of them into an array of that shape."""
+    """How to get a frame [H, W, 3] into bytes, and bytes (as uint8 [n]) into such a frame."""
 
     encode: Encode
     decode: Decode
@@ -63,10 +60,13 @@ def open_codec(name: str) -> Codec:
 
 
 def _raw() -> Codec:
-    def decode(data: Buffer, out: Array) -> None:
-        out[:] = np.frombuffer(data, np.uint8).reshape(out.shape)
+    def encode(frame: Array) -> bytes:
+        return frame.tobytes()
 
-    return Codec(lambda frame: np.ascontiguousarray(frame).data, decode)
+    def decode(data: Array, out: Array) -> None:
+        out[:] = data.reshape(out.shape)
+
+    return Codec(encode, decode)
 
 
 @cache
@@ -76,8 +76,8 @@ def _lz4() -> Codec:
     def encode(frame: Array) -> bytes:
         return codec.compress(np.ascontiguousarray(frame).data, asbytes=True)
 
-    def decode(data: Buffer, out: Array) -> None:
-        plain = codec.decompress(data, decompressed_size=math.prod(out.shape))
+    def decode(data: Array, out: Array) -> None:
+        plain = codec.decompress(data.data, decompressed_size=math.prod(out.shape))
         out[:] = np.frombuffer(plain, np.uint8).reshape(out.shape)
 
     return Codec(encode, decode)
@@ -94,8 +94,8 @@ def _jpeg() -> Codec:
             raise ValueError(f"JPEG: could not encode a frame of shape {frame.shape}")
         return data.tobytes()
 
-    def decode(data: Buffer, out: Array) -> None:
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    def decode(data: Array, out: Array) -> None:
+        frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
         if frame is None or frame.shape != out.shape:
             got = "none" if frame is None else frame.shape
             raise ValueError(f"JPEG: expected a frame of shape {out.shape}, got {got}")

@@ -55,8 +55,8 @@ class ImportOptions:
     action_key: str = "action"
     reward_key: str | None = None
     """Where there is a reward; None means `reward` of npz episodes, and none of LeRobot."""
-    stacked_upside_down: bool = False
-    """Images are stacks of frames, channel first, upside down: uint8 [T, 3 * n, H, W]."""
+    stacked: bool = False
+    """Images are stacks of frames, the newest last, channel first: uint8 [T, 3 * n, H, W]."""
     action_leads_here: bool = False
     """A row's action led to its image; it is moved to the row in which it was chosen."""
 
@@ -106,7 +106,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "ivideogpt_demos": {
         "kind": "npz",
         "image_key": "observation",
-        "stacked_upside_down": True,
+        "stacked": True,
         "action_leads_here": True,
     },
 }
@@ -124,7 +124,7 @@ def make_options(preset: str | None = None, **given: Any) -> ImportOptions:
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"preset: expected one of {sorted(PRESETS)}, got {preset!r}")
-    base = PRESETS[preset] if preset else {}
+    base: Mapping[str, Any] = PRESETS[preset] if preset else {}
     return ImportOptions(**{**base, **{k: v for k, v in given.items() if v is not None}})
 
 

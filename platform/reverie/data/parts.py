@@ -21,7 +21,7 @@ from reverie.data.sources.source import BrokenSource, Recording, Source, Stat
 from reverie.documents import from_json, json_text, parse
 from reverie.errors import DocumentError, RunError
 from reverie.stop_signals import ShouldStop, never
-from reverie.storage import Storage, whole_file
+from reverie.storage import TMP_SUFFIX, Storage, whole_file
 from reverie.types import Array, Rows
 
 SHARD_BYTES = 256 << 20
@@ -123,13 +123,15 @@ def import_group(target: str, group: Group, should_stop: ShouldStop = never) -> 
         OSError: it cannot be written there; its finished shards stay and are written over.
     """
     storage = Storage(target)
+    for left in Path(target, SHARDS).glob(f".{group.id}-*{TMP_SUFFIX}"):
+        left.unlink(missing_ok=True)  # of a process that was killed
     part = Part(group=group.id, generation=group.generation, order=group.order)
     writer = _GroupWriter(Path(target) / SHARDS, group, part)
     with writer.stack:
         for source, stat in zip(group.sources, group.stats, strict=True):
             if should_stop():
                 raise ImportStopped(f"{target}: stopped; run the same command again to go on")
-            part.sources[source.name] = tuple(stat)
+            part.sources[source.name] = (stat.num_bytes, stat.time_ns)
             writer.add(source, stat)
         writer.close()
     storage.write_atomic(f"{PARTS}/{part.group}.json", json_text(asdict(part)).encode())
@@ -224,12 +226,12 @@ class _GroupWriter:
         return count
 
     def _note_bounds(self, columns: Rows) -> None:
-        bounds = ((self._part.low, np.minimum), (self._part.high, np.maximum))
+        bounds = ((self._part.low, np.min), (self._part.high, np.max))
         for name, value in columns.items():
             rows = value.reshape(len(value), -1)
             for kept, choose in bounds:
-                best = choose.reduce(rows, axis=0)
-                kept[name] = choose(best, kept.get(name, best)).tolist()
+                known = [kept[name]] if name in kept else []
+                kept[name] = choose(np.stack([choose(rows, axis=0), *known]), axis=0).tolist()
 
 
 def _opened(source: Source, options: ImportOptions) -> Recording:

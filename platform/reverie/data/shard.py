@@ -8,6 +8,7 @@ clip only; a long clip has several, one after the other.
 from __future__ import annotations
 
 import errno
+import math
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
+from numpy.typing import DTypeLike
 
 from reverie.data.codecs import open_codec
 from reverie.data.index import IMAGE
@@ -85,9 +87,9 @@ class ShardReader:
         """Checksum of a whole clip as it lies in the file."""
         crc = 0
         for block, _, _ in self._pieces(row, length):
-            crc = zlib.crc32(block.images, crc)
+            crc = zlib.crc32(block.images.data, crc)
             for name in self._widths:
-                crc = zlib.crc32(block.columns[name], crc)
+                crc = zlib.crc32(block.columns[name].data, crc)
         return crc
 
     def _pieces(self, row: int, length: int) -> Iterator[tuple[Block, int, int]]:
@@ -108,16 +110,14 @@ class ShardReader:
 
     def _open(self, number: int) -> Block:
         batch = self._file.get_batch(number)
-        rows, image = batch.num_rows, batch.column(IMAGE)
-        *_, first, data = image.buffers()
-        sized = first is not None and len(image.buffers()) == 3
-        offsets = np.frombuffer(first, np.int64)[: rows + 1] if sized else None
-        size = int(offsets[-1]) if offsets is not None else rows * int(np.prod(self._shape))
+        rows, buffers = batch.num_rows, batch.column(IMAGE).buffers()
+        offsets = None if self._codec is None else _view(buffers[1], np.int64)[: rows + 1]
+        size = rows * math.prod(self._shape) if offsets is None else int(offsets[-1])
         columns = {
             name: _floats(batch.column(name)).reshape((rows, width) if width else rows)
             for name, width in self._widths.items()
         }
-        return Block(np.frombuffer(data, np.uint8)[:size], offsets, columns)
+        return Block(_view(buffers[-1], np.uint8)[:size], offsets, columns)
 
     def _images_of(self, block: Block, start: int, out: Array) -> None:
         if self._codec is None or block.offsets is None:
@@ -141,7 +141,7 @@ class ShardWriter:
     """Of frames before they are encoded, per record batch."""
 
     def __init__(self, file: Any, shape: Shape, codec: str, widths: Mapping[str, int]) -> None:
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         self._raw, self._widths = codec == "raw", widths
         self._encode = open_codec(codec).encode
         kind = pa.binary(size) if self._raw else pa.large_binary()
@@ -194,7 +194,7 @@ class ShardWriter:
         arrays = [self._images(data, [len(frame) for frame in self._frames])]
         for name, width in self._widths.items():
             values = np.asarray([one[name] for one in self._columns], np.float32).reshape(-1)
-            self._crc = zlib.crc32(values, self._crc)
+            self._crc = zlib.crc32(values.data, self._crc)
             plain = pa.array(values)
             arrays.append(pa.FixedSizeListArray.from_arrays(plain, width) if width else plain)
         self._frames, self._columns = [], []
@@ -225,4 +225,8 @@ def _kind(width: int) -> Any:
 
 def _floats(column: Any) -> Array:
     plain = column.values if pa.types.is_fixed_size_list(column.type) else column
-    return np.frombuffer(plain.buffers()[-1], np.float32)[: len(plain)]
+    return _view(plain.buffers()[-1], np.float32)[plain.offset : plain.offset + len(plain)]
+
+
+def _view(buffer: Any, kind: DTypeLike) -> Array:
+    return np.frombuffer(buffer, kind)

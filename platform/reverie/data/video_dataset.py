@@ -10,6 +10,7 @@ import numpy as np
 from reverie.data.index import IMAGE, SHARDS, Clip, read_index
 from reverie.data.shard import ShardReader
 from reverie.errors import ConfigError
+from reverie.paths import place
 from reverie.types import Array, Rows
 
 ACTION, REWARD = "action", "reward"
@@ -24,7 +25,7 @@ class VideoDataset:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = place(folder)
         self.index, self.digest = read_index(self.folder)
         self._widths = {column.name: column.width for column in self.index.columns}
         self._shards: dict[str, ShardReader] = {}

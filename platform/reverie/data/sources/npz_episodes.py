@@ -70,8 +70,8 @@ class NpzSource(FileSource):
         if key not in data:
             raise BrokenSource(f"no {key!r} in it; name the key of its images with --image-key")
         images = data[key]
-        if self.options.stacked_upside_down and images.ndim == 4:
-            images = images[:, -3:, ::-1].transpose(0, 2, 3, 1)
+        if self.options.stacked and images.ndim == 4:
+            images = images[:, -3:].transpose(0, 2, 3, 1)
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype.kind not in "ui":
             raise BrokenSource(
                 f"{key}: expected whole numbers [T, H, W, 3], got {images.dtype} {images.shape}"
