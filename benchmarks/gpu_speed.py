@@ -25,7 +25,10 @@ from measure import MARK, Work, count_launches, medians, peak_mb, timed
 
 PRECISIONS = ("float32", "bfloat16")
 ACT = (1, 16, 256)
-SIZES: dict[str, dict[str, Any]] = {"drqv2": {"batch": 256, "length": 1, "image": 84}}
+SIZES: dict[str, dict[str, Any]] = {
+    "drqv2": {"batch": 256, "length": 1, "image": 84},
+    "ipv": {"batch": 16, "length": 25},
+}
 """Of agents whose batches are not 16 windows of 64 rows of 64 x 64 pixels."""
 DEFAULTS = {
     "algorithm": "dreamerv3/2025",
@@ -61,7 +64,8 @@ def all_rows() -> dict[str, dict[str, Any]]:
             given = {"algorithm": name, "precision": precision, **SIZES.get(name, {})}
             eager[f"{name} update {precision} eager"] = given
             compiled[f"{name} update {precision} compiled"] = given | {"compile": "on"}
-            eager |= {f"{name} act {n} {precision}": given | {"act": n} for n in ACT}
+            if registry.learns_from(registry.algorithm(name)) != "video":
+                eager |= {f"{name} act {n} {precision}": given | {"act": n} for n in ACT}
     return eager | peer_rows() | compiled
 
 

@@ -49,6 +49,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "warmup": 2,
     },
     "drqv2": {"channels": 2, "features": 4, "hidden": 8},
+    "ipv": {
+        "size": "tiny",
+        "rssm": {**LATENT, "hidden": 12},
+        "encoder": {"depth": 2},
+        "decoder": {"depth": 2},
+    },
 }
 """Settings at which each algorithm is quick; a new algorithm adds its own."""
 ACTIONS = {
@@ -84,10 +90,17 @@ LARGER: dict[str, dict[str, Any]] = {
         "heads": {"units": 64},
     },
     "drqv2": {"channels": 8, "features": 32, "hidden": 128},
+    "ipv": {
+        "rssm": {"deter": 128, "hidden": 128, "stoch": 16, "classes": 16},
+        "encoder": {"depth": 8},
+        "decoder": {"depth": 8},
+    },
 }
 """Settings at which products are blocked as in real ones; of 2025, with as many channels as
 Winograd's convolutions need."""
 RESNET = {"encoder": {"kind": "resnet"}, "decoder": {"kind": "resnet"}}
+VIDEO = ("ipv",)
+"""Agents that learn from video and do not act."""
 BATCH_SIZE, BATCH_LENGTH = 3, 5
 MODES = ("train", "sample", "mode")
 FIRSTS = {0: (0, 1, 2), 7: (1,), 13: (0, 1, 2)}
@@ -121,6 +134,11 @@ def cases() -> Iterator[Case]:
         if agent == "drqv2":
             for precision, obs in product(("float32", "bfloat16"), ("image", "mixed")):
                 yield Case(agent, "box", obs, precision)
+            yield Case(agent, "box", "large", "float32", variant="larger")
+            continue
+        if agent in VIDEO:
+            for precision in ("float32", "bfloat16"):
+                yield Case(agent, "box", "image", precision)
             yield Case(agent, "box", "large", "float32", variant="larger")
             continue
         worlds = product(enumerate(ACTIONS), enumerate(("mixed", "image", "vector")))
@@ -179,7 +197,8 @@ def _run(case: Case) -> dict[str, Any]:
     found["state"] = agent.state_dict()
     found["policy"] = agent.policy_state()
     found["report"] = agent.report(batches(agent, 0, going_on))
-    found["acting"] = _act(agent, 3)
+    acts = case.agent not in VIDEO
+    found["acting"] = _act(agent, 3) if acts else {}
 
     saved = io.BytesIO()
     torch.save(agent.state_dict(), saved)
@@ -192,6 +211,8 @@ def _run(case: Case) -> dict[str, Any]:
     if differing.paths:
         raise ValueError(f"resuming differs from going on: {differing}")
 
+    if not acts:
+        return found
     actor = make(case, training=False)
     actor.load_policy_state(found["policy"])
     return {**found, "actor": _act(actor, 3), "actor alone": _act(actor, 1, 8)}
@@ -213,7 +234,7 @@ def make(case: Case, seed: int = 0, training: bool = True) -> Any:
         training=training,
     )
     name, _, dialect = case.agent.partition("/")
-    harmony = {} if case.agent == "drqv2" else {"harmony": {"mode": case.harmony}}
+    harmony = {} if case.agent in ("drqv2", *VIDEO) else {"harmony": {"mode": case.harmony}}
     named = {"name": name, **({"dialect": dialect} if dialect else {}), **harmony}
     lay = importlib.import_module("reverie.config_tree").lay
     settings = config.resolve_algorithm(named | lay(SMALL[case.agent], case.settings()))

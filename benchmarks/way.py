@@ -36,6 +36,7 @@ WAYS = {
     "dreamerv3/2023": Case("dreamerv3/2023", "box", "large", "float32", "paper"),
     "dreamerv3/2025": Case("dreamerv3/2025", "box", "large", "float32", "paper"),
     "drqv2": Case("drqv2", "box", "large", "float32"),
+    "ipv": Case("ipv", "box", "large", "float32"),
 }
 """What each agent is watched at: images, continuous actions, HarmonyDream where there is one."""
 LIMITED = "dreamerv3/2025"

@@ -10,10 +10,13 @@ import pytest
 from reverie import evaluator, registry
 from reverie.cli import reference
 from reverie.cli.describe import describe
-from reverie.config import load_config
+from reverie.config import load_config, load_experiment
+from reverie.policy import make_agent
 from reverie.presets import preset_files, sweep_files
+from reverie.settings import PretrainConfig
 from reverie.tuning.cells import plan
 from reverie.tuning.sweep_file import read_sweep
+from reverie.types import ActionSpec, ArraySpec, Spaces
 from tests.conftest import ROOT
 
 CONFIGS = sorted(preset_files().values())
@@ -22,12 +25,23 @@ SWEEPS = sweep_files()
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_preset_builds(path: Path) -> None:
-    config = load_config(path)
+    config = load_experiment(path)
+    if isinstance(config, PretrainConfig):
+        check_pretraining(config)
+        return
     if lack := registry.suite(config.env.suite).missing():
         pytest.skip(f"loads; not built: {lack}")
     found = describe(config)
     assert found["total"] == sum(found["modules"].values()) > 0
     assert found["budget"]["updates"] > 0
+
+
+def check_pretraining(config: PretrainConfig) -> None:
+    """Its data sets are the user's to import: frames of the size that the papers have."""
+    spaces = Spaces({"image": ArraySpec((64, 64, 3), "uint8")}, ActionSpec("box"))
+    agent = make_agent(config, spaces, seed=0, training=True, device="meta")
+    assert sum(agent.module_sizes()[0].values()) > 0
+    assert config.run.updates > 0
 
 
 def test_presets_are_those_of_this_checkout() -> None:

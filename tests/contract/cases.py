@@ -50,6 +50,13 @@ SMALLEST: dict[str, dict[str, Any]] = {
         "horizon": 3,
     },
     "drqv2": {"name": "drqv2", "channels": 2, "features": 4, "hidden": 8},
+    "ipv": {
+        "name": "ipv",
+        "size": "tiny",
+        "rssm": {"deter": 16, "hidden": 16, "stoch": 4, "classes": 4},
+        "encoder": {"depth": 2},
+        "decoder": {"depth": 2},
+    },
 }
 """Settings of each algorithm at which it is quick; a new algorithm adds its own."""
 BATCH_LENGTH = {"drqv2": 1}
@@ -81,8 +88,13 @@ STUBS[EXAMPLE] = Spaces(
     ACTIONS["discrete"],
 )
 KINDS = [("discrete", "image"), ("box", "vector"), ("multidiscrete", "mixed")]
-KINDS_OF = {"drqv2": [("box", "image"), ("box", "mixed")]}
-"""Spaces of algorithms that cannot express all of `KINDS`; they refuse every other."""
+KINDS_OF = {
+    "drqv2": [("box", "image"), ("box", "mixed")],
+    "ipv": [("box", "image")],
+}
+"""Spaces of algorithms that cannot express all of `KINDS`; they refuse every other, but for actions
+that an algorithm leaves alone."""
+ANY_ACTION = {"ipv"}
 EXPRESSED = {
     name: [Spaces(OBSERVATIONS[obs], ACTIONS[act]) for act, obs in KINDS_OF.get(name, KINDS)]
     for name in SMALLEST
@@ -92,10 +104,14 @@ REFUSED = [
     for name, kinds in KINDS_OF.items()
     for act in ACTIONS
     for obs in OBSERVATIONS
-    if (act, obs) not in kinds
+    if (act, obs) not in kinds and not (name in ANY_ACTION and ("box", obs) in kinds)
 ]
 CASES = [*((name, s) for name, found in EXPRESSED.items() for s in found), *STUBS.items()]
+ACTORS = [name for name in SMALLEST if registry.learns_from(registry.algorithm(name)) != "video"]
+"""Algorithms that act; those that learn from video do not."""
+ACTING = [case for case in CASES if case[0] in ACTORS or case[0] in STUBS]
 IDS = [f"{name.split(':')[-1]}-{s.action.kind}-{'+'.join(s.obs)}" for name, s in CASES]
+ACTING_IDS = [label for label, case in zip(IDS, CASES, strict=True) if case in ACTING]
 
 
 def make(name: str, spaces: Spaces, training: bool = True, seed: int = 0, **context: Any) -> Any:

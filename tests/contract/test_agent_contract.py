@@ -14,7 +14,10 @@ from reverie.finite import first_not_finite
 from reverie.protocols import StreamSpec
 from reverie.types import STEP_ID, ActionSpec, ArraySpec, Counters, Spaces
 from tests.contract.cases import (
+    ACTING,
+    ACTING_IDS,
     ACTIONS,
+    ACTORS,
     CASES,
     EXPRESSED,
     IDS,
@@ -33,6 +36,7 @@ from tests.contract.cases import (
 MODES = ("train", "sample", "mode")
 
 every_agent = pytest.mark.parametrize(("name", "spaces"), CASES, ids=IDS)
+every_actor = pytest.mark.parametrize(("name", "spaces"), ACTING, ids=ACTING_IDS)
 
 
 def test_every_registered_algorithm_is_tried_here() -> None:
@@ -89,7 +93,7 @@ def test_an_update_returns_scalars_with_a_finite_loss_and_feedback_by_step_id(
     assert losses[0] != losses[1]
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", ACTORS)
 def test_any_name_of_a_picture_will_do(name: str) -> None:
     picture, action = OBSERVATIONS["image"]["image"], EXPRESSED[name][0].action
     names = ("observation.images.top", "observation%2Eimages.top", "type", "type%", "", "a/b", "é")
@@ -106,7 +110,7 @@ def test_any_name_of_a_picture_will_do(name: str) -> None:
 
 
 @pytest.mark.parametrize("sides", [(96, 96), (84, 96), (210, 160), (75, 100)])
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", ACTORS)
 def test_pictures_of_any_size_will_do(name: str, sides: tuple[int, int]) -> None:
     picture = ArraySpec((*sides, 3), "uint8")
     spaces = Spaces({"image": picture}, EXPRESSED[name][0].action)
@@ -126,7 +130,7 @@ def test_depth_is_refused_with_what_to_do(name: str) -> None:
         make(name, spaces)
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", ACTORS)
 def test_a_picture_keeps_the_tensors_of_its_own_name(name: str) -> None:
     picture, action = OBSERVATIONS["image"]["image"], EXPRESSED[name][0].action
     agent = make(name, Spaces({"image": picture, "side view/rgb": picture}, action))
@@ -151,7 +155,7 @@ def test_updates_repeat_with_the_seed_and_differ_without(name: str, spaces: Spac
     assert_same(first.state_dict(), same.state_dict())
 
 
-@every_agent
+@every_actor
 @pytest.mark.parametrize("count", [1, 5])
 def test_carry_is_a_flat_dict_with_one_row_per_environment(
     name: str, spaces: Spaces, count: int
@@ -167,7 +171,7 @@ def test_carry_is_a_flat_dict_with_one_row_per_environment(
         assert after[key].dtype == value.dtype, key
 
 
-@every_agent
+@every_actor
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("count", [1, 5])
 def test_actions_have_the_form_and_range_of_the_space(
@@ -185,7 +189,7 @@ def test_actions_have_the_form_and_range_of_the_space(
         assert (actions < np.array(wanted.num if wanted.shape else wanted.num[0])).all()
 
 
-@every_agent
+@every_actor
 def test_first_rows_start_from_the_initial_state(name: str, spaces: Spaces) -> None:
     agent, fresh = make(name, spaces, training=False), make(name, spaces, training=False)
     carry = agent.initial_carry(2)
@@ -206,7 +210,7 @@ def set_generator(agent: Any, like: Any) -> None:
             getattr(agent, name).set_state(getattr(like, name).get_state())
 
 
-@every_agent
+@every_actor
 @pytest.mark.parametrize("training", [True, False])
 def test_policy_state_moves_the_behaviour_to_another_agent(
     name: str, spaces: Spaces, training: bool
@@ -239,7 +243,7 @@ def test_a_saved_state_goes_on_to_the_last_bit_and_needs_no_pickle(
     assert_same(other.state_dict(), agent.state_dict())
 
 
-@every_agent
+@every_actor
 def test_acting_does_not_disturb_learning(name: str, spaces: Spaces) -> None:
     acting, still = make(name, spaces), make(name, spaces)
     learn(acting, spaces, 0)
@@ -341,7 +345,8 @@ def test_frozen_parts_stay_as_they_are_until_they_are_released(name: str, spaces
         agent.freeze(frozen)
         before = tensors(agent)
         learn(agent, spaces, 0, 1)
-        moved = changed(before, agent)
+        # Statistics that a forward pass gathers may move.
+        moved = {key for key in changed(before, agent) if "/running_" not in key.replace(".", "/")}
         assert not moved & frozen
         assert moved or frozen == before.keys() or len(agent.modules()) == 1
     agent.freeze(())
@@ -354,7 +359,7 @@ def with_more_actions(spaces: Spaces) -> Spaces:
     return Spaces(spaces.obs, more[spaces.action.kind])
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", ACTORS)
 def test_another_action_space_leaves_what_depends_on_it_fresh(name: str) -> None:
     trained = make(name, EXPRESSED[name][0])
     spaces = with_more_actions(trained.spaces)
@@ -371,7 +376,7 @@ def test_another_action_space_leaves_what_depends_on_it_fresh(name: str) -> None
     learn(agent, spaces, 0)
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", ACTORS)
 def test_a_state_of_another_agent_is_refused_with_the_tensor_s_name(name: str) -> None:
     spaces = EXPRESSED[name][0]
     wider = with_more_actions(spaces)

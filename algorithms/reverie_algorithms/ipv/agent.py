@@ -54,6 +54,7 @@ class IPV(SavedAgent):
         self.config = config
         self.batch_size = config.batch_size or context.batch_size
         self.batch_length = config.batch_length or context.batch_length
+        _check_spaces(spaces)
         self._acts_with()
         if not context.training:
             return
@@ -138,3 +139,10 @@ class IPV(SavedAgent):
             f"algorithm.name: {self.config.name} learns from video and chooses no actions; train an"
             " agent that starts from its run: reverie train CONFIG init.from=RUN"
         )
+
+
+def _check_spaces(spaces: Spaces) -> None:
+    """Raises: ValueError, where there is anything to see besides pictures."""
+    others = [name for name, spec in spaces.obs.items() if not spec.is_image]
+    if others:
+        raise ValueError(f"observations: ipv wants images alone, got {others} besides")

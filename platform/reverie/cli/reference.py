@@ -16,7 +16,7 @@ import typing
 
 from reverie import registry
 from reverie.ranges import Seed, words
-from reverie.settings import EnvConfig, TrainConfig, key_of, sections_of
+from reverie.settings import EnvConfig, PretrainConfig, TrainConfig, key_of, sections_of
 from reverie.types import Json
 
 HEADER = """\
@@ -51,6 +51,9 @@ def page() -> str:
         _section(_title(cls, name), entries(cls, name))
         for name, cls in sections_of(TrainConfig).items()
     ]
+    for name, cls in sections_of(PretrainConfig).items():
+        if sections_of(TrainConfig).get(name) is not cls:
+            parts.append(_section(f"{_title(cls, name)} (`reverie pretrain`)", entries(cls, name)))
     ours = [entry for entry in entries(EnvConfig, "env") if entry.key != "env.options"]
     parts.append(_section(_title(EnvConfig, "env"), ours))
     for name in registry.ENVS:

@@ -10,10 +10,10 @@ import pytest
 
 from reverie import registry
 from reverie.cli import reference
-from reverie.config import load_config
+from reverie.config import load_experiment
 from reverie.presets import preset_files
 from reverie.ranges import Count
-from reverie.settings import TrainConfig, sections_of
+from reverie.settings import PretrainConfig, TrainConfig, sections_of
 from tests.conftest import ROOT
 
 
@@ -28,7 +28,7 @@ def leaves(value: object, path: str = "") -> set[str]:
 def test_every_key_of_a_resolved_configuration_stands_on_the_page() -> None:
     page = reference.page()
     for file in preset_files().values():
-        for key in leaves(load_config(file).to_dict()):
+        for key in leaves(load_experiment(file).to_dict()):
             row = key.replace("eval.env.", "env.")  # what evaluations may change is the suite's own
             assert f"| `{row}` |" in page, key
 
@@ -36,7 +36,8 @@ def test_every_key_of_a_resolved_configuration_stands_on_the_page() -> None:
 def test_every_key_has_a_meaning() -> None:
     configs = [(registry.algorithm(name).Config, "algorithm") for name in registry.ALGORITHMS]
     configs += [(registry.suite(name).Config, "env") for name in registry.ENVS]
-    configs += [(cls, name) for name, cls in sections_of(TrainConfig).items()]
+    for kind in (TrainConfig, PretrainConfig):
+        configs += [(cls, name) for name, cls in sections_of(kind).items()]
     for cls, prefix in configs:
         for entry in reference.entries(cls, prefix):
             assert entry.meaning, entry.key
