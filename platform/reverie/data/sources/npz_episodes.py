@@ -78,6 +78,8 @@ class NpzSource(FileSource):
             )
         if images.dtype != np.uint8 and images.size and not 0 <= images.min() <= images.max() < 256:
             raise BrokenSource(f"{key}: expected 0 to 255, got {images.min()} to {images.max()}")
+        if not len(images):
+            raise BrokenSource("no frame in it")
         return images.astype(np.uint8, copy=False)
 
     def _values(self, data: Rows) -> Rows:
