@@ -29,7 +29,7 @@ KNOW_RAY = {"cluster"}
 RAY_FILES = {"tuning/ray_backend.py", "tuning/search.py", "tuning/trainable.py"}
 """Files of other folders that may as well; likewise."""
 LIGHT_ACTORS = ("coordinator_actor", "light_actors")
-NEVER = {room: {"torch", "ray"} for room in ("replay", "report")}
+NEVER = {room: {"torch", "ray"} for room in ("replay", "report", "data")}
 NEVER |= {f"cluster/{name}.py": {"torch"} for name in LIGHT_ACTORS}
 NEVER |= {"tuning": {"torch"}}
 """Folder or file -> what nothing in it may import, nor anything that it needs."""

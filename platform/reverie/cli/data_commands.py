@@ -270,7 +270,7 @@ def _facts(dataset: VideoDataset) -> dict[str, Any]:
 
 def _column_text(column: dict[str, Any]) -> str:
     bounds = zip(column["low"], column["high"], strict=True)
-    spans = ", ".join(f"{low:.4g}..{high:.4g}" for low, high in bounds)
+    spans = ", ".join(f"{low + 0.0:.4g}..{high + 0.0:.4g}" for low, high in bounds)
     unit = f" {column['unit']}" if column["unit"] else ""
     names = f" ({', '.join(column['names'])})" if column["names"] else ""
     return f"{column['name']}{names}: {spans}{unit}"

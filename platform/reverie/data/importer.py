@@ -6,6 +6,7 @@ find_sources -> plan: groups -> import_group each (in a loop, as Ray tasks, or a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,6 +39,8 @@ from reverie.types import Json, JsonTree
 Say = Callable[[str], None]
 RunGroups = Callable[[str, Sequence[Group], ShouldStop], Iterator[Part]]
 """Imports groups into a target and yields what became of each, in any order."""
+PROBED = 20
+"""Sources that are opened to see what they hold; where they differ, the most common counts."""
 SHOWN = 3
 """Names that an error message gives of many."""
 
@@ -214,26 +217,26 @@ def find_layout(sources: Sequence[Source], options: ImportOptions) -> Layout:
         ConfigError: no source can be read, or they have several sizes and none is asked for.
     """
     reasons: list[str] = []
-    found: tuple[Source, tuple[int, int], Sequence[Column]] | None = None
-    for source in sources:
+    sizes: dict[tuple[int, int], str] = {}
+    columns: Counter[tuple[Column, ...]] = Counter()
+    for source in sources if options.size is None else sources[:PROBED]:
         try:
             size = source.frame_size()
-            columns = source.columns(options) if found is None else found[2]
+            if columns.total() < PROBED:
+                columns[tuple(source.columns(options))] += 1
         except (BrokenSource, OSError) as error:
             reasons.append(f"{source.name}: {error}")
             continue
-        found = found or (source, size, columns)
-        if options.size is not None:
-            break
-        if size != found[1]:
+        sizes.setdefault(size, source.name)
+        if options.size is None and len(sizes) > 1:
             raise ConfigError(
-                f"mixed sizes: {found[0].name} has {_shown(found[1])}, {source.name} has"
-                f" {_shown(size)}; give one size for all, e.g. --size 64"
+                f"mixed sizes: {' and '.join(f'{n} has {_shown(s)}' for s, n in sizes.items())};"
+                " give one size for all, e.g. --size 64"
             )
-    if found is None:
-        raise ConfigError(_nothing(len(sources), reasons))
-    height, width = (options.size, options.size) if options.size else found[1]
-    return Layout(shape=(height, width, 3), columns=tuple(found[2]))
+    if not sizes:
+        raise ConfigError(_nothing(len(reasons), reasons))
+    height, width = (options.size, options.size) if options.size else next(iter(sizes))
+    return Layout(shape=(height, width, 3), columns=columns.most_common(1)[0][0])
 
 
 def _shown(size: tuple[int, int]) -> str:

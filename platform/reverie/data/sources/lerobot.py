@@ -137,7 +137,7 @@ def find(root: Path, options: ImportOptions) -> list[EpisodeSource]:
     info = _info(root)
     try:
         return list(_episodes(root, info, options))
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (AttributeError, KeyError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{root}: metadata of the LeRobot data set: {error!r}") from error

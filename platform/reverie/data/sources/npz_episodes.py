@@ -56,7 +56,8 @@ class NpzSource(FileSource):
     def _load(self) -> Rows:
         wanted = {*self._keys(), self.options.image_key}
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            # numpy leaves a file open that it cannot read, unless it is ours.
+            with Path(self.path).open("rb") as data, np.load(data, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files if key in wanted}
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise BrokenSource(f"no npz file: {error}") from None
@@ -78,6 +79,8 @@ class NpzSource(FileSource):
             )
         if images.dtype != np.uint8 and images.size and not 0 <= images.min() <= images.max() < 256:
             raise BrokenSource(f"{key}: expected 0 to 255, got {images.min()} to {images.max()}")
+        if not len(images):
+            raise BrokenSource("no frame in it")
         return images.astype(np.uint8, copy=False)
 
     def _values(self, data: Rows) -> Rows:
