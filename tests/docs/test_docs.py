@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"
 WRITTEN = sorted(path for path in DOCS.glob("*.md") if path.name != "reference.md")
 RUN = ["tutorial", "python", "write_an_environment", "write_an_algorithm", "concepts"]
-RUN += ["troubleshooting", "report", "sweeps"]
+RUN += ["troubleshooting", "report", "sweeps", "video_pretraining"]
 """Pages whose code is run."""
 SHORT = [
     "run.env_steps=224",
@@ -34,6 +34,7 @@ SHORT = [
 """Laid over every training that a page shows: a page trains for minutes, a test for seconds."""
 LONGER = [*SHORT, "run.env_steps=232"]
 """Over every run that a page resumes."""
+PRETRAIN = ["run.updates=2", "eval.every=0", "eval.batches=1", "resources.learner_threads=1"]
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<kind>\w+)\n(?P<code>.*?)^```$", re.M | re.S
 )
@@ -78,7 +79,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def shortened(line: str) -> str:
-    for command, overrides in (("train", SHORT), ("resume", LONGER)):
+    resumed = ["run.updates=3"] if "films" in line else LONGER
+    for command, overrides in (("train", SHORT), ("pretrain", PRETRAIN), ("resume", resumed)):
         if line.startswith(f"reverie {command} "):
             return " ".join([line, *overrides])
     return line
