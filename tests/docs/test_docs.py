@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"
 WRITTEN = sorted(path for path in DOCS.glob("*.md") if path.name != "reference.md")
 RUN = ["tutorial", "python", "write_an_environment", "write_an_algorithm", "concepts"]
-RUN += ["troubleshooting", "report", "sweeps", "video_pretraining"]
+RUN += ["troubleshooting", "report", "sweeps", "video_data", "video_pretraining"]
 """Pages whose code is run."""
 SHORT = [
     "run.env_steps=224",

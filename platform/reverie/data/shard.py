@@ -69,7 +69,10 @@ class ShardReader:
 
     def images(self, row: int, out: Array) -> None:
         """Read the frames from `row` on into `out`, uint8 [T, H, W, 3]."""
-        done = 0
+        number, done = bisect_right(self._starts, row) - 1, 0
+        if row + len(out) <= self._starts[number + 1]:  # nearly always
+            self._images_of(self._block(number), row - self._starts[number], out)
+            return
         for block, start, stop in self._pieces(row, len(out)):
             part = out[done : done + stop - start]
             self._images_of(block, start, part)
@@ -78,6 +81,9 @@ class ShardReader:
     def columns(self, row: int, length: int) -> Rows:
         """The values of the further columns beside `length` frames, copied."""
         pieces = list(self._pieces(row, length))
+        if len(pieces) == 1:
+            ((block, start, stop),) = pieces
+            return {name: block.columns[name][start:stop].copy() for name in self._widths}
         return {
             name: np.concatenate([block.columns[name][a:b] for block, a, b in pieces])
             for name in self._widths

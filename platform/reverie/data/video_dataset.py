@@ -13,7 +13,9 @@ from reverie.errors import ConfigError
 from reverie.paths import place
 from reverie.types import Array, Rows
 
-ACTION, REWARD = "action", "reward"
+ACTION = "action"
+MAX_SIDE = 1 << 14
+"""Pixels, on which an index is believed."""
 
 
 class VideoDataset:
@@ -113,6 +115,13 @@ class VideoDataset:
 
     def _check_shards(self) -> None:
         wanted = {clip.shard for clip in self.clips}
+        if outside := next((name for name in wanted if Path(name).name != name), None):
+            raise ConfigError(f"{self.folder}: expected shards in {SHARDS}/, got {outside!r}")
+        if not all(1 <= side <= MAX_SIDE for side in self.shape[:2]) or self.shape[2] != 3:
+            raise ConfigError(
+                f"{self.folder}: expected frames [H, W, 3] of at most {MAX_SIDE} pixels a side, got"
+                f" {self.shape}"
+            )
         missing = sorted(name for name in wanted if not (self.folder / SHARDS / name).is_file())
         if missing:
             raise ConfigError(

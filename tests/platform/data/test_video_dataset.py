@@ -177,6 +177,26 @@ def test_an_index_of_another_form_says_where(folder: Path, change: object, words
         VideoDataset(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shape": [32, 64, 4]}, r"expected frames \[H, W, 3\]"),
+        ({"shape": [32, 1 << 20, 3]}, "of at most 16384 pixels a side"),
+        ({"shard": "../a.arrow"}, r"expected shards in shards/, got '\.\./a\.arrow'"),
+    ],
+)
+def test_an_index_is_not_believed_too_much(
+    change: dict[str, object], words: str, folder: Path
+) -> None:
+    path = folder / "index.json"
+    index = json.loads(path.read_text())
+    if "shard" in change:
+        index["clips"][0] |= change
+    path.write_text(json.dumps(index | change if "shape" in change else index))
+    with pytest.raises(ConfigError, match=words):
+        VideoDataset(folder)
+
+
 def test_the_digest_is_that_of_the_index(folder: Path) -> None:
     before = VideoDataset(folder).digest
     assert VideoDataset(str(folder)).digest == before
