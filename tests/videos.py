@@ -13,16 +13,18 @@ from reverie.data.options import make_options
 SIDE = 16
 
 
-def moving_squares(folder: Path, clips: int = 6, frames: int = 20, seed: int = 0) -> Path:
+def moving_squares(
+    folder: Path, clips: int = 6, frames: int = 20, seed: int = 0, side: int = SIDE
+) -> Path:
     """A data set of a bright square that moves over a dark ground, each clip its own way."""
     episodes = folder / "episodes"
     episodes.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for clip in range(clips):
-        at, step = rng.integers(0, SIDE, 2), rng.integers(1, 4, 2)
-        image = np.full((frames, SIDE, SIDE, 3), 30, np.uint8)
+        at, step = rng.integers(0, side, 2), rng.integers(1, 4, 2)
+        image = np.full((frames, side, side, 3), 30, np.uint8)
         for t in range(frames):
-            y, x = (at + t * step) % (SIDE - 4)
+            y, x = (at + t * step) % (side - 4)
             image[t, y : y + 4, x : x + 4] = (200, 40 * clip % 256, 10 * t % 256)
         np.savez(episodes / f"clip{clip}.npz", image=image)
     import_data(str(episodes), str(folder / "set"), make_options())

@@ -120,10 +120,10 @@ def resolve_pretrain(tree: Mapping[str, Json]) -> PretrainConfig:
     count = len(data.folders)
     _check_relations(
         [
-            ("data.folders", None, count > 0, "folders that `reverie data import` has written"),
+            ("data.folders", [], count > 0, "folders that `reverie data import` has written"),
             (
                 "data.weights",
-                str(list(weights or ())),
+                list(weights or ()),
                 weights is None or (len(weights) == count and sum(weights) > 0),
                 f"one for each of the {count} data.folders, some above 0",
             ),
@@ -257,7 +257,7 @@ def _named(where: str, find: Callable[..., T], name: str, *more: Json) -> T:
         raise ConfigError(f"{where}: {name}: {error}") from error
 
 
-_Relation = tuple[str, float | str | None, bool, str]
+_Relation = tuple[str, Json, bool, str]
 """Key, its value, whether it fits to the others, and what would."""
 
 

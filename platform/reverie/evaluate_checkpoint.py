@@ -17,7 +17,7 @@ from reverie.evaluator import EvalResult
 from reverie.paths import place, short
 from reverie.policy import (
     POLICY_FILE,
-    config_file,
+    acting_config_file,
     find_checkpoint,
     load_learner,
     load_policy,
@@ -54,7 +54,7 @@ def evaluate_checkpoint(
         CheckpointError: no such checkpoint, none that is whole, or weights that are not finite.
     """
     run = place(run)
-    config, spaces = load_run_config(config_file(run)), read_spaces(run)
+    config, spaces = load_run_config(acting_config_file(run)), read_spaces(run)
     # A video also shows what the whole agent imagines.
     checkpoint = find_checkpoint(run, number, None if video else [POLICY_FILE])
     protocol = evaluator.protocol_of(config, mode)

@@ -10,7 +10,13 @@ from pathlib import Path
 from reverie.checkpoint import CheckpointError, CheckpointStore
 from reverie.errors import ConfigError
 from reverie.paths import place
-from reverie.policy import CONFIG_FILE, POLICY_FILE, SPACES_FILE, config_file, find_checkpoint
+from reverie.policy import (
+    CONFIG_FILE,
+    POLICY_FILE,
+    SPACES_FILE,
+    acting_config_file,
+    find_checkpoint,
+)
 from reverie.run_manifest import MANIFEST_FILE
 from reverie.storage import Storage
 from reverie.types import Json
@@ -29,7 +35,7 @@ def export(run: str | Path, folder: str | Path, number: int | None = None) -> in
         ConfigError: `folder` exists and is not empty, or a file of the run is missing.
         CheckpointError: no such checkpoint, none that is whole, or weights that are not finite.
     """
-    source, target = config_file(run).parent, place(folder)
+    source, target = acting_config_file(run).parent, place(folder)
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"{target}: expected a new or empty folder, it holds files")
     if not (source / SPACES_FILE).is_file():

@@ -143,6 +143,21 @@ def config_file(run: str | Path) -> Path:
     return path
 
 
+def acting_config_file(run: str | Path) -> Path:
+    """As `config_file`, of a run whose agent acts.
+
+    Raises:
+        ConfigError: it learned from video.
+    """
+    path = config_file(run)
+    if source_of(read_yaml(path)) == "video":
+        raise ConfigError(
+            f"{run}: it learned from video and chooses no actions; train an agent that starts from"
+            f" it: reverie train CONFIG init.from={run}"
+        )
+    return path
+
+
 def read_spaces(run: str | Path) -> Spaces:
     """The spaces a run folder was started with.
 
@@ -169,20 +184,14 @@ def _acting_config(run: Path) -> ExperimentConfig:
     """What acting needs of a run's configuration; the suite is left alone, so that a machine
     without environments can act.
     """
-    path = config_file(run)
+    path = acting_config_file(run)
     tree = read_yaml(path)
     for section in ("algorithm", "learner"):
         if section not in tree:
             raise ConfigError(f"{path}: expected a section {section!r}, got {sorted(tree)}")
     try:
-        algorithm = resolve_algorithm(tree["algorithm"])
-        if source_of(tree) == "video":
-            raise ConfigError(
-                "algorithm.name: it learns from video and chooses no actions; train an agent that"
-                f" starts from it: reverie train CONFIG init.from={run}"
-            )
         return ExperimentConfig(
-            algorithm=algorithm,
+            algorithm=resolve_algorithm(tree["algorithm"]),
             learner=build(TrainLearnerConfig, tree["learner"], "learner"),
             seed=check(Seed, tree.get("seed", 0), "seed"),
         )

@@ -164,6 +164,18 @@ def test_moments_of_the_optimizer_that_are_not_finite_are_not_saved(tmp_path: Pa
         run.learner.state_dict()
 
 
+def test_a_report_holds_the_first_batch_s_pictures_and_means_over_all(tmp_path: Path) -> None:
+    run = owing(tmp_path)
+    ready = run.learner._stream.next()
+    one = {"replay": {key: value.clone() for key, value in ready.batches["replay"].items()}}
+    half = {"replay": {key: value[:, :2] for key, value in one["replay"].items()}}
+    report = run.learner.report_on([one, half], 33)
+    assert report.at == 33
+    assert report.metrics == {"rows": (5.0 + 2.0) / 2}
+    assert report.videos["batch"].shape[0] == 5
+    assert run.learner.report_on([], 0).videos == {}
+
+
 class Spoiled(Alone):
     """A group in which another learner's losses are not finite."""
 

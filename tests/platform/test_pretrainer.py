@@ -124,7 +124,7 @@ def test_other_data_than_a_checkpoint_was_trained_on_is_told(
 
 def test_what_was_pre_trained_does_not_act(tmp_path: Path, data: Path) -> None:
     make(tmp_path / "run", data, run={"updates": 1}).run()
-    with pytest.raises(ConfigError, match=r"learns from video and chooses no actions; train"):
+    with pytest.raises(ConfigError, match=r"it learned from video and chooses no actions; train"):
         reverie.load(tmp_path / "run")
 
 

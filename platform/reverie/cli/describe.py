@@ -10,16 +10,21 @@ from typing import TypedDict
 from reverie import env_factory, evaluator, registry
 from reverie.cli.list_suites import first_line, terminal_width
 from reverie.config import TrainConfig
+from reverie.data.index import INDEX_FILE
 from reverie.data.video_loader import HELD_OUT, make_samplers, open_data
 from reverie.data.video_sampler import VideoSampler
-from reverie.paths import short
+from reverie.paths import place, short
 from reverie.policy import make_agent
-from reverie.pretrain_wiring import video_spaces
+from reverie.pretrain_wiring import IMAGE, video_spaces
 from reverie.protocols import StreamSpec
 from reverie.settings import PretrainConfig
+from reverie.types import ActionSpec, ArraySpec, Spaces
 
 Figures = Mapping[str, str | float]
 
+USUAL_SHAPE = (64, 64, 3)
+"""Of frames in the papers."""
+ABSENT = "not there yet: make it with `reverie data import`"
 ACTS = {
     "mode": "the policy's mode",
     "sample": "a sample of the policy",
@@ -69,6 +74,9 @@ def describe(config: TrainConfig | PretrainConfig) -> Description | PretrainDesc
 
 
 def _describe_pretrain(config: PretrainConfig) -> PretrainDescription:
+    is_there = [(place(folder) / INDEX_FILE).is_file() for folder in config.data.folders]
+    if not any(is_there):
+        return _describe_without_data(config)
     datasets = open_data(config.data)
     spaces = video_spaces(datasets)
     agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
@@ -99,6 +107,24 @@ def _describe_pretrain(config: PretrainConfig) -> PretrainDescription:
             "batches": config.eval.batches,
             "clips_held_out": _clips(samplers, HELD_OUT + next(iter(streams))),
         },
+    }
+
+
+def _describe_without_data(config: PretrainConfig) -> PretrainDescription:
+    """As if its data sets, none of which is there yet, had the frames that the papers have."""
+    spaces = Spaces({IMAGE: ArraySpec(USUAL_SHAPE, "uint8")}, ActionSpec("box"))
+    agent = make_agent(config, spaces, seed=config.seed, training=True, device="meta")
+    modules, streams = agent.module_sizes()[0], agent.streams()
+    steps = next(iter(streams.values())).trained_steps
+    return {
+        "algorithm": config.algorithm.name,
+        "data": {folder: {} for folder in config.data.folders},
+        "modules": modules,
+        "total": sum(modules.values()),
+        "observations": {IMAGE: f"uint8 {list(USUAL_SHAPE)}, which the data sets may change"},
+        "streams": _streams(streams),
+        "budget": {"updates": config.run.updates, "frames": config.run.updates * steps},
+        "evaluation": {"every_updates": config.eval.every, "batches": config.eval.batches},
     }
 
 
@@ -173,7 +199,7 @@ def _pretrain_text(found: PretrainDescription) -> str:
     lines += [f"  {name:12} {count:>14,}" for name, count in found["modules"].items()]
     lines += [f"  {'total':12} {found['total']:>14,}", "", "data"]
     lines += [
-        f"  {name:28} {counts['clips']:,} clips, {counts['frames']:,} frames"
+        f"  {name:28} {', '.join(f'{_figure(n)} {key}' for key, n in counts.items()) or ABSENT}"
         for name, counts in found["data"].items()
     ]
     for section in ("observations", "budget", "evaluation"):

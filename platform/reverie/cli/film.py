@@ -109,9 +109,9 @@ def choose_env(name: str | None, overrides: list[str], run: Path | None = None) 
     """
     tree: JsonTree = {}
     if run is not None:
-        from reverie.policy import config_file
+        from reverie.policy import acting_config_file
 
-        tree = {"env": read_yaml(config_file(run)).get("env")}
+        tree = {"env": read_yaml(acting_config_file(run)).get("env")}
     if name is not None:
         tree = apply_overrides(tree, {"env": name})
     tree = apply_overrides(tree, [_under_env(text) for text in overrides])
@@ -131,10 +131,10 @@ def trained_player(run: Path, config: EnvConfig, spaces: Spaces, seed: int) -> P
         ConfigError: the environment has other spaces than the run had.
     """
     from reverie.config import load_run_config
-    from reverie.policy import config_file, load
+    from reverie.policy import acting_config_file, load
 
     protocol = registry.suite(config.suite).protocol(config.task, config.options)
-    mode = load_run_config(config_file(run)).eval.mode or protocol.mode
+    mode = load_run_config(acting_config_file(run)).eval.mode or protocol.mode
     policy = load(run, mode=mode, seed=seed)
     if policy.spaces != spaces:
         raise ConfigError(

@@ -148,6 +148,8 @@ def _config(path: Path, shown: str, manifest: Tree) -> Tree:
 
 
 def _task(config: Tree, shown: str) -> tuple[str, str]:
+    if "data" in config and "env" not in config:
+        raise ConfigError(f"{shown}: it learned from video and has no score to compare")
     env = expand_env(config.get("env")) or {}
     if env.get("factory"):
         env = {**env, "suite": "factory", "task": env["factory"]}
