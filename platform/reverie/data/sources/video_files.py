@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,16 @@ class VideoSource(FileSource):
         return ()
 
     def read(self, options: ImportOptions) -> Recording:
-        with opened(self.path) as container:
-            rate = container.streams.video[0].average_rate
+        held = ExitStack()  # let go by `_frames`, which decodes
+        container = held.enter_context(opened(self.path))
+        rate = container.streams.video[0].average_rate
         native = float(rate) / options.stride if rate else None
-        return Recording(self._frames(options), facts=Facts(fps=options.fps or native))
+        frames = self._frames(held, container, options)
+        return Recording(frames, facts=Facts(fps=options.fps or native))
 
-    def _frames(self, options: ImportOptions) -> Iterator[Array]:
+    def _frames(self, held: ExitStack, container: Any, options: ImportOptions) -> Iterator[Array]:
         count = 0
-        with opened(self.path) as container:
+        with held:
             stream = container.streams.video[0]
             scale = scaler(options)
             decoded = _counted(container.decode(stream), _promised(container, stream))
