@@ -39,8 +39,8 @@ class VideoSource(FileSource):
             frame = next(iter(container.decode(video=0)), None)
             if frame is None:
                 raise BrokenSource("no frame in it")
-            height, width = _turned(np.empty((frame.height, frame.width)), frame).shape
-            return height, width
+            sides = frame.height, frame.width
+            return sides[::-1] if _quarters(frame) % 2 else sides
 
     def columns(self, options: ImportOptions) -> Sequence[Column]:
         return ()
@@ -92,10 +92,17 @@ def scaler(options: ImportOptions) -> Scale:
     reformatter: Any = load_extra("av.video.reformatter", "reading video", EXTRA)
     reformat: Any = reformatter.VideoReformatter().reformat  # keeps its tables between frames
 
+    size, quarters = options.size, None
+
     def scale(frame: Any) -> Array:
+        nonlocal quarters
+        if quarters is None:
+            quarters = _quarters(frame)
         width, height = _scaled_size(frame.width, frame.height, options)
         small = reformat(frame, width, height, "rgb24", interpolation="AREA").to_ndarray()
-        return _turned(centre(small, options.size) if options.size else small, frame)
+        if size is not None and width != height:
+            small = centre(small, size)
+        return np.ascontiguousarray(np.rot90(small, quarters)) if quarters else small
 
     return scale
 
@@ -110,10 +117,11 @@ def _scaled_size(width: int, height: int, options: ImportOptions) -> tuple[int, 
     return max(size, round(width * size / shorter)), max(size, round(height * size / shorter))
 
 
-def _turned(picture: Array, frame: Any) -> Array:
-    """Upright, as a player shows it: telephones film sideways and note how they were held."""
-    quarters = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters else picture
+def _quarters(frame: Any) -> int:
+    """Quarter turns to the left by which a film stands upright, as a player shows it: telephones
+    film sideways and note how they were held.
+    """
+    return round(getattr(frame, "rotation", 0) / 90) % 4
 
 
 def _promised(container: Any, stream: Any) -> int:
