@@ -85,7 +85,18 @@ def import_rates(films: Path, work: Path) -> dict[str, Any]:
         shares = {codec: round(one[codec] / one["bare"], 3) for codec in DRAWS}
         found[path.stem] = {"frames_per_cpu_s": one, "share_of_bare": shares}
         print(path.stem, json.dumps(found[path.stem]), flush=True)
-    assert VideoDataset(work / "one").check() == 1
+    several = links(films, work / "several", 3)
+    together: dict[str, Turn] = {
+        "bare": lambda: sum(map(bare_decode, sorted(several.iterdir()))),
+        "raw": lambda: bring_in(several, "raw"),
+    }
+    one = rates(together, 3)
+    found["12 files at once"] = {
+        "frames_per_cpu_s": one,
+        "share_of_bare": {"raw": round(one["raw"] / one["bare"], 3)},
+    }
+    print(json.dumps(found["12 files at once"]), flush=True)
+    assert VideoDataset(work / "one").check() == 12
     return found
 
 
@@ -123,15 +134,20 @@ def many_clips(films: Path, work: Path, codec: str) -> Path:
     from reverie.data.importer import import_data
     from reverie.data.options import make_options
 
-    source = work / "films"
-    for path in films.glob("*.mp4"):
-        for copy in range(COPIES):
-            link = source / f"{path.stem}_{copy}.mp4"
-            link.parent.mkdir(exist_ok=True)
-            if not link.exists():
-                link.symlink_to(path.resolve())
+    source = links(films, work / "films", COPIES)
     import_data(source, work / codec, make_options(size=SIZE, codec=codec))
     return work / codec
+
+
+def links(films: Path, folder: Path, copies: int) -> Path:
+    """A folder with some links to each film."""
+    folder.mkdir(exist_ok=True)
+    for path in films.glob("*.mp4"):
+        for copy in range(copies):
+            link = folder / f"{path.stem}_{copy}.mp4"
+            if not link.exists():
+                link.symlink_to(path.resolve())
+    return folder
 
 
 def bytes_per_frame(dataset: Any) -> float:

@@ -221,7 +221,7 @@ def find_layout(sources: Sequence[Source], options: ImportOptions) -> Layout:
     columns: Counter[tuple[Column, ...]] = Counter()
     for source in sources if options.size is None else sources[:PROBED]:
         try:
-            size = source.frame_size()
+            size = (options.size, options.size) if options.size else source.frame_size()
             if columns.total() < PROBED:
                 columns[tuple(source.columns(options))] += 1
         except (BrokenSource, OSError) as error:
@@ -235,7 +235,7 @@ def find_layout(sources: Sequence[Source], options: ImportOptions) -> Layout:
             )
     if not sizes:
         raise ConfigError(_nothing(len(reasons), reasons))
-    height, width = (options.size, options.size) if options.size else next(iter(sizes))
+    height, width = next(iter(sizes))
     return Layout(shape=(height, width, 3), columns=columns.most_common(1)[0][0])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,21 +39,23 @@ class VideoSource(FileSource):
             frame = next(iter(container.decode(video=0)), None)
             if frame is None:
                 raise BrokenSource("no frame in it")
-            height, width = _turned(np.empty((frame.height, frame.width)), frame).shape
-            return height, width
+            sides = frame.height, frame.width
+            return sides[::-1] if _quarters(frame) % 2 else sides
 
     def columns(self, options: ImportOptions) -> Sequence[Column]:
         return ()
 
     def read(self, options: ImportOptions) -> Recording:
-        with opened(self.path) as container:
-            rate = container.streams.video[0].average_rate
+        held = ExitStack()  # let go by `_frames`, which decodes
+        container = held.enter_context(opened(self.path))
+        rate = container.streams.video[0].average_rate
         native = float(rate) / options.stride if rate else None
-        return Recording(self._frames(options), facts=Facts(fps=options.fps or native))
+        frames = self._frames(held, container, options)
+        return Recording(frames, facts=Facts(fps=options.fps or native))
 
-    def _frames(self, options: ImportOptions) -> Iterator[Array]:
+    def _frames(self, held: ExitStack, container: Any, options: ImportOptions) -> Iterator[Array]:
         count = 0
-        with opened(self.path) as container:
+        with held:
             stream = container.streams.video[0]
             scale = scaler(options)
             decoded = _counted(container.decode(stream), _promised(container, stream))
@@ -90,10 +92,17 @@ def scaler(options: ImportOptions) -> Scale:
     reformatter: Any = load_extra("av.video.reformatter", "reading video", EXTRA)
     reformat: Any = reformatter.VideoReformatter().reformat  # keeps its tables between frames
 
+    size, quarters = options.size, None
+
     def scale(frame: Any) -> Array:
+        nonlocal quarters
+        if quarters is None:
+            quarters = _quarters(frame)
         width, height = _scaled_size(frame.width, frame.height, options)
         small = reformat(frame, width, height, "rgb24", interpolation="AREA").to_ndarray()
-        return _turned(centre(small, options.size) if options.size else small, frame)
+        if size is not None and width != height:
+            small = centre(small, size)
+        return np.ascontiguousarray(np.rot90(small, quarters)) if quarters else small
 
     return scale
 
@@ -108,10 +117,11 @@ def _scaled_size(width: int, height: int, options: ImportOptions) -> tuple[int, 
     return max(size, round(width * size / shorter)), max(size, round(height * size / shorter))
 
 
-def _turned(picture: Array, frame: Any) -> Array:
-    """Upright, as a player shows it: telephones film sideways and note how they were held."""
-    quarters = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters else picture
+def _quarters(frame: Any) -> int:
+    """Quarter turns to the left by which a film stands upright, as a player shows it: telephones
+    film sideways and note how they were held.
+    """
+    return round(getattr(frame, "rotation", 0) / 90) % 4
 
 
 def _promised(container: Any, stream: Any) -> int:
