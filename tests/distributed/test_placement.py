@@ -15,7 +15,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from reverie.cluster.placement import Room
-from reverie.cluster.roles import ROLES, place_roles
+from reverie.cluster.role import place_roles
+from reverie.cluster.roles import ROLES
 from reverie.config import resolve_config
 from reverie.errors import PlacementError
 from reverie.trainer import Trainer
@@ -96,7 +97,8 @@ def test_a_placement_group_without_room_is_refused_at_once(tmp_path: Path, ray_l
 NICENESS = """
 import os, ray
 from reverie.cluster.connection import connect
-from reverie.cluster.roles import ROLES, place_roles
+from reverie.cluster.role import place_roles
+from reverie.cluster.roles import ROLES
 from reverie.config import resolve_config
 from tests.fakes import tree
 assert connect(resolve_config(tree()), None)
