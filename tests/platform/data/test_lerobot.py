@@ -24,6 +24,7 @@ from tests.platform.data.films import (
     names_of,
     numbered,
     shown,
+    write_film,
     write_lerobot,
 )
 
@@ -128,6 +129,14 @@ def test_a_film_without_its_episode_breaks_that_one_only(tmp_path: Path) -> None
         ("episode_000002", "file-000.mp4: no frame at 2.900 s")
     ]
     assert outcome.clips == 2
+
+
+def test_a_film_that_lacks_frames_in_between_breaks_its_episode(tmp_path: Path) -> None:
+    root = write_lerobot(tmp_path / "robot", "v2.1")
+    film = root / f"videos/chunk-000/{TOP}/episode_000001.mp4"
+    write_film(film, range(LENGTHS[1]), fps=FPS // 2)
+    (failure,) = bring_in(root, tmp_path / "data", camera=TOP).failed
+    assert failure.reason == "episode_000001.mp4: no frame at 0.100 s"
 
 
 @pytest.mark.parametrize(
