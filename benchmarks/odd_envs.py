@@ -46,7 +46,7 @@ from odd_envs_stages import EPISODES, MAX_STEPS, SEED, checked, tried
 
 from reverie import registry, run_manifest
 from tests.contract import zoo, zoo_fates
-from tests.contract.cases import SMALLEST
+from tests.contract.cases import ACTORS, SMALLEST
 
 ENV_STEPS = 80
 """Of one training run."""
@@ -141,7 +141,7 @@ def main() -> int:
 def write_configs(folder: Path) -> dict[str, Path]:
     """A configuration file for every agent, by its name."""
     found = {}
-    for name, algorithm in SMALLEST.items():
+    for name, algorithm in ((name, SMALLEST[name]) for name in ACTORS):
         tree = PLAIN | {"algorithm": algorithm}
         if algorithm["name"] == "drqv2":
             tree |= {"learner": SINGLE_ROWS}

@@ -54,8 +54,9 @@ SMALLEST: dict[str, dict[str, Any]] = {
         "name": "ipv",
         "size": "tiny",
         "rssm": {"deter": 16, "hidden": 16, "stoch": 4, "classes": 4},
-        "encoder": {"depth": 2},
-        "decoder": {"depth": 2},
+        "encoder": {"depth": 4},
+        "decoder": {"depth": 4},
+        "context": {"kind": "frame"},
     },
 }
 """Settings of each algorithm at which it is quick; a new algorithm adds its own."""

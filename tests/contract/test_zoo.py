@@ -110,11 +110,11 @@ def agent_takes(agent: str, name: str, spaces: Spaces) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-@pytest.mark.parametrize("agent", cases.SMALLEST)
+@pytest.mark.parametrize("agent", cases.ACTORS)
 def test_agents_are_built_for_all_or_refuse_in_their_words(agent: str) -> None:
-    turn = list(cases.SMALLEST).index(agent)
+    turn = cases.ACTORS.index(agent)
     for index, (name, spaces) in enumerate(distinct_spaces().items()):
-        if index % len(cases.SMALLEST) != turn and name not in zoo_fates.DEPTH:
+        if index % len(cases.ACTORS) != turn and name not in zoo_fates.DEPTH:
             continue  # each has its turn; the benchmark tries all
         takes = agent_takes(agent, name, spaces)
         with torch.device("meta"), nullcontext() if takes else REFUSES:

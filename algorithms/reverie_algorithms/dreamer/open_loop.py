@@ -67,6 +67,18 @@ def predict(
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """`OpenLoopModel.open_loop` of a model made of these parts."""
+    feat = predict_feats(encoder, rssm, data, context, generator)
+    return {key: mean + 0.5 for key, mean in decoder.image_means(feat).items()}
+
+
+def predict_feats(
+    encoder: ObsEncoder,
+    rssm: RSSM,
+    data: Mapping[str, Tensor],
+    context: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """See `context` rows of windows [B, T, ...], then go on with actions alone: feat [B, T, F]."""
     uniform_BTS = rssm.noise(data["is_first"].shape, generator)
     seen = {key: value[:, :context] for key, value in data.items()}
     embed = encoder(encoder.keys.inputs(seen))
@@ -77,8 +89,7 @@ def predict(
     for t in range(context, uniform_BTS.shape[1]):
         state = rssm.imagine_step(state, data["prev_action"][:, t], uniform_BTS[:, t])
         feats.append(state.feat.unsqueeze(1))
-    means = decoder.image_means(torch.cat(feats, 1))
-    return {key: mean + 0.5 for key, mean in means.items()}
+    return torch.cat(feats, 1)
 
 
 def errors_by_horizon(key: str, error_T: Tensor, context: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """IPV: a latent video model pre-trained on in-the-wild video, without actions or rewards.
 
-In-the-wild pre-trained video (ContextWM): arXiv:2305.18499, here without its context. On the plain
-networks it is the pre-training of APV: arXiv:2203.13880.
+arXiv:2305.18499, with the context of its ContextWM or without. On the plain networks it is the
+pre-training of APV: arXiv:2203.13880.
 
 Shape legend: B batch, T time, S stoch variables.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reverie.errors import ConfigError
 from reverie.protocols import (
@@ -31,7 +31,7 @@ from reverie_algorithms.common.saved_agent import SavedAgent, named_size
 from reverie_algorithms.common.states import make_generator
 from reverie_algorithms.dreamer.open_loop import look_ahead
 from reverie_algorithms.dreamer.resnet import follow_batch
-from reverie_algorithms.dreamer.video.video_rssm import VideoRSSM
+from reverie_algorithms.dreamer.video.video_rssm import VideoNoise, VideoRSSM
 from reverie_algorithms.ipv.config import SIZES, IPVConfig
 
 STREAM = "video"
@@ -44,7 +44,8 @@ class IPV(SavedAgent):
     PAPER = "arXiv:2305.18499"
     SIZES = SIZES
     VARIANTS: ClassVar[Mapping[str, str]] = {
-        "APV": "encoder.kind=plain decoder.kind=plain loss_scales.kl=0.1 (arXiv:2203.13880)"
+        "ContextWM": "context.kind=frame (arXiv:2305.18499)",
+        "APV": "encoder.kind=plain decoder.kind=plain loss_scales.kl=0.1 (arXiv:2203.13880)",
     }
     LEARNS_FROM: ClassVar[LearnsFrom] = "video"
     COMPILABLE = ("video_loss",)
@@ -61,7 +62,7 @@ class IPV(SavedAgent):
 
         with self._seeded("video"):
             networks = config.rssm, config.encoder, config.decoder
-            self.model = VideoRSSM(spaces.obs, *networks, config.kl)
+            self.model = VideoRSSM(spaces.obs, *networks, config.kl, config.context)
             self.model.to(context.device).eval()
         group = AdamGroup(
             dict(self.model.named_parameters()),
@@ -74,6 +75,7 @@ class IPV(SavedAgent):
         self._learns(
             modules={
                 "encoder": self.model.encoder,
+                **self._context_encoder(),
                 "af_rssm": self.model.rssm,
                 "decoder": self.model.decoder,
             },
@@ -85,6 +87,10 @@ class IPV(SavedAgent):
     @classmethod
     def config_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
         return named_size(raw, SIZES, "1024").defaults()
+
+    def _context_encoder(self) -> dict[str, nn.Module]:
+        found = self.model.context_encoder
+        return {} if found is None else {"context_encoder": found}
 
     # Learning
 
@@ -98,17 +104,18 @@ class IPV(SavedAgent):
 
         # Batch norms use their batch here and nowhere else
         self.model.train()
-        uniform_BTS = self.model.rssm.noise(data["is_first"].shape, self.learn_generator)
-        loss, metrics = self.video_loss(data, uniform_BTS)
+        batch_size, length = data["is_first"].shape
+        noise = self.model.noise(batch_size, length, self.learn_generator)
+        loss, metrics = self.video_loss(data, noise)
         self.model.eval()
         metrics["grad_norm/model"] = self.optimizers["model"].step(loss)
         follow_batch(self.model, self.context.group)
         return metrics, {}
 
-    def video_loss(self, data: Mapping[str, Tensor], uniform_BTS: Tensor) -> tuple[Tensor, Metrics]:
+    def video_loss(self, data: Mapping[str, Tensor], noise: VideoNoise) -> tuple[Tensor, Metrics]:
         """Return the weighted loss and metrics."""
         with self.autocast():
-            losses, metrics = self.model.losses(data, uniform_BTS)
+            losses, metrics = self.model.losses(data, noise)
         scales = self.config.loss_scales
         total = scales.image * losses["image"] + scales.kl * losses["kl"]
         metrics |= {f"loss/{name}": loss.detach() for name, loss in losses.items()}
@@ -121,8 +128,9 @@ class IPV(SavedAgent):
     def report(self, batches: Mapping[str, Mapping[str, Tensor]]) -> tuple[Videos, Metrics]:
         data = self.model.prepare(batches[STREAM])
         generator = make_generator(self.context.device, self.context.seed, "report")
-        uniform_BTS = self.model.rssm.noise(data["is_first"].shape, generator)
-        _, losses = self.video_loss(data, uniform_BTS)
+        batch_size, length = data["is_first"].shape
+        noise = self.model.noise(batch_size, length, generator)
+        _, losses = self.video_loss(data, noise)
         videos, errors = look_ahead(self.model, data, generator)
         return videos, losses | errors
 

@@ -9,6 +9,7 @@ from reverie.ranges import Batch, Clip, Epsilon, LearningRate, Weight
 from reverie.types import STRICT
 from reverie_algorithms.dreamer.elu_images import EluObsConfig
 from reverie_algorithms.dreamer.elu_rssm import EluRSSMConfig, KLConfig
+from reverie_algorithms.dreamer.video.context import ContextConfig
 
 ACTION_WIDTH = 50
 """Zeros that stand where an agent's actions will."""
@@ -49,6 +50,8 @@ class IPVConfig:
     """Networks that read frames."""
     decoder: EluObsConfig = field(default_factory=EluObsConfig)
     """Networks that rebuild frames."""
+    context: ContextConfig = field(default_factory=ContextConfig)
+    """What else the decoder sees of a clip."""
     kl: KLConfig = field(default_factory=KLConfig)
     """How prior and posterior are drawn towards each other."""
     loss_scales: LossScales = field(default_factory=LossScales)

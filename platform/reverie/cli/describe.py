@@ -196,8 +196,8 @@ def describe_text(found: Description | PretrainDescription) -> str:
 
 def _pretrain_text(found: PretrainDescription) -> str:
     lines = [f"{found['algorithm']} on {', '.join(found['data'])}", "", "trainable parameters"]
-    lines += [f"  {name:12} {count:>14,}" for name, count in found["modules"].items()]
-    lines += [f"  {'total':12} {found['total']:>14,}", "", "data"]
+    lines += [f"  {name:16} {count:>14,}" for name, count in found["modules"].items()]
+    lines += [f"  {'total':16} {found['total']:>14,}", "", "data"]
     lines += [
         f"  {name:28} {', '.join(f'{_figure(n)} {key}' for key, n in counts.items()) or ABSENT}"
         for name, counts in found["data"].items()
