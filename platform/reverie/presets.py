@@ -19,6 +19,8 @@ PLACES = (HERE.parent / FOLDER, HERE.parents[2] / FOLDER)
 """Where the presets may lie: in an installed package, in a checkout."""
 SWEEPS = "sweeps/"
 """How names of sweeps begin."""
+EXAMPLE = "dreamerv2/catch"
+"""A preset that runs anywhere."""
 NEAREST = 3
 LIKENESS = 0.5
 """Share of equal letters from which on a preset is offered for a name."""
@@ -82,4 +84,5 @@ def _nearest(name: str, presets: Iterable[str]) -> str:
     if near:
         return f"nearest presets: {', '.join(near)}"
     folders = sorted({each.partition("/")[0] for each in names})
-    return f"presets are named like {names[0]}, from {', '.join(folders)}"
+    example = EXAMPLE if EXAMPLE in names else names[0]
+    return f"presets are named like {example}, from {', '.join(folders)}"
