@@ -40,7 +40,7 @@ def test_a_file_of_that_name_wins_and_a_folder_does_not(
         ("harmonydram/atari100k", "nearest presets: harmonydream/atari100k, "),
         ("tune_configs/dreamerv3/cach.yaml", "nearest presets: dreamerv3/catch"),
         ("cartpole_balance", "nearest presets: dreamerv3/cartpole_balance"),
-        ("zzz", "from dreamerv2, dreamerv3, drqv2, harmonydream"),
+        ("zzz", "from apv, contextwm, dreamerv2, dreamerv3, drqv2, harmonydream, ipv"),
     ],
 )
 def test_a_typo_offers_the_nearest_presets(name: str, hint: str) -> None:
