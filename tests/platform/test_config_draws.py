@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.platform.config_draws import Drawn, Outcome, draw, in_a_fork, try_out
 
 FAULTS = ("traceback", "hang", "crash", "unnamed")
@@ -35,13 +39,29 @@ def run_draws(draws: int, trainings: int, seed: int) -> Counter[str]:
     return counts
 
 
+def run_apart(draws: int, trainings: int, seed: int) -> Counter[str]:
+    """The same from a fresh process: a fork of one with threads, such as those that tests before
+    this one have left, may wait forever for a lock that one of them held.
+    """
+    code = (
+        "import json; from tests.platform.test_config_draws import run_draws;"
+        f" print(json.dumps(run_draws({draws}, {trainings}, {seed})))"
+    )
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    found = subprocess.run(command, env=surroundings, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-8000:]
+    return Counter(json.loads(found.stdout.splitlines()[-1]))
+
+
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 def test_odd_values_are_refused_by_name_or_train() -> None:
-    counts = run_draws(120, 8, seed=0)
+    counts = run_apart(120, 8, seed=0)
     assert counts["refused"] > 50
     assert counts["trained"] + counts["stopped"] == 8
 
@@ -49,7 +69,7 @@ def test_odd_values_are_refused_by_name_or_train() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_odd_values_are_refused_by_name_or_train() -> None:
-    counts = run_draws(2000, 300, seed=time.time_ns() % 10**6)
+    counts = run_apart(2000, 300, seed=time.time_ns() % 10**6)
     assert counts["trained"] + counts["stopped"] == 300
 
 
